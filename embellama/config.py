@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user may choose: frozen dataclasses and enums, validated on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import operator
+import os
+from typing import Any, TypeVar
+
+from embellama.errors import ConfigurationError
+
+__all__ = [
+    "ModelConfig",
+    "NormalizationMode",
+    "PNorm",
+    "PoolingStrategy",
+]
+
+# LLAMA_MAX_SEQ, llama.cpp src/llama-cparams.h: a context holds at most this many sequences.
+MAX_SEQUENCES = 256
+
+_Enum = TypeVar("_Enum", bound=enum.Enum)
+
+
+class PoolingStrategy(enum.Enum):
+    """How the vectors of a text's T tokens become the vector of the text.
+
+    Wherever one is expected its lower-case name is accepted too: ``pooling="mean"``.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> embellama.PoolingStrategy("mean")
+    <PoolingStrategy.MEAN: 'mean'>
+    """
+
+    MEAN = "mean"
+    """The mean over the tokens."""
+    CLS = "cls"
+    """The first token's vector."""
+    LAST = "last"
+    """The last token's vector; usual for causal models."""
+    MAX = "max"
+    """The largest value of each dimension."""
+    MEAN_SQRT = "mean_sqrt"
+    """The sum over the tokens divided by sqrt(T)."""
+
+
+class NormalizationMode(enum.Enum):
+    """How a vector is scaled after pooling.
+
+    Wherever one is expected its lower-case name is accepted too: ``normalization="l2"``.
+    A zero vector stays zero under every mode.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> embellama.NormalizationMode("l2")
+    <NormalizationMode.L2: 'l2'>
+    """
+
+    NONE = "none"
+    """As the model gave it."""
+    MAX_ABS = "max_abs"
+    """The largest absolute value becomes 32760, the int16 range llama.cpp uses
+    (``common_embd_normalize`` with ``embd_norm = 0``)."""
+    L2 = "l2"
+    """The Euclidean length becomes 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PNorm:
+    """Scale vectors so that their p-norm, ``sum(abs(x) ** p) ** (1 / p)``, becomes 1.
+
+    Parameters
+    ----------
+    p : float
+        The order, finite and at least 1.
+
+    Raises
+    ------
+    ConfigurationError
+        If `p` is below 1 or not finite.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> embellama.PNorm(1)
+    PNorm(p=1.0)
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.p, bool) or not isinstance(self.p, (int, float)):
+            raise TypeError(f"PNorm's p must be a number, not {type(self.p).__name__}")
+        if not math.isfinite(self.p) or self.p < 1:
+            raise ConfigurationError(f"PNorm's p must be finite and at least 1, not {self.p!r}")
+        object.__setattr__(self, "p", float(self.p))
+
+
+def _integer(name: str, value: Any, minimum: int, maximum: int) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, not bool")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if not minimum <= number <= maximum:
+        raise ConfigurationError(f"{name} must be from {minimum} to {maximum}, not {number}")
+    return number
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    return value
+
+
+def _member(name: str, kind: type[_Enum], value: Any) -> _Enum:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{name} must be a {kind.__name__} or its lower-case name, not {type(value).__name__}"
+        )
+    try:
+        return kind(value.lower())
+    except ValueError:
+        known = ", ".join(repr(member.value) for member in kind)
+        raise ConfigurationError(f"{name} must be one of {known}, not {value!r}") from None
+
+
+_INT32_MAX = 2**31 - 1
+_MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model to load and how to run it.
+
+    Everything but the first argument is optional and must be named.
+
+    Parameters
+    ----------
+    model_path : str or os.PathLike
+        A GGUF file, a name from the catalog (``"all-MiniLM-L6-v2"``) or a file on the Hugging
+        Face Hub (``"org/repo/file.gguf"``).
+    model_name : str, optional
+        What messages and an engine call the model. Default: derived from `model_path`.
+    n_ctx : int, optional
+        The longest text in tokens, special ones included. Default: the model's own limit. A
+        larger value than the model was trained for is an error when the model loads.
+    n_threads : int, optional
+        CPU cores to use. Default: those this process may use.
+    n_gpu_layers : int, optional
+        Layers to put on a GPU; 0, the default, is none. Anything else raises ConfigurationError
+        when the model loads in a build without a GPU backend.
+    use_mmap : bool, optional
+        Map the file instead of reading it (default True). A mapped file must not change while
+        the model is loaded.
+    use_mlock : bool, optional
+        Keep the weights from being swapped out (default False).
+    pooling : PoolingStrategy or str, optional
+        Default: what the file says; where it says nothing, MEAN, or LAST for a causal model.
+    normalization : NormalizationMode, PNorm or str, optional
+        Default: L2.
+    truncate : bool or int, optional
+        What to do with a text that is too long: False (default) raises InvalidInputError, True
+        cuts it to `n_ctx` tokens, a number cuts every text to that many tokens, special ones
+        counted. The final special token is always kept.
+    n_seq_max : int, optional
+        The most texts in one micro-batch, 1 to 256. Default: 256.
+    micro_batch_tokens : int, optional
+        The token budget of one micro-batch; a longer text goes alone. Default: 256.
+    parse_special : bool, optional
+        Whether a text that spells a special token, such as ``[SEP]``, gets that token, as
+        Hugging Face tokenizers do (default True). False treats it as ordinary text.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is out of its range.
+    TypeError
+        If a value has the wrong type.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", pooling="cls")
+    >>> config.pooling
+    <PoolingStrategy.CLS: 'cls'>
+    >>> config.replace(truncate=128).truncate
+    128
+    """
+
+    model_path: str | os.PathLike[str] = dataclasses.field(kw_only=False)
+    model_name: str | None = None
+    n_ctx: int | None = None
+    n_threads: int | None = None
+    n_gpu_layers: int = 0
+    use_mmap: bool = True
+    use_mlock: bool = False
+    pooling: PoolingStrategy | None = None
+    normalization: NormalizationMode | PNorm = NormalizationMode.L2
+    truncate: bool | int = False
+    n_seq_max: int | None = None
+    micro_batch_tokens: int | None = None
+    parse_special: bool = True
+
+    def __post_init__(self) -> None:
+        path = os.fspath(self.model_path)
+        if not isinstance(path, str):
+            raise TypeError(f"model_path must be a str or a path of str, not {type(path).__name__}")
+        if not path:
+            raise ConfigurationError("model_path is empty: name a GGUF file or a known model")
+        if "\0" in path:
+            raise ConfigurationError(f"model_path holds a NUL character: {path!r}")
+        values: dict[str, Any] = {"model_path": path}
+        if self.model_name is not None and not _text("model_name", self.model_name):
+            raise ConfigurationError("model_name is empty: leave it out or name the model")
+        for name, minimum, maximum in (
+            ("n_ctx", 1, _INT32_MAX),
+            ("n_threads", 1, _MAX_THREADS),
+            ("n_seq_max", 1, MAX_SEQUENCES),
+            ("micro_batch_tokens", 1, _INT32_MAX),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                values[name] = _integer(name, value, minimum, maximum)
+        values["n_gpu_layers"] = _integer("n_gpu_layers", self.n_gpu_layers, -1, _INT32_MAX)
+        for name in ("use_mmap", "use_mlock", "parse_special"):
+            values[name] = _boolean(name, getattr(self, name))
+        if self.pooling is not None:
+            values["pooling"] = _member("pooling", PoolingStrategy, self.pooling)
+        if not isinstance(self.normalization, PNorm):
+            values["normalization"] = _member(
+                "normalization", NormalizationMode, self.normalization
+            )
+        if not isinstance(self.truncate, bool):
+            values["truncate"] = _integer("truncate", self.truncate, 1, _INT32_MAX)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """Return a copy with some settings changed, validated like a new one.
+
+        Parameters
+        ----------
+        **changes
+            Settings by name.
+
+        Returns
+        -------
+        ModelConfig
+
+        Raises
+        ------
+        ConfigurationError
+            If a value is out of its range.
+        TypeError
+            If a value has the wrong type or there is no such setting.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> embellama.ModelConfig("model.gguf").replace(n_threads=1).n_threads
+        1
+        """
+        return dataclasses.replace(self, **changes)
