@@ -1,0 +1,613 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: boundscheck=False, wraparound=False
+"""Models, vocabularies and contexts of llama.cpp: the one extension that links it."""
+
+import logging
+import os
+
+import numpy as np
+
+from embellama.errors import (
+    ConfigurationError,
+    EmbeddingGenerationError,
+    InvalidInputError,
+    ModelLoadError,
+    ModelNotFoundError,
+    OperationTimeoutError,
+    ResourceLimitError,
+    TokenizationError,
+)
+
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.limits cimport INT_MAX
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.string cimport memcpy, memset
+from libcpp.string cimport string
+
+from embellama.libllama cimport ggml, guarded, llama, llama_log
+
+cdef extern from *:
+    """
+    static_assert(embellama::OK == 0 && embellama::ABORTED == 2 && embellama::INVALID == -1 &&
+                  embellama::NO_MEMORY == -2 && embellama::COMPUTE_FAILED == -3 &&
+                  embellama::EXCEPTION == -4 && embellama::TOO_LARGE == -5,
+                  "core.pxd's Status and guarded.hpp's differ");
+    """
+
+logger = logging.getLogger("embellama.llama_cpp")
+
+# ggml_log_level, ggml.h
+_LOG_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
+
+
+def _listen():
+    """Tell llama.cpp's log which lines the logger wants."""
+    level = logger.getEffectiveLevel()
+    wanted = [ggml_level for ggml_level, python in _LOG_LEVELS.items() if python >= level]
+    llama_log.set_log_level(min(wanted, default=5))
+
+
+cpdef flush_log():
+    """Hand the lines llama.cpp logged so far to ``logging.getLogger("embellama.llama_cpp")``."""
+    cdef int level = 0
+    cdef string line
+    while llama_log.take_log_line(level, line):
+        logger.log(
+            _LOG_LEVELS.get(level, logging.INFO), "%s", line.decode("utf-8", "replace").rstrip()
+        )
+
+
+cdef str _logged_errors():
+    return (<bytes>llama_log.take_errors()).decode("utf-8", "replace").strip()
+
+
+cdef int raise_for_status(int status, str message, str model) except -1:
+    """Raise what a Status other than OK means; the one place where they are told apart."""
+    if status == OK:
+        return 0
+    meanings = {
+        ABORTED: (OperationTimeoutError, "the computation was stopped"),
+        INVALID: (InvalidInputError, "llama.cpp refused the input"),
+        NO_MEMORY: (ResourceLimitError, "not enough memory: use smaller micro-batches"),
+        COMPUTE_FAILED: (EmbeddingGenerationError, "llama.cpp failed to compute"),
+        TOO_LARGE: (InvalidInputError, "the text has more than 2**31 tokens or bytes"),
+    }
+    kind, meaning = meanings.get(status, (EmbeddingGenerationError, "llama.cpp raised an error"))
+    raise kind(f"{model}: {meaning}" + (f": {message}" if message else ""))
+
+
+cdef class Vocabulary:
+    """The tokens of a model; made by :class:`Model`, valid as long as that is open."""
+
+    def __cinit__(self):
+        self.handle = NULL
+        self.bos = self.eos = self.sep = self.pad = -1
+        self.n_prefix = self.n_suffix = 0
+
+    cdef int attach(self, llama_model *model, str path) except -1:
+        cdef const llama_vocab *vocabulary = llama.llama_model_get_vocab(model)
+        self.handle = vocabulary
+        self.bos = llama.llama_vocab_bos(vocabulary)
+        self.eos = llama.llama_vocab_eos(vocabulary)
+        self.sep = llama.llama_vocab_sep(vocabulary)
+        self.pad = llama.llama_vocab_pad(vocabulary)
+        kind = llama.llama_vocab_type_of(vocabulary)
+        cdef bint word_piece = kind == llama.LLAMA_VOCAB_TYPE_WPM
+        cdef bint add_bos = word_piece or llama.llama_vocab_get_add_bos(vocabulary)
+        cdef bint add_eos = llama.llama_vocab_get_add_eos(vocabulary)
+        missing = None
+        # llama_vocab::impl::tokenize asserts these (llama-vocab.cpp); an assertion would abort.
+        if kind == llama.LLAMA_VOCAB_TYPE_NONE:
+            missing = "a vocabulary"
+        elif add_bos and self.bos < 0:
+            missing = "the id of its first token (tokenizer.ggml.bos_token_id or cls_token_id)"
+        elif word_piece and self.sep < 0:
+            missing = "the id of its separator (tokenizer.ggml.seperator_token_id)"
+        elif add_eos and self.eos < 0:
+            missing = "the id of its end token (tokenizer.ggml.eos_token_id)"
+        if missing:
+            raise ModelLoadError(f"{path}: the file lacks {missing}; convert the model again")
+        special = self.tokenize("")
+        self.n_prefix = min(int(add_bos), len(special))
+        self.n_suffix = len(special) - self.n_prefix
+        return 0
+
+    def __len__(self):
+        return llama.llama_vocab_n_tokens(self.handle)
+
+    def token(self, int32_t id):
+        """Return the text of one token as the file spells it.
+
+        Parameters
+        ----------
+        id : int
+            From 0 to ``len(vocabulary) - 1``.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such token.
+        """
+        if not 0 <= id < len(self):
+            raise InvalidInputError(f"token ids go from 0 to {len(self) - 1}, not {id}")
+        return llama.llama_vocab_get_text(self.handle, id).decode("utf-8", "replace")
+
+    def tokenize(self, str text not None, *, bint add_special=True, bint parse_special=True):
+        """Turn a text into token ids.
+
+        Parameters
+        ----------
+        text : str
+        add_special : bool, optional
+            Add the special tokens the model wants around a text (default True).
+        parse_special : bool, optional
+            Take special tokens spelled in the text for what they spell (default True).
+
+        Returns
+        -------
+        numpy.ndarray of int32, shape (T,)
+
+        Raises
+        ------
+        InvalidInputError
+            If the text holds lone surrogates.
+        TokenizationError
+            If the tokenizer fails.
+        """
+        cdef Py_ssize_t n_bytes = 0
+        cdef const char *utf8 = utf8_of(text, &n_bytes)
+        cdef int32_t capacity = <int32_t>min(n_bytes + 16, INT_MAX)
+        cdef int32_t n_ids = 0
+        cdef int32_t[::1] ids
+        cdef int status
+        cdef char[MESSAGE_SIZE] message
+        message[0] = 0
+        while True:
+            buffer = np.empty(capacity, dtype=np.int32)
+            ids = buffer
+            with nogil:
+                status = tokenize_utf8(
+                    self.handle, utf8, n_bytes, &ids[0], capacity, add_special, parse_special,
+                    &n_ids, message,
+                )
+            if status != 0:
+                raise TokenizationError(message.decode("utf-8", "replace") or "text too long")
+            if n_ids >= 0:
+                return buffer[:n_ids].copy()
+            capacity = -n_ids
+
+
+cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL:
+    """The UTF-8 form that the str object itself keeps: no copy for ASCII."""
+    try:
+        return PyUnicode_AsUTF8AndSize(text, n_bytes)
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
+            f"{error.start}), which has no UTF-8 form; decode the text properly or use "
+            "text.encode('utf-8', 'replace').decode()"
+        ) from None
+
+
+cdef int tokenize_utf8(
+    const llama_vocab *vocabulary,
+    const char *text,
+    int64_t n_bytes,
+    int32_t *ids,
+    int32_t capacity,
+    bint add_special,
+    bint parse_special,
+    int32_t *n_ids,
+    char *message,
+) noexcept nogil:
+    if n_bytes > INT_MAX - 64:
+        return TOO_LARGE
+    return guarded.tokenize(
+        vocabulary, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special, n_ids,
+        message, MESSAGE_SIZE,
+    )
+
+
+cdef class Model:
+    """The weights and vocabulary of one GGUF file.
+
+    Safe to share between any number of contexts on any threads.
+
+    Parameters
+    ----------
+    path : str
+        A GGUF file.
+    use_mmap, use_mlock : bool, optional
+        Map the file (default True); lock its pages in memory (default False).
+    n_gpu_layers : int, optional
+        Layers to put on a GPU (default 0).
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such file.
+    ModelLoadError
+        If llama.cpp can't load it; the message holds what llama.cpp logged.
+    ConfigurationError
+        If `n_gpu_layers` is not 0 in a build without a GPU backend.
+    """
+
+    def __cinit__(self):
+        self.handle = NULL
+
+    def __init__(
+        self, str path not None, *, bint use_mmap=True, bint use_mlock=False, int n_gpu_layers=0
+    ):
+        if self.handle != NULL:
+            raise RuntimeError("a Model is initialised once")
+        if n_gpu_layers != 0 and not llama.llama_supports_gpu_offload():
+            raise ConfigurationError(
+                f"n_gpu_layers={n_gpu_layers}, but this build of embellama has no GPU backend: "
+                "leave n_gpu_layers at 0"
+            )
+        if not os.path.isfile(path):
+            raise ModelNotFoundError(f"{path}: no such file")
+        cdef llama.llama_model_params params = llama.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        if use_mmap:
+            params.load_mode = (
+                llama.LLAMA_LOAD_MODE_MMAP_MLOCK if use_mlock else llama.LLAMA_LOAD_MODE_MMAP
+            )
+        else:
+            params.load_mode = (
+                llama.LLAMA_LOAD_MODE_MLOCK if use_mlock else llama.LLAMA_LOAD_MODE_NONE
+            )
+        cdef bytes file_name = os.fsencode(path)
+        cdef const char *name = file_name
+        self.path = path
+        _listen()
+        llama_log.take_errors()
+        try:
+            with nogil:
+                self.handle = llama.llama_model_load_from_file(name, params)
+        except MemoryError:
+            raise ResourceLimitError(f"{path}: not enough memory to load the model") from None
+        finally:
+            flush_log()
+        if self.handle == NULL:
+            raise ModelLoadError(
+                f"{path}: llama.cpp can't load this file: {_logged_errors() or 'no reason given'}"
+            )
+        self.vocabulary = Vocabulary()
+        self.vocabulary.attach(self.handle, path)
+
+    def close(self):
+        """Free the weights; the Model can't be used afterwards. Calling it again does nothing.
+
+        Contexts keep their Model referenced: close them first.
+        """
+        if self.handle != NULL:
+            llama.llama_model_free(self.handle)
+            self.handle = NULL
+            self.vocabulary = None
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            llama.llama_model_free(self.handle)
+
+    cdef int check_open(self) except -1:
+        if self.handle == NULL:
+            raise ModelLoadError(f"{self.path}: the model is closed")
+        return 0
+
+    @property
+    def description(self):
+        """What llama.cpp calls the model, such as ``"bert 22M F16"``."""
+        self.check_open()
+        cdef char[256] buffer
+        llama.llama_model_desc(self.handle, buffer, sizeof(buffer))
+        return buffer.decode("utf-8", "replace")
+
+    @property
+    def n_dimensions(self):
+        """Length of a token's output vector."""
+        self.check_open()
+        return llama.llama_model_n_embd_out(self.handle)
+
+    @property
+    def n_context(self):
+        """The longest text the model was trained for, in tokens."""
+        self.check_open()
+        return llama.llama_model_n_ctx_train(self.handle)
+
+    @property
+    def n_parameters(self):
+        """Number of weights."""
+        self.check_open()
+        return llama.llama_model_n_params(self.handle)
+
+    @property
+    def size(self):
+        """Bytes of all tensors."""
+        self.check_open()
+        return llama.llama_model_size(self.handle)
+
+    @property
+    def n_scores(self):
+        """Outputs of the classification head (RANK)."""
+        self.check_open()
+        return llama.llama_model_n_cls_out(self.handle)
+
+    @property
+    def has_encoder(self):
+        """Whether texts go through an encoder with its own graph, as in T5."""
+        self.check_open()
+        return bool(llama.llama_model_has_encoder(self.handle))
+
+
+cdef class Context:
+    """One thread's room to compute with a Model; grows with what it is given.
+
+    Parameters
+    ----------
+    model : Model
+    n_threads : int, optional
+        Threads one computation uses (default 1).
+    pooling : ContextPooling, optional
+        TOKENS (default) or RANK.
+    """
+
+    def __cinit__(self):
+        memset(&self.state, 0, sizeof(State))
+
+    def __init__(self, Model model not None, *, int n_threads=1, pooling=TOKENS):
+        if self.model is not None:
+            raise RuntimeError("a Context is initialised once")
+        if not 1 <= n_threads <= 512:
+            raise ConfigurationError(f"n_threads must be from 1 to 512, not {n_threads}")
+        model.check_open()
+        self.model = model
+        self.state.model = model.handle
+        self.state.n_threads = n_threads
+        self.state.pooling = ContextPooling(pooling)
+
+    def close(self):
+        """Free the context's memory; it is opened again when it is next used."""
+        release(&self.state)
+
+    def __dealloc__(self):
+        release(&self.state)
+
+    @property
+    def n_tokens(self):
+        """Tokens that fit into the memory held now."""
+        return self.state.n_tokens
+
+    def token_vectors(self, ids):
+        """Compute the output vector of each token of one text.
+
+        Parameters
+        ----------
+        ids : array_like of int32, shape (T,)
+            Token ids, special tokens included.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (T, D)
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no token, one too many for the model, or one the vocabulary lacks.
+        EmbeddingGenerationError
+            If the computation fails.
+        """
+        self.model.check_open()
+        tokens = np.ascontiguousarray(ids, dtype=np.int32)
+        if tokens.ndim != 1:
+            raise InvalidInputError(f"ids must have one dimension, not {tokens.ndim}")
+        if not 1 <= len(tokens) <= self.model.n_context:
+            raise InvalidInputError(
+                f"a text has from 1 to {self.model.n_context} tokens, not {len(tokens)}"
+            )
+        cdef const int32_t[::1] view = tokens
+        cdef const int32_t *first = &view[0]
+        cdef int32_t length = <int32_t>view.shape[0]
+        cdef int status
+        with nogil:
+            status = reserve(&self.state, length, 1)
+            if status == 0:
+                status = compute(&self.state, &first, &length, 1)
+        flush_log()
+        raise_for_status(
+            status, (<bytes>self.state.message).decode("utf-8", "replace"), self.model.path
+        )
+        result = np.empty((length, self.model.n_dimensions), dtype=np.float32)
+        cdef float[:, ::1] rows = result
+        memcpy(&rows[0, 0], token_vectors(&self.state), rows.nbytes)
+        return result
+
+
+cdef int reserve(State *state, int32_t n_tokens, int32_t n_sequences) noexcept nogil:
+    state.message[0] = 0
+    if n_tokens <= state.n_tokens and n_sequences <= state.n_sequences:
+        return OK
+    n_tokens = max(n_tokens, state.n_tokens)
+    n_sequences = max(n_sequences, state.n_sequences)
+    release(state)
+    cdef llama.llama_context_params params = llama.llama_context_default_params()
+    cdef ggml.ggml_threadpool *threadpool = NULL
+    cdef int status
+    # The whole micro-batch is one ubatch; more sequences than tokens would abort.
+    params.n_ctx = params.n_batch = params.n_ubatch = max(n_tokens, n_sequences)
+    params.n_seq_max = n_sequences
+    params.n_threads = params.n_threads_batch = state.n_threads
+    params.pooling_type = <llama.llama_pooling_type><int>state.pooling
+    params.embeddings = True
+    params.kv_unified = True
+    params.no_perf = True
+    status = guarded.new_context(
+        state.model, params, &state.context, state.message, MESSAGE_SIZE
+    )
+    if status == OK:
+        status = guarded.new_batch(state.context, &state.batch, state.message, MESSAGE_SIZE)
+    if status == OK:
+        status = guarded.new_threadpool(
+            state.n_threads, &threadpool, state.message, MESSAGE_SIZE
+        )
+    if status != OK:
+        release(state)
+        return status
+    state.threadpool = threadpool
+    llama.llama_attach_threadpool(state.context, threadpool, threadpool)
+    state.n_tokens = n_tokens
+    state.n_sequences = n_sequences
+    return OK
+
+
+cdef void release(State *state) noexcept nogil:
+    if state.batch != NULL:
+        llama.llama_batch_ext_free(state.batch)
+    if state.context != NULL:
+        llama.llama_free(state.context)
+    if state.threadpool != NULL:
+        ggml.ggml_threadpool_free(<ggml.ggml_threadpool *>state.threadpool)
+    state.batch = NULL
+    state.context = NULL
+    state.threadpool = NULL
+    state.n_tokens = state.n_sequences = 0
+
+
+cdef int compute(
+    State *state,
+    const int32_t *const *ids,
+    const int32_t *lengths,
+    int32_t n_sequences,
+) noexcept nogil:
+    cdef llama.llama_memory_t memory = llama.llama_get_memory(state.context)
+    cdef llama.llama_process_type kind = llama.LLAMA_PROCESS_TYPE_ENCODE
+    cdef int32_t sequence, position
+    cdef int64_t n_tokens = 0
+    cdef int status
+    state.message[0] = 0
+    for sequence in range(n_sequences):
+        n_tokens += lengths[sequence]
+    # llama_encode asserts the first and llama-batch.cpp does not check the second.
+    if n_tokens > state.n_tokens or n_sequences > state.n_sequences:
+        return TOO_LARGE
+    guarded.set_abort_flag(state.context, state.abort_flag)
+    guarded.clear_batch(state.batch)
+    for sequence in range(n_sequences):
+        for position in range(lengths[sequence]):
+            status = guarded.add_token(
+                state.batch, sequence, ids[sequence][position], position,
+                state.message, MESSAGE_SIZE,
+            )
+            if status != OK:
+                return status
+    if memory != NULL and not llama.llama_model_has_encoder(state.model):
+        llama.llama_memory_clear(memory, False)
+        kind = llama.LLAMA_PROCESS_TYPE_DECODE
+    return guarded.process(state.context, kind, state.batch, state.message, MESSAGE_SIZE)
+
+
+cdef const float *token_vectors(State *state) noexcept nogil:
+    return llama.llama_get_embeddings(state.context)
+
+
+cdef const float *scores(State *state, int32_t sequence) noexcept nogil:
+    return llama.llama_get_embeddings_seq(state.context, sequence)
+
+
+def quantize(str source not None, str destination not None, int file_type, int n_threads=0):
+    """Write a GGUF file anew with another type of weights, by llama.cpp's quantiser.
+
+    Parameters
+    ----------
+    source, destination : str
+        GGUF files; `source` holds F32, F16 or BF16 weights.
+    file_type : int
+        A ``llama_ftype`` of llama.h, such as 7 for Q8_0.
+    n_threads : int, optional
+        Threads to use; 0, the default, means all.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no file `source`.
+    ModelLoadError
+        If llama.cpp can't read `source` or write `destination`.
+    """
+    if not os.path.isfile(source):
+        raise ModelNotFoundError(f"{source}: no such file")
+    cdef llama.llama_model_quantize_params params = llama.llama_model_quantize_default_params()
+    params.nthread = n_threads
+    params.ftype = <llama.llama_ftype>file_type
+    cdef bytes source_name = os.fsencode(source)
+    cdef bytes destination_name = os.fsencode(destination)
+    cdef const char *source_path = source_name
+    cdef const char *destination_path = destination_name
+    cdef uint32_t status
+    _listen()
+    llama_log.take_errors()
+    try:
+        with nogil:
+            status = llama.llama_model_quantize(source_path, destination_path, &params)
+    except RuntimeError as error:
+        raise ModelLoadError(f"{source}: llama.cpp can't quantise this file: {error}") from None
+    finally:
+        flush_log()
+    if status != 0:
+        raise ModelLoadError(
+            f"{source}: llama.cpp can't quantise this file: "
+            f"{_logged_errors() or 'no reason given'}"
+        )
+
+
+def backend_info():
+    """Return what this build computes with.
+
+    Returns
+    -------
+    dict
+        ``llama_cpp`` (release), ``devices`` (list of str) and ``cpu_features`` (list of the
+        instruction sets the build uses on this machine).
+
+    Examples
+    --------
+    >>> import embellama
+    >>> embellama.backend_info()["llama_cpp"]
+    'b11549'
+    """
+    features = {
+        "AVX": ggml.ggml_cpu_has_avx(),
+        "AVX2": ggml.ggml_cpu_has_avx2(),
+        "FMA": ggml.ggml_cpu_has_fma(),
+        "F16C": ggml.ggml_cpu_has_f16c(),
+        "AVX_VNNI": ggml.ggml_cpu_has_avx_vnni(),
+        "AVX512": ggml.ggml_cpu_has_avx512(),
+        "AVX512_VNNI": ggml.ggml_cpu_has_avx512_vnni(),
+        "AVX512_BF16": ggml.ggml_cpu_has_avx512_bf16(),
+        "AMX_INT8": ggml.ggml_cpu_has_amx_int8(),
+        "NEON": ggml.ggml_cpu_has_neon(),
+        "DOTPROD": ggml.ggml_cpu_has_dotprod(),
+        "MATMUL_INT8": ggml.ggml_cpu_has_matmul_int8(),
+        "SVE": ggml.ggml_cpu_has_sve(),
+    }
+    devices = []
+    cdef size_t i
+    for i in range(ggml.ggml_backend_dev_count()):
+        device = ggml.ggml_backend_dev_get(i)
+        devices.append(
+            f"{ggml.ggml_backend_dev_name(device).decode()}: "
+            f"{ggml.ggml_backend_dev_description(device).decode()}"
+        )
+    return {
+        "llama_cpp": llama.llama_version().decode(),
+        "devices": devices,
+        "cpu_features": [name for name, present in features.items() if present],
+    }
+
+
+# The log callback and the backend registry are unlocked process globals: set them up once.
+llama_log.install_log()
+llama.llama_backend_init()

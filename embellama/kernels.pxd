@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# Pooling and normalisation on plain pointers: no Python, no allocation, no GIL.
+from libc.stdint cimport int32_t, int64_t
+
+cpdef enum Pooling:
+    POOL_NONE = 0
+    POOL_MEAN = 1
+    POOL_CLS = 2
+    POOL_LAST = 3
+    POOL_MAX = 4
+    POOL_MEAN_SQRT = 5
+
+cpdef enum Norm:
+    NORM_NONE = 0
+    NORM_MAX_ABS = 1
+    NORM_L2 = 2
+    NORM_P = 3
+
+# rows: n_rows x n_dims, contiguous; n_rows >= 1; out: n_dims values, not overlapping rows.
+# POOL_NONE has no single vector and is not accepted here.
+cdef void pool(
+    Pooling pooling, const float *rows, int64_t n_rows, int64_t n_dims, float *out
+) noexcept nogil
+
+# Scales in place. Returns 0 and leaves the vector as it is when it holds a NaN or an infinity.
+cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept nogil

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# Mirrors ggml.h, ggml-backend.h and ggml-cpu.h of the pinned llama.cpp, as far as it is used.
+from libc.stdint cimport uint32_t
+
+cdef extern from "ggml.h" nogil:
+    ctypedef void (*ggml_log_callback)(int level, const char *text, void *user_data) noexcept
+
+    cdef struct ggml_threadpool_params:
+        int n_threads
+        uint32_t poll
+        bint strict_cpu
+        bint paused
+
+    ggml_threadpool_params ggml_threadpool_params_default(int n_threads) noexcept
+
+cdef extern from "ggml-cpu.h" nogil:
+    cdef struct ggml_threadpool:
+        pass
+    ctypedef ggml_threadpool *ggml_threadpool_t
+
+    ggml_threadpool_t ggml_threadpool_new(ggml_threadpool_params *params) except +
+    void ggml_threadpool_free(ggml_threadpool_t threadpool) noexcept
+
+    int ggml_cpu_has_avx() noexcept
+    int ggml_cpu_has_avx2() noexcept
+    int ggml_cpu_has_fma() noexcept
+    int ggml_cpu_has_f16c() noexcept
+    int ggml_cpu_has_avx_vnni() noexcept
+    int ggml_cpu_has_avx512() noexcept
+    int ggml_cpu_has_avx512_vnni() noexcept
+    int ggml_cpu_has_avx512_bf16() noexcept
+    int ggml_cpu_has_amx_int8() noexcept
+    int ggml_cpu_has_neon() noexcept
+    int ggml_cpu_has_dotprod() noexcept
+    int ggml_cpu_has_matmul_int8() noexcept
+    int ggml_cpu_has_sve() noexcept
+
+cdef extern from "ggml-backend.h" nogil:
+    cdef struct ggml_backend_device:
+        pass
+    ctypedef ggml_backend_device *ggml_backend_dev_t
+
+    size_t ggml_backend_dev_count() except +
+    ggml_backend_dev_t ggml_backend_dev_get(size_t index) except +
+    const char *ggml_backend_dev_name(ggml_backend_dev_t device) noexcept
+    const char *ggml_backend_dev_description(ggml_backend_dev_t device) noexcept

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// llama.cpp calls that may throw, turned into a status and a message: compute threads have no
+// Python state in which an exception could be raised.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <mutex>
+#include <new>
+
+#include "ggml-cpu.h"
+#include "llama.h"
+
+namespace embellama {
+
+enum Status : int {
+    OK = 0,
+    ABORTED = 2,        // llama_decode and llama_encode: the abort callback said stop
+    INVALID = -1,       // ... invalid input batch
+    NO_MEMORY = -2,     // ... could not allocate space for the compute graph
+    COMPUTE_FAILED = -3,
+    EXCEPTION = -4,
+    TOO_LARGE = -5,
+};
+
+template <typename Call>
+int guarded(char * message, size_t size, Call call) noexcept {
+    try {
+        return call();
+    } catch (const std::bad_alloc &) {
+        snprintf(message, size, "out of memory");
+        return NO_MEMORY;
+    } catch (const std::exception & error) {
+        snprintf(message, size, "%s", error.what());
+        return EXCEPTION;
+    } catch (...) {
+        snprintf(message, size, "unknown C++ exception");
+        return EXCEPTION;
+    }
+}
+
+inline int tokenize(const llama_vocab * vocab, const char * text, int32_t n_bytes, int32_t * ids, int32_t capacity,
+                    bool add_special, bool parse_special, int32_t * n_ids, char * message, size_t size) noexcept {
+    return guarded(message, size, [&] {
+        *n_ids = llama_tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special);
+        return *n_ids == INT32_MIN ? TOO_LARGE : OK;
+    });
+}
+
+inline int new_context(llama_model * model, llama_context_params params, llama_context ** context, char * message,
+                       size_t size) noexcept {
+    // Creating a context writes to state that the contexts of a model share.
+    static std::mutex one_at_a_time;
+    return guarded(message, size, [&] {
+        const std::lock_guard<std::mutex> lock(one_at_a_time);
+        *context = llama_init_from_model(model, params);
+        return *context ? OK : NO_MEMORY;
+    });
+}
+
+inline int new_batch(llama_context * context, llama_batch_ext ** batch, char * message, size_t size) noexcept {
+    return guarded(message, size, [&] {
+        *batch = llama_batch_ext_init(context);
+        return OK;
+    });
+}
+
+inline int new_threadpool(int n_threads, ggml_threadpool ** threadpool, char * message, size_t size) noexcept {
+    return guarded(message, size, [&] {
+        ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
+        params.poll = 0;  // sleep between computes; an idle model uses no processor time
+        *threadpool = ggml_threadpool_new(&params);
+        return *threadpool ? OK : NO_MEMORY;
+    });
+}
+
+inline void clear_batch(llama_batch_ext * batch) noexcept { llama_batch_ext_clear(batch); }
+
+inline int add_token(llama_batch_ext * batch, int32_t sequence, int32_t id, int32_t position, char * message,
+                     size_t size) noexcept {
+    return guarded(message, size, [&] {
+        const int32_t index = llama_batch_ext_add_token(batch, sequence, id);
+        if (index < 0 || !llama_batch_ext_set_pos(batch, index, &position) ||
+            !llama_batch_ext_set_output_embd(batch, index, true)) {
+            snprintf(message, size, "token %d of sequence %d does not fit the batch", id, sequence);
+            return INVALID;
+        }
+        return OK;
+    });
+}
+
+inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, char * message,
+                   size_t size) noexcept {
+    return guarded(message, size, [&]() -> int { return llama_process(context, type, batch); });
+}
+
+// Computations of the context stop once another thread sets *flag; null for never.
+inline void set_abort_flag(llama_context * context, int32_t * flag) noexcept {
+    auto requested = [](void * data) { return __atomic_load_n(static_cast<int32_t *>(data), __ATOMIC_RELAXED) != 0; };
+    llama_set_abort_callback(context, flag ? +requested : nullptr, flag);
+}
+
+}  // namespace embellama

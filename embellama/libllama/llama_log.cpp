@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "llama_log.hpp"
+
+#include <atomic>
+#include <deque>
+#include <mutex>
+
+#include "llama.h"
+
+namespace embellama {
+namespace {
+
+// Python may not come by for long; what is older than this many lines is dropped.
+constexpr size_t MAX_LINES = 4096;
+
+struct Line {
+    int level;
+    std::string text;
+};
+
+std::atomic<int> threshold{GGML_LOG_LEVEL_WARN};
+std::mutex mutex;
+std::deque<Line> & lines() {
+    // Never destroyed: llama.cpp may still log while static destructors run.
+    static auto * instance = new std::deque<Line>;
+    return *instance;
+}
+thread_local std::string errors;
+thread_local int last_level = GGML_LOG_LEVEL_NONE;
+
+void on_log(ggml_log_level level, const char * text, void *) {
+    const bool continues = level == GGML_LOG_LEVEL_CONT;
+    if (!continues) {
+        last_level = level;
+    }
+    try {
+        if (last_level == GGML_LOG_LEVEL_ERROR) {
+            errors += text;
+        }
+        if (last_level < threshold.load(std::memory_order_relaxed)) {
+            return;
+        }
+        const std::lock_guard<std::mutex> lock(mutex);
+        auto & kept = lines();
+        if (continues && !kept.empty()) {
+            kept.back().text += text;
+            return;
+        }
+        if (kept.size() == MAX_LINES) {
+            kept.pop_front();
+        }
+        kept.push_back({last_level, text});
+    } catch (const std::bad_alloc &) {
+        // A lost log line is the least of the process's troubles then.
+    }
+}
+
+}  // namespace
+
+void install_log() { llama_log_set(on_log, nullptr); }
+
+void set_log_level(int level) { threshold.store(level, std::memory_order_relaxed); }
+
+bool take_log_line(int & level, std::string & line) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    auto & kept = lines();
+    if (kept.empty()) {
+        return false;
+    }
+    level = kept.front().level;
+    line  = std::move(kept.front().text);
+    kept.pop_front();
+    return true;
+}
+
+std::string take_errors() {
+    std::string taken;
+    taken.swap(errors);
+    return taken;
+}
+
+}  // namespace embellama

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pooling and normalisation against numpy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from embellama.kernels import normalize_rows, pool_rows
+
+finite = st.floats(-1e3, 1e3, width=32)
+rows = arrays(
+    np.float32, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=80), elements=finite
+)
+
+REFERENCE = {
+    "mean": lambda x: x.mean(axis=0),
+    "mean_sqrt": lambda x: x.sum(axis=0) / np.sqrt(len(x)),
+    "max": lambda x: x.max(axis=0),
+    "cls": lambda x: x[0],
+    "last": lambda x: x[-1],
+}
+
+
+@pytest.mark.parametrize("pooling", REFERENCE)
+@given(values=rows)
+def test_pooling_equals_numpy(pooling: str, values: np.ndarray) -> None:
+    expected = REFERENCE[pooling](values.astype(np.float64))
+    # A float32 sum of T values of size M errs by at most about T * M * 2**-24.
+    tolerance = 1e-6 * max(1.0, float(np.abs(values).max())) * np.sqrt(len(values)) * len(values)
+    np.testing.assert_allclose(pool_rows(values, pooling), expected, rtol=0, atol=tolerance)
+
+
+@given(values=rows, p=st.sampled_from([1.0, 1.5, 2.0, 3.0, 10.0]))
+def test_p_norm_is_one(values: np.ndarray, p: float) -> None:
+    result = normalize_rows(values, p).astype(np.float64)
+    norms = (np.abs(result) ** p).sum(axis=1) ** (1 / p)
+    zero = ~values.any(axis=1)
+    np.testing.assert_allclose(norms[~zero], 1, rtol=1e-5)
+    assert not result[zero].any()
+
+
+@given(values=rows)
+def test_l2_equals_numpy(values: np.ndarray) -> None:
+    wide = values.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    expected = np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0)
+    np.testing.assert_allclose(normalize_rows(values, "l2"), expected, rtol=0, atol=1e-6)
+
+
+@given(values=rows)
+def test_max_abs_has_the_peak_of_llama_cpp(values: np.ndarray) -> None:
+    peaks = np.abs(normalize_rows(values, "max_abs")).max(axis=1)
+    np.testing.assert_allclose(peaks[values.any(axis=1)], 32760, rtol=1e-6)
+    assert not peaks[~values.any(axis=1)].any()
+
+
+def test_none_changes_nothing() -> None:
+    values = np.array([[3.0, -4.0]], dtype=np.float32)
+    np.testing.assert_array_equal(normalize_rows(values, "none"), values)
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-20, 1e15, 1e19, 3e38])
+@pytest.mark.parametrize("norm", ["l2", 2.0, 3.0])
+def test_tiny_and_huge_vectors_keep_their_direction(scale: float, norm: str | float) -> None:
+    values = np.zeros((1, 100), dtype=np.float32)
+    values[0, 17] = scale
+    result = normalize_rows(values, norm)
+    assert result[0, 17] == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("position", [0, 31, 32, 99])
+def test_rows_with_nan_or_infinity_are_left_alone(bad: float, position: int) -> None:
+    values = np.ones((2, 100), dtype=np.float32)
+    values[0, position] = bad
+    result = normalize_rows(values, "l2")
+    np.testing.assert_array_equal(result[0], values[0])
+    np.testing.assert_allclose(result[1], 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_max_keeps_a_nan(position: int) -> None:
+    values = np.zeros((2, 3), dtype=np.float32)
+    values[position, 1] = np.nan
+    assert np.isnan(pool_rows(values, "max")[1])
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3,), (1, 2, 3)])
+def test_pooling_refuses_other_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        pool_rows(np.zeros(shape), "mean")
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="pooling must be one of"):
+        pool_rows(np.zeros((1, 1)), "median")
+    with pytest.raises(ValueError, match="norm must be one of"):
+        normalize_rows(np.zeros((1, 1)), "l3")
+    with pytest.raises(ValueError, match="at least 1"):
+        normalize_rows(np.zeros((1, 1)), 0.5)
+
+
+def test_no_dimensions_and_no_rows() -> None:
+    assert normalize_rows(np.zeros((0, 4))).shape == (0, 4)
+    assert pool_rows(np.zeros((2, 0)), "mean").shape == (0,)
