@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which texts share a micro-batch: pure planning on token counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["plan"]
+
+# Below this many tokens a micro-batch costs more in overhead than another worker saves.
+_MIN_BALANCED_TOKENS = 32
+
+
+def plan(
+    lengths: NDArray[np.integer], *, max_tokens: int, max_texts: int, n_workers: int = 1
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Pack texts into micro-batches, the longest first.
+
+    Texts of like length end up together, so that attention, whose cost grows with the square
+    of a micro-batch's tokens, wastes little; the short ones come last, so that the workers
+    finish at about the same time.
+
+    Parameters
+    ----------
+    lengths : numpy.ndarray of int, shape (N,)
+        Tokens of each text.
+    max_tokens : int
+        Tokens of a micro-batch. A longer text has a micro-batch of its own.
+    max_texts : int
+        Texts of a micro-batch.
+    n_workers : int, optional
+        How many micro-batches are computed at a time (default 1). If there are few
+        micro-batches they are made smaller so that every worker gets its share.
+
+    Returns
+    -------
+    order : numpy.ndarray of int32, shape (N,)
+        Every text once.
+    bounds : numpy.ndarray of int32, shape (M + 1,)
+        Micro-batch i holds the texts ``order[bounds[i]:bounds[i + 1]]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from embellama.batch import plan
+    >>> order, bounds = plan(np.array([5, 60, 7, 40]), max_tokens=64, max_texts=256)
+    >>> [order[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:])]
+    [[1], [3, 2, 0]]
+    """
+    # Stable, so that the plan does not depend on the sort's implementation.
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").astype(np.int32)
+    ends = np.cumsum(lengths[order], dtype=np.int64)
+    n_texts = len(order)
+    if n_texts == 0:
+        return order, np.zeros(1, dtype=np.int32)
+    total = int(ends[-1])
+    rounds = -(-total // (max_tokens * n_workers))
+    balanced = -(-total // (rounds * n_workers))
+    budget = min(max_tokens, max(balanced, _MIN_BALANCED_TOKENS))
+    bounds = [0]
+    while bounds[-1] < n_texts:
+        start = bounds[-1]
+        used = int(ends[start - 1]) if start else 0
+        end = int(np.searchsorted(ends, used + budget, side="right"))
+        bounds.append(min(max(end, start + 1), start + max_texts))
+    return order, np.array(bounds, dtype=np.int32)

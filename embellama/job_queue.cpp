@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "job_queue.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <system_error>
+
+namespace embellama {
+namespace {
+
+// Some tokenizers recurse once per character (std::regex); the default of 8 MiB overflows. The
+// pages are only reserved.
+constexpr size_t STACK_BYTES = 64 << 20;
+
+}  // namespace
+
+JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts)
+    : workers_(n_threads), max_tokens_(max_tokens), max_texts_(max_texts) {
+    for (auto & worker : workers_) {
+        worker.claims.reserve(max_texts + 1);  // serve() must not throw
+    }
+}
+
+JobQueue::~JobQueue() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        stopping_ = true;
+    }
+    work_.notify_all();
+    for (int32_t i = 0; i < n_started_; ++i) {
+        pthread_join(workers_[i].thread, nullptr);
+    }
+}
+
+void JobQueue::start() {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    // Signals belong to Python's main thread; a worker starts with all of them blocked.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    while (n_started_ < n_threads() && error == 0) {
+        Worker & worker = workers_[n_started_];
+        worker.queue    = this;
+        worker.index    = n_started_;
+        auto main       = [](void * argument) -> void * {
+            auto * self = static_cast<Worker *>(argument);
+            self->queue->serve(*self);
+            return nullptr;
+        };
+        error = pthread_create(&worker.thread, &attributes, main, &worker);
+        n_started_ += error == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pthread_attr_destroy(&attributes);
+    // Fewer threads than asked for are slower but work.
+    if (n_started_ == 0) {
+        throw std::system_error(error, std::generic_category(), "can't start a worker thread");
+    }
+}
+
+void JobQueue::submit(Job & job) {
+    if (job.n_items == 0) {
+        return;
+    }
+    int32_t n_items;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (n_started_ == 0) {
+            start();
+        }
+        jobs_.push_back(&job);
+        n_items = job.n_items;
+    }
+    if (n_items == 1) {
+        work_.notify_one();
+    } else {
+        work_.notify_all();
+    }
+}
+
+bool JobQueue::finished(const Job & job) const {
+    return job.running == 0 && (job.cancelled || job.next == job.n_items);
+}
+
+bool JobQueue::wait(Job & job, double seconds) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return job.finished.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return finished(job); });
+}
+
+void JobQueue::cancel(Job & job) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    job.cancelled = true;
+    stop_cancelled();
+}
+
+void JobQueue::cancel_all() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Job * job : jobs_) {
+        job->cancelled = true;
+    }
+    for (auto & worker : workers_) {
+        for (auto & claim : worker.claims) {
+            claim.job->cancelled = true;
+        }
+    }
+    stop_cancelled();
+}
+
+void JobQueue::stop_cancelled() {
+    for (Job * job : jobs_) {
+        if (job->cancelled && job->running == 0) {
+            job->finished.notify_all();
+        }
+    }
+    jobs_.erase(std::remove_if(jobs_.begin(), jobs_.end(), [](Job * job) { return job->cancelled; }), jobs_.end());
+    for (auto & worker : workers_) {
+        // A micro-batch shared with another caller's texts runs to its end.
+        const auto & claims = worker.claims;
+        const bool   all    = std::all_of(claims.begin(), claims.end(), [](auto & claim) { return claim.job->cancelled; });
+        if (!claims.empty() && all) {
+            __atomic_store_n(&worker.abort, 1, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+// Takes the next item of the first job, then fills the micro-batch with items of other jobs.
+void JobQueue::claim(Worker & worker) {
+    int64_t tokens = 0;
+    int64_t texts  = 0;
+    // One turn each: the job served goes to the end, so callers share the threads fairly.
+    for (size_t turns = jobs_.size(); turns > 0; --turns) {
+        Job *         job  = jobs_.front();
+        const int32_t item = job->next;
+        if (!worker.claims.empty()) {
+            const Job * first = worker.claims.front().job;
+            const bool  fits  = first->merge_key != nullptr && job->merge_key == first->merge_key &&
+                               tokens + job->item_tokens[item] <= max_tokens_ &&
+                               texts + job->item_texts[item] <= max_texts_;
+            if (!fits) {
+                jobs_.pop_front();
+                jobs_.push_back(job);
+                continue;
+            }
+        }
+        if (job->merge_key != nullptr) {
+            tokens += job->item_tokens[item];
+            texts += job->item_texts[item];
+        }
+        worker.claims.push_back({job, item});
+        ++job->next;
+        ++job->running;
+        jobs_.pop_front();
+        if (job->next < job->n_items) {
+            jobs_.push_back(job);
+        }
+        if (job->merge_key == nullptr || tokens >= max_tokens_) {
+            break;
+        }
+    }
+}
+
+void JobQueue::serve(Worker & worker) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+        work_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
+        if (jobs_.empty()) {
+            return;  // stopping, and nothing is left to do
+        }
+        claim(worker);
+        __atomic_store_n(&worker.abort, 0, __ATOMIC_RELAXED);
+        const bool alone = n_busy_ == 0 && jobs_.empty();
+        ++n_busy_;
+        lock.unlock();
+
+        const Job & first = *worker.claims.front().job;
+        first.run(first.owner, worker.index, alone, worker.claims.data(), static_cast<int32_t>(worker.claims.size()));
+
+        lock.lock();
+        --n_busy_;
+        for (const Claim & claim : worker.claims) {
+            --claim.job->running;
+            if (finished(*claim.job)) {
+                claim.job->finished.notify_all();
+            }
+        }
+        worker.claims.clear();
+    }
+}
+
+}  // namespace embellama

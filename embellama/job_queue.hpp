@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Threads that embellama owns and the queue they serve. Knows neither llama.cpp nor Python.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <vector>
+
+#include <pthread.h>
+
+namespace embellama {
+
+struct Job;
+
+// One item of one job.
+struct Claim {
+    Job *   job;
+    int32_t item;
+};
+
+// Runs the claimed items on thread `worker`. `alone` says that no other thread has work.
+using RunClaims = void (*)(void * owner, int32_t worker, bool alone, const Claim * claims, int32_t n_claims);
+
+// What one caller wants done: items that run in any order, each once, on any thread.
+struct Job {
+    RunClaims run     = nullptr;
+    void *    owner   = nullptr;
+    void *    request = nullptr;
+    int32_t   n_items = 0;
+
+    // Tokens and texts of each item. Jobs with the same `merge_key` may share a micro-batch as long
+    // as the queue's limits hold; null means that an item always goes alone.
+    const int32_t * item_tokens = nullptr;
+    const int32_t * item_texts  = nullptr;
+    const void *    merge_key   = nullptr;
+
+    std::atomic<int64_t> texts_done{0};
+
+    // Guarded by the queue's mutex.
+    int32_t                 next      = 0;
+    int32_t                 running   = 0;
+    bool                    cancelled = false;
+    std::condition_variable finished;
+};
+
+class JobQueue {
+  public:
+    JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts);
+    ~JobQueue();
+
+    // Throws std::system_error if the threads can't be started and there is none yet.
+    void submit(Job & job);
+
+    // True once every item is done, or was dropped by cancel(); false after `seconds`.
+    bool wait(Job & job, double seconds);
+
+    // Drops the items not begun; those under way are told to stop through their abort flag.
+    void cancel(Job & job);
+    void cancel_all();
+
+    // Set while the items that `worker` runs should stop; for a llama_context's abort callback.
+    int32_t * abort_flag(int32_t worker) { return &workers_[worker].abort; }
+
+    int32_t n_threads() const { return static_cast<int32_t>(workers_.size()); }
+
+    JobQueue(const JobQueue &)             = delete;
+    JobQueue & operator=(const JobQueue &) = delete;
+
+  private:
+    struct Worker {
+        JobQueue *         queue = nullptr;
+        int32_t            index = 0;
+        int32_t            abort = 0;
+        pthread_t          thread{};
+        std::vector<Claim> claims;
+    };
+
+    void start();
+    void serve(Worker & worker);
+    void claim(Worker & worker);
+    void stop_cancelled();
+    bool finished(const Job & job) const;
+
+    std::mutex              mutex_;
+    std::condition_variable work_;
+    std::deque<Job *>       jobs_;  // those with items not begun, the next to serve first
+    std::vector<Worker>     workers_;
+    int64_t                 max_tokens_;
+    int64_t                 max_texts_;
+    int32_t                 n_started_ = 0;
+    int32_t                 n_busy_    = 0;
+    bool                    stopping_  = false;
+};
+
+}  // namespace embellama

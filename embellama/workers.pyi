@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
+from enum import IntFlag
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embellama.core import Model
+
+class Failure(IntFlag):
+    DONE = 0
+    NOT_FINITE = 1
+    NOT_COMPUTED = 2
+
+@final
+class Workers:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_threads: int,
+        micro_batch_tokens: int,
+        n_sequences: int,
+        ranks: bool = False,
+    ) -> None: ...
+    @property
+    def n_threads(self) -> int: ...
+    def close(self) -> None: ...
+    def stop(self) -> None: ...
+    def tokenize(
+        self,
+        texts: tuple[str, ...],
+        *,
+        add_special: bool = True,
+        parse_special: bool = True,
+        limit: int = 0,
+        final_id: int = -1,
+        timeout: float | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]: ...
+    def embed(
+        self,
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        order: NDArray[np.int32],
+        bounds: NDArray[np.int32],
+        out: NDArray[np.float32],
+        *,
+        pooling: str = "mean",
+        norm: str = "l2",
+        p: float = 2.0,
+        per_token: bool = False,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> tuple[NDArray[np.int8], Exception | None]: ...
