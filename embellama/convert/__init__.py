@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hugging Face checkpoints of the BERT family become GGUF files, without torch.
+
+The files are those that llama.cpp's ``convert_hf_to_gguf.py`` writes: the same tensors, types and
+metadata. Where that script would write a file that computes something else than the checkpoint,
+this package either writes what is missing or refuses with a ModelLoadError.
+"""
+
+from __future__ import annotations
+
+from embellama.convert.checkpoint import convert_checkpoint
+from embellama.convert.file_types import FILE_TYPES
+
+__all__ = ["FILE_TYPES", "convert_checkpoint"]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conversion of a checkpoint, from the first file read to the last byte written."""
+
+from __future__ import annotations
+
+import operator
+import os
+import tempfile
+from pathlib import Path
+
+from embellama.convert.architecture import read_architecture
+from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
+from embellama.convert.gguf_file import write_gguf
+from embellama.convert.pooling import read_pooling_type
+from embellama.convert.tensors import map_tensors
+from embellama.convert.tokenizer import read_tokenizer
+from embellama.convert.vocabulary import make_vocabulary
+from embellama.convert.weights import list_tensors
+from embellama.errors import ConfigurationError, ModelNotFoundError
+
+
+def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
+    path = Path(checkpoint)
+    if path.is_dir():
+        # The name of the directory becomes the model's; "." has none.
+        return Path(os.path.abspath(path))
+    if path.exists():
+        raise ModelNotFoundError(
+            f"{path}: a checkpoint is a directory, not a file; name the one that holds config.json"
+        )
+    raise ModelNotFoundError(f"{path}: no such directory; name the one that holds config.json")
+
+
+def _output_file(output: str | os.PathLike[str]) -> Path:
+    path = Path(output)
+    if path.is_dir():
+        raise ConfigurationError(f"{path}: is a directory; name the file to write, ending in .gguf")
+    if not path.absolute().parent.is_dir():
+        raise ConfigurationError(f"{path}: no such directory as {path.parent}; create it first")
+    return path
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def convert_checkpoint(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    file_type: str = "F16",
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> Path:
+    """Convert a Hugging Face checkpoint of the BERT family to a GGUF file.
+
+    The tensors and metadata are those that llama.cpp's ``convert_hf_to_gguf.py`` writes.
+
+    Parameters
+    ----------
+    checkpoint : str or os.PathLike
+        A directory with ``config.json``, the weights as safetensors (one file, or several and
+        their index), and ``tokenizer.json`` or ``vocab.txt``. If sentence-transformers'
+        ``modules.json`` is there, the pooling it names goes into the GGUF.
+    output : str or os.PathLike
+        The file to write; an existing one is replaced. It appears when it is complete: a failure
+        leaves nothing behind.
+    file_type : str, optional
+        The type of the weights, in any case: ``"F32"``, ``"F16"`` (default), ``"BF16"``, or a
+        quantised type such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all.
+        Biases, layer norms and position embeddings are always F32.
+    n_threads : int, optional
+        CPU cores to quantise with. Default: all. Unquantised files are written by one.
+    progress : bool, optional
+        Show a progress bar on standard error (default False).
+
+    Returns
+    -------
+    pathlib.Path
+        `output`.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no directory `checkpoint`.
+    ModelLoadError
+        If the checkpoint is broken, or llama.cpp can't compute what it describes.
+    ConfigurationError
+        If `file_type` or `n_threads` is out of its range, or `output` can't be a file.
+
+    Examples
+    --------
+    >>> from embellama.convert import convert_checkpoint
+    >>> convert_checkpoint("no/such/checkpoint", "model.gguf")
+    Traceback (most recent call last):
+    embellama.errors.ModelNotFoundError: no/such/checkpoint: no such directory; name the one that \
+holds config.json
+    """
+    type_name = file_type_name(file_type)
+    if n_threads is not None and operator.index(n_threads) < 1:
+        raise ConfigurationError(f"n_threads must be at least 1, not {n_threads}")
+    source = _checkpoint_directory(checkpoint)
+    destination = _output_file(output)
+
+    architecture = read_architecture(source)
+    pooling_type = read_pooling_type(source)
+    tensors = map_tensors(architecture, source, list_tensors(source))
+    vocabulary = make_vocabulary(read_tokenizer(source), architecture.n_tokens)
+
+    # Beside the output: os.replace can't cross file systems.
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=destination.absolute().parent) as new:
+        written = Path(new) / "unquantized.gguf"
+        write_gguf(
+            written,
+            checkpoint=source,
+            architecture=architecture,
+            pooling_type=pooling_type,
+            vocabulary=vocabulary,
+            tensors=tensors,
+            file_type=type_name if type_name in UNQUANTIZED else "F32",
+            progress=progress,
+        )
+        if type_name not in UNQUANTIZED:
+            from embellama.core import quantize
+
+            quantized = Path(new) / "quantized.gguf"
+            quantize(str(written), str(quantized), FILE_TYPES[type_name], n_threads or 0)
+            written = quantized
+        _sync(written)
+        os.replace(written, destination)
+    return destination

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON files of a checkpoint, read strictly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from embellama.errors import ModelLoadError
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the name {key!r} appears twice in one object")
+            seen.add(key)
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """Return what the JSON file `path` holds, or raise ModelLoadError."""
+    try:
+        # utf-8-sig: some editors leave a byte order mark, which json refuses.
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=_object)
+    except FileNotFoundError:
+        raise ModelLoadError(
+            f"{path}: no such file; download the checkpoint again, with all its files"
+        ) from None
+    except OSError as error:
+        raise ModelLoadError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelLoadError(
+            f"{path}: not valid JSON ({error}); download the file again"
+        ) from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object the file `path` holds, or raise ModelLoadError."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ModelLoadError(f"{path}: a JSON object is expected here, not {type(found).__name__}")
+    return found
+
+
+def read_optional_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object the file `path` holds; an empty one if there is no such file."""
+    return read_json_object(path) if path.is_file() else {}

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint's tokenizer, described as Hugging Face's tokenizer.json describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from embellama.convert.json_file import read_json_object, read_optional_json_object
+from embellama.errors import ModelLoadError
+
+_WORDPIECE_TOKENS = {
+    "bos": None,
+    "eos": None,
+    "unk": "[UNK]",
+    "sep": "[SEP]",
+    "pad": "[PAD]",
+    "cls": "[CLS]",
+    "mask": "[MASK]",
+}
+_OTHER_TOKENS = {
+    "bos": "<s>",
+    "eos": "</s>",
+    "unk": "<unk>",
+    "sep": "</s>",
+    "pad": "<pad>",
+    "cls": "<s>",
+    "mask": "<mask>",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedToken:
+    """A token that is matched in the text before the vocabulary is."""
+
+    content: str
+    id: int
+    special: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """What the files of a tokenizer say.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file with the vocabulary.
+    kind : str
+        ``"WordPiece"``, ``"Unigram"`` or ``"BPE"``.
+    model : dict
+        As in tokenizer.json.
+    normalizers, pre_tokenizers, post_processors : tuple of dict
+        As in tokenizer.json, in order.
+    added_tokens : tuple of AddedToken
+    special_tokens : dict of str to str
+        ``"bos"``, ``"eos"``, ``"unk"``, ``"sep"``, ``"pad"``, ``"cls"``, ``"mask"`` -> the token,
+        where there is one.
+    settings : dict
+        tokenizer_config.json; empty if there is none.
+    """
+
+    path: Path
+    kind: str
+    model: dict[str, Any]
+    normalizers: tuple[dict[str, Any], ...]
+    pre_tokenizers: tuple[dict[str, Any], ...]
+    post_processors: tuple[dict[str, Any], ...]
+    added_tokens: tuple[AddedToken, ...]
+    special_tokens: dict[str, str]
+    settings: dict[str, Any]
+
+    def error(self, message: str) -> ModelLoadError:
+        """Return the error that says `message` about the file with the vocabulary."""
+        return ModelLoadError(f"{self.path}: {message}")
+
+
+def _steps(part: dict[str, Any] | None, members: str) -> tuple[dict[str, Any], ...]:
+    """Return the steps of a normalizer, pre-tokenizer or post-processor, sequences unrolled."""
+    if part is None:
+        return ()
+    if part.get("type") != "Sequence":
+        return (part,)
+    return tuple(step for member in part[members] for step in _steps(member, members))
+
+
+def _special_tokens(checkpoint: Path, kind: str, settings: dict[str, Any]) -> dict[str, str]:
+    named = read_optional_json_object(checkpoint / "special_tokens_map.json")
+    tokens = {}
+    for name, default in (_WORDPIECE_TOKENS if kind == "WordPiece" else _OTHER_TOKENS).items():
+        for source in (settings, named):
+            token = source.get(f"{name}_token")
+            if isinstance(token, dict):  # transformers saves a token with its settings
+                token = token.get("content")
+            if isinstance(token, str):
+                tokens[name] = token
+                break
+        else:
+            if default is not None:
+                tokens[name] = default
+    # BERT has no token for the beginning of a text and none for its end; it uses these.
+    tokens.setdefault("bos", tokens["cls"])
+    tokens.setdefault("eos", tokens["sep"])
+    return {name: tokens[name] for name in _OTHER_TOKENS}
+
+
+def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
+    found = read_json_object(path)
+    model = found.get("model")
+    # Files of old versions of tokenizers leave the type of WordPiece and BPE out.
+    kind = isinstance(model, dict) and model.get(
+        "type", "BPE" if "merges" in model else "WordPiece"
+    )
+    if not isinstance(model, dict) or kind not in ("WordPiece", "Unigram", "BPE"):
+        raise ModelLoadError(
+            f"{path}: no vocabulary of type WordPiece, Unigram or BPE; other types are not "
+            "supported"
+        )
+    try:
+        added_tokens = tuple(
+            AddedToken(str(token["content"]), int(token["id"]), bool(token.get("special")))
+            for token in found.get("added_tokens") or ()
+        )
+        normalizers = _steps(found.get("normalizer"), "normalizers")
+        pre_tokenizers = _steps(found.get("pre_tokenizer"), "pretokenizers")
+        post_processors = _steps(found.get("post_processor"), "processors")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelLoadError(f"{path}: malformed ({error!r}); download the file again") from error
+    return Tokenizer(
+        path=path,
+        kind=kind,
+        model=model,
+        normalizers=normalizers,
+        pre_tokenizers=pre_tokenizers,
+        post_processors=post_processors,
+        added_tokens=added_tokens,
+        special_tokens=_special_tokens(path.parent, kind, settings),
+        settings=settings,
+    )
+
+
+def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
+    """Describe what transformers makes of a vocab.txt (models/bert/tokenization_bert.py)."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            tokens = [line.rstrip("\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"{path}: can't be read ({error}); download it again") from error
+    vocabulary: dict[str, int] = {}
+    for index, token in enumerate(tokens):
+        if token in vocabulary:
+            raise ModelLoadError(
+                f"{path}: the token {token!r} is in lines {vocabulary[token] + 1} and {index + 1}; "
+                "a vocabulary names each token once, download the file again"
+            )
+        vocabulary[token] = index
+    special_tokens = _special_tokens(path.parent, "WordPiece", settings)
+    added = {token: vocabulary[token] for token in special_tokens.values() if token in vocabulary}
+    for token, index in read_optional_json_object(path.parent / "added_tokens.json").items():
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise ModelLoadError(f"{path.parent}: added_tokens.json must map tokens to ids")
+        added.setdefault(token, index)
+    first, last = special_tokens["cls"], special_tokens["sep"]
+    return Tokenizer(
+        path=path,
+        kind="WordPiece",
+        model={"type": "WordPiece", "vocab": vocabulary, "unk_token": special_tokens["unk"]},
+        normalizers=(
+            {
+                "type": "BertNormalizer",
+                "lowercase": settings.get("do_lower_case", True),
+                "strip_accents": settings.get("strip_accents"),
+            },
+        ),
+        pre_tokenizers=({"type": "BertPreTokenizer"},),
+        post_processors=(
+            {
+                "type": "TemplateProcessing",
+                "single": [
+                    {"SpecialToken": {"id": first}},
+                    {"Sequence": {"id": "A"}},
+                    {"SpecialToken": {"id": last}},
+                ],
+                "pair": [
+                    {"SpecialToken": {"id": first}},
+                    {"Sequence": {"id": "A"}},
+                    {"SpecialToken": {"id": last}},
+                    {"Sequence": {"id": "B"}},
+                    {"SpecialToken": {"id": last}},
+                ],
+            },
+        ),
+        added_tokens=tuple(
+            AddedToken(token, index, token in special_tokens.values())
+            for token, index in added.items()
+        ),
+        special_tokens=special_tokens,
+        settings=settings,
+    )
+
+
+def read_tokenizer(checkpoint: Path) -> Tokenizer:
+    """Read tokenizer.json, or vocab.txt if there is none; ModelLoadError if neither will do."""
+    settings = read_optional_json_object(checkpoint / "tokenizer_config.json")
+    tokenizer_json = checkpoint / "tokenizer.json"
+    vocab_txt = checkpoint / "vocab.txt"
+    if tokenizer_json.is_file():
+        return _read_tokenizer_json(tokenizer_json, settings)
+    if vocab_txt.is_file():
+        return _read_vocab_txt(vocab_txt, settings)
+    raise ModelLoadError(
+        f"{checkpoint}: neither tokenizer.json nor vocab.txt; download the checkpoint again, or "
+        "make the file: AutoTokenizer.from_pretrained(directory).save_pretrained(directory) in "
+        "transformers"
+    )

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A checkpoint's vocabulary as llama.cpp wants it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from embellama.convert.special_tokens import added_special_tokens, special_token_ids
+from embellama.convert.tokenizer import Tokenizer
+from embellama.convert.wordpiece import pre_tokenizer_name
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+
+class _Type(enum.IntEnum):
+    """enum llama_token_type, llama.h."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The part of a GGUF's metadata that describes a tokenizer.
+
+    Attributes
+    ----------
+    model, pre : str
+        llama.cpp's names of the tokenizer and of its pre-tokenizer.
+    tokens : list of str
+    types : list of int
+        A ``llama_token_type`` each.
+    scores : list of float
+        Unigram's log-probabilities; empty for other tokenizers.
+    merges : list of str
+        BPE's merges; empty for other tokenizers.
+    charsmap : bytes
+        SentencePiece's normalisation; empty if there is none.
+    ids : dict of str to int
+        Keys for special tokens and their ids.
+    flags : dict of str to bool
+        Keys that say yes or no.
+    """
+
+    model: str
+    pre: str
+    tokens: list[str]
+    types: list[int]
+    scores: list[float]
+    merges: list[str]
+    charsmap: bytes
+    ids: dict[str, int]
+    flags: dict[str, bool]
+
+    def write(self, writer: GGUFWriter) -> None:
+        """Add the metadata to a GGUF file."""
+        writer.add_tokenizer_model(self.model)
+        writer.add_tokenizer_pre(self.pre)
+        writer.add_token_list(self.tokens)
+        if self.scores:
+            writer.add_token_scores(self.scores)
+        writer.add_token_types(self.types)
+        if self.merges:
+            writer.add_token_merges(self.merges)
+        if self.charsmap:
+            writer.add_precompiled_charsmap(self.charsmap)
+        for key, index in self.ids.items():
+            writer.add_uint32(key, index)
+        for key, flag in self.flags.items():
+            writer.add_bool(key, flag)
+
+
+def _is_control(token: str) -> bool:
+    """Whether llama.cpp's converter takes a token for a special one (does_token_look_special)."""
+    return (
+        token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+        or (token.startswith("<|") and token.endswith("|>"))
+        or (token.startswith("<\uff5c") and token.endswith("\uff5c>"))
+        or (token.startswith("<unused") and token.endswith(">"))
+    )
+
+
+def _ids_to_tokens(tokenizer: Tokenizer, n_tokens: int) -> dict[int, str]:
+    """Return all tokens by id; ModelLoadError if two share an id or one has no embedding."""
+    vocabulary = tokenizer.model.get("vocab")
+    try:
+        if tokenizer.kind == "Unigram":
+            pairs = [(str(entry[0]), index) for index, entry in enumerate(vocabulary or ())]
+        else:
+            pairs = [(token, int(index)) for token, index in (vocabulary or {}).items()]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise tokenizer.error(f"malformed vocabulary ({error!r}); download it again") from error
+    if not pairs:
+        raise tokenizer.error("no vocabulary; download the file again")
+    pairs += [(token.content, token.id) for token in tokenizer.added_tokens]
+    tokens: dict[int, str] = {}
+    ids: dict[str, int] = {}
+    for token, index in pairs:
+        if tokens.setdefault(index, token) != token or ids.setdefault(token, index) != index:
+            raise tokenizer.error(
+                f"the token {token!r} with the id {index} is there twice, or shares its id with "
+                "another; download the file again"
+            )
+        if not 0 <= index < n_tokens:
+            raise tokenizer.error(
+                f"the token {token!r} has the id {index}, but the model has embeddings for "
+                f"{n_tokens} tokens only (vocab_size in config.json); the files are of different "
+                "checkpoints, download them again"
+            )
+    return tokens
+
+
+def _check_distinct(tokenizer: Tokenizer, tokens: list[str]) -> None:
+    """llama.cpp aborts on a vocabulary that names a token twice (llama-vocab.cpp)."""
+    ids: dict[str, int] = {}
+    for index, token in enumerate(tokens):
+        if token and ids.setdefault(token, index) != index:
+            raise tokenizer.error(
+                f"the tokens {ids[token]} and {index} are both {token!r} to llama.cpp, which needs "
+                "them to differ; rename one of them"
+            )
+    try:
+        "".join(tokens).encode()
+    except UnicodeEncodeError as error:
+        raise tokenizer.error(
+            "a token holds half of a UTF-16 pair, which is no text; download the file again"
+        ) from error
+
+
+def _tokens_and_types(
+    tokenizer: Tokenizer, known: Mapping[int, str], n_tokens: int
+) -> tuple[list[str], list[int]]:
+    """List tokens and types; ids without a token get one that matches nothing."""
+    special = {token.id: token.special for token in tokenizer.added_tokens}
+    tokens: list[str] = []
+    types: list[int] = []
+    for index in range(n_tokens):
+        token = known.get(index)
+        if token is None:
+            token, kind = f"[PAD{index}]", _Type.UNUSED
+        elif index not in special:
+            kind = _Type.NORMAL
+        elif special[index] or _is_control(token):
+            kind = _Type.CONTROL
+        else:
+            kind = _Type.USER_DEFINED
+        tokens.append(token)
+        types.append(kind)
+    return tokens, types
+
+
+def _normalizer_flags(tokenizer: Tokenizer) -> dict[str, bool]:
+    """Return whether WordPiece's text is lower-cased and loses its accents.
+
+    llama.cpp assumes both where a file says nothing, and takes the first for the second.
+    """
+    flags = {"lowercase": False, "strip_accents": False}
+    for step in tokenizer.normalizers:
+        kind = step.get("type")
+        if kind == "BertNormalizer":
+            flags["lowercase"] = bool(step.get("lowercase", True))
+            strip_accents = step.get("strip_accents")
+            if strip_accents is None:
+                del flags["strip_accents"]
+            else:
+                flags["strip_accents"] = bool(strip_accents)
+        elif kind == "Lowercase":
+            flags["lowercase"] = True
+        elif kind == "StripAccents":
+            flags["strip_accents"] = True
+        elif kind not in ("NFC", "NFD"):
+            raise tokenizer.error(
+                f"a normalizer of type {kind}, which llama.cpp doesn't have for WordPiece, so that "
+                "it would split texts in another way; this checkpoint can't become a GGUF"
+            )
+    return flags
+
+
+def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    pre_tokenizers = [step.get("type") for step in tokenizer.pre_tokenizers]
+    if pre_tokenizers != ["BertPreTokenizer"]:
+        raise tokenizer.error(
+            f"the pre-tokenizer is {pre_tokenizers}; llama.cpp has only BertPreTokenizer for "
+            "WordPiece; this checkpoint can't become a GGUF"
+        )
+    prefix = tokenizer.model.get("continuing_subword_prefix", "##")
+    if prefix != "##":
+        raise tokenizer.error(f"llama.cpp knows pieces that begin with '##' only, not {prefix!r}")
+    normalizer = _normalizer_flags(tokenizer)
+    known = _ids_to_tokens(tokenizer, n_tokens)
+    ids = {token: index for index, token in known.items()}
+    special_ids = special_token_ids(tokenizer, ids)
+    tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
+    # llama.cpp marks the beginning of a word, where WordPiece marks what is not one.
+    tokens = [
+        token
+        if kind == _Type.CONTROL
+        else token[2:]
+        if token.startswith("##")
+        else "\u2581" + (token.replace("\u2581", " ") if kind == _Type.USER_DEFINED else token)
+        for token, kind in zip(tokens, types, strict=True)
+    ]
+    return Vocabulary(
+        model="bert",
+        pre=pre_tokenizer_name(
+            ids,
+            lowercase=normalizer["lowercase"],
+            strip_accents=normalizer.get("strip_accents", normalizer["lowercase"]),
+            first=special_ids["tokenizer.ggml.bos_token_id"],
+            last=special_ids["tokenizer.ggml.eos_token_id"],
+            unknown=special_ids["tokenizer.ggml.unknown_token_id"],
+        ),
+        tokens=tokens,
+        types=types,
+        scores=[],
+        merges=[],
+        charsmap=b"",
+        ids=special_ids,
+        flags={f"tokenizer.ggml.normalizer.{name}": flag for name, flag in normalizer.items()},
+    )
+
+
+def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    charsmap = b""
+    removes_spaces = False
+    adds_space = None
+    for step in tokenizer.normalizers:
+        kind = step.get("type")
+        if kind == "Precompiled":
+            try:
+                charsmap = base64.b64decode(step.get("precompiled_charsmap") or "", validate=True)
+            except (TypeError, ValueError) as error:
+                raise tokenizer.error(
+                    f"precompiled_charsmap is not base64 ({error}); download the file again"
+                ) from error
+        elif kind == "Replace" and step.get("pattern") == {"Regex": " {2,}"}:
+            removes_spaces = True
+        elif kind != "Strip":
+            raise tokenizer.error(
+                f"a normalizer of type {kind}, which llama.cpp doesn't have for Unigram, so that "
+                "it would split texts in another way; this checkpoint can't become a GGUF"
+            )
+    for step in tokenizer.pre_tokenizers:
+        kind = step.get("type")
+        if kind == "WhitespaceSplit":
+            removes_spaces = True
+        elif kind == "Metaspace" and step.get("replacement", "\u2581") == "\u2581":
+            scheme = step.get("prepend_scheme")
+            adds_space = scheme != "never" if scheme else bool(step.get("add_prefix_space", True))
+        else:
+            adds_space = None
+            break
+    if adds_space is None:
+        raise tokenizer.error(
+            "the pre-tokenizer is not SentencePiece's (Metaspace), the only one that llama.cpp has "
+            "for Unigram; this checkpoint can't become a GGUF"
+        )
+    known = _ids_to_tokens(tokenizer, n_tokens)
+    ids = {token: index for index, token in known.items()}
+    special_ids = special_token_ids(tokenizer, ids)
+    tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
+    types[special_ids["tokenizer.ggml.unknown_token_id"]] = _Type.UNKNOWN
+    try:
+        scores = [float(entry[1]) for entry in tokenizer.model["vocab"]]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise tokenizer.error(f"malformed vocabulary ({error!r}); download it again") from error
+    scores += [-10000.0 if kind == _Type.UNUSED else 0.0 for kind in types[len(scores) :]]
+    return Vocabulary(
+        model="t5",
+        pre="default",
+        tokens=tokens,
+        types=types,
+        scores=scores,
+        merges=[],
+        charsmap=charsmap,
+        ids=special_ids,
+        flags={
+            "tokenizer.ggml.add_space_prefix": adds_space,
+            "tokenizer.ggml.remove_extra_whitespaces": removes_spaces,
+        },
+    )
+
+
+def _merges(tokenizer: Tokenizer) -> list[str]:
+    merges = tokenizer.model.get("merges")
+    if isinstance(merges, list) and merges:
+        if all(isinstance(merge, str) for merge in merges):
+            return merges
+        if all(isinstance(merge, list) and len(merge) == 2 for merge in merges):
+            # A space in a piece would be taken for the one between the pieces
+            # (https://github.com/ggml-org/llama.cpp/issues/9692).
+            return [
+                " ".join(str(piece).replace(" ", "\u0120") for piece in merge) for merge in merges
+            ]
+    raise tokenizer.error("BPE without a list of merges; download the file again")
+
+
+def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    if tokenizer.normalizers or [
+        (step.get("type"), step.get("add_prefix_space"), step.get("use_regex", True))
+        for step in tokenizer.pre_tokenizers
+    ] != [("ByteLevel", False, True)]:
+        raise tokenizer.error(
+            "the normalizer or pre-tokenizer is not RoBERTa's (ByteLevel without a prefix space), "
+            "the only BPE that is supported; this checkpoint can't become a GGUF"
+        )
+    known = _ids_to_tokens(tokenizer, n_tokens)
+    ids = {token: index for index, token in known.items()}
+    tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
+    return Vocabulary(
+        model="gpt2",
+        pre="roberta-bpe",
+        tokens=[
+            token.replace("\u2581", " ") if kind == _Type.USER_DEFINED else token
+            for token, kind in zip(tokens, types, strict=True)
+        ],
+        types=types,
+        scores=[],
+        merges=_merges(tokenizer),
+        charsmap=b"",
+        ids=special_token_ids(tokenizer, ids),
+        flags={},
+    )
+
+
+_BUILDERS = {"WordPiece": _wordpiece, "Unigram": _unigram, "BPE": _bpe}
+
+
+def make_vocabulary(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    """Return the vocabulary for a model with embeddings for `n_tokens` tokens.
+
+    Ids without a token get a token that matches nothing. ModelLoadError if llama.cpp can't split
+    texts as `tokenizer` does.
+    """
+    vocabulary = _BUILDERS[tokenizer.kind](tokenizer, n_tokens)
+    _check_distinct(tokenizer, vocabulary.tokens)
+    added = {
+        f"tokenizer.ggml.add_{name}_token": flag
+        for name, flag in added_special_tokens(tokenizer).items()
+    }
+    return dataclasses.replace(vocabulary, flags={**added, **vocabulary.flags})

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tensors of a checkpoint, in one safetensors file or in several."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embellama.convert.json_file import read_json_object
+from embellama.errors import ModelLoadError
+
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies in a safetensors file.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    name : str
+        The tensor's name in it.
+    dtype : str
+        As safetensors spells it: ``"F32"``, ``"BF16"``.
+    shape : tuple of int
+        Outermost dimension first.
+    offset : int
+        Of its first byte in the file.
+    """
+
+    path: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    def read(self) -> npt.NDArray[np.floating[Any]]:
+        """Return the values, float32 if the file holds bfloat16, which numpy doesn't know."""
+        if self.dtype not in _FLOATS:
+            raise ModelLoadError(
+                f"{self.path}: {self.name} is of type {self.dtype}, only "
+                f"{', '.join(_FLOATS)} are supported; use the checkpoint before its quantisation"
+            )
+        count = int(np.prod(self.shape, dtype=np.int64))
+        values = np.fromfile(self.path, _FLOATS[self.dtype], count, offset=self.offset)
+        if values.size != count:
+            raise ModelLoadError(f"{self.path}: changed while it was read; try again")
+        if self.dtype == "BF16":
+            # A bfloat16 is the upper half of a float32.
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        if not np.isfinite(values).all():
+            raise ModelLoadError(
+                f"{self.path}: {self.name} holds a NaN or an infinity; the checkpoint is broken, "
+                "use another"
+            )
+        return values.reshape(self.shape)
+
+
+def _read_header(path: Path) -> dict[str, StoredTensor]:
+    from safetensors import SafetensorError, safe_open
+
+    open_untyped: Any = safe_open  # the package's stubs carry no types
+    try:
+        # safetensors checks the header against the size of the file; it does not tell offsets.
+        with open_untyped(path, framework="numpy"):
+            pass
+        with path.open("rb") as file:
+            n_bytes = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(n_bytes))
+    except FileNotFoundError:
+        raise ModelLoadError(
+            f"{path}: no such file; download the checkpoint again, with all its files"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(
+            f"{path}: not a complete safetensors file ({error}); download it again"
+        ) from error
+    header.pop("__metadata__", None)
+    # In the order of names, as llama.cpp's converter goes through them.
+    return {
+        name: StoredTensor(
+            path,
+            name,
+            entry["dtype"],
+            tuple(entry["shape"]),
+            8 + n_bytes + entry["data_offsets"][0],
+        )
+        for name, entry in sorted(header.items())
+    }
+
+
+def _read_sharded(index: Path) -> dict[str, StoredTensor]:
+    weight_map = read_json_object(index).get("weight_map")
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(
+            isinstance(file, str) and file == Path(file).name for file in weight_map.values()
+        )
+    ):
+        raise ModelLoadError(
+            f"{index}: weight_map must map the names of tensors to names of files beside it; "
+            "download the file again"
+        )
+    tensors: dict[str, StoredTensor] = {}
+    for file in sorted(set(weight_map.values())):
+        tensors.update(_read_header(index.with_name(file)))
+    found = {(name, tensor.path.name) for name, tensor in tensors.items()}
+    strays = sorted({name for name, _ in found ^ set(weight_map.items())})
+    if strays:
+        raise ModelLoadError(
+            f"{index}: does not agree with the files it names about {', '.join(strays[:5])}"
+            f"{' and others' if len(strays) > 5 else ''}; download the checkpoint again"
+        )
+    return tensors
+
+
+def list_tensors(checkpoint: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a checkpoint by name, or raise ModelLoadError."""
+    index = checkpoint / "model.safetensors.index.json"
+    if index.is_file():
+        return _read_sharded(index)
+    single = checkpoint / "model.safetensors"
+    if not single.is_file() and any(checkpoint.glob("pytorch_model*.bin")):
+        raise ModelLoadError(
+            f"{checkpoint}: only pickled weights (pytorch_model.bin), which can't be read safely; "
+            "save the model as safetensors: model.save_pretrained(directory) in transformers"
+        )
+    return _read_header(single)
