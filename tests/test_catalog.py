@@ -1,0 +1,595 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A name becomes a file: the stages run for real, with pip, on a checkpoint made here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from embellama import catalog
+from embellama.catalog import CatalogEntry
+from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
+
+COMMIT = "c0ffee" + "0" * 34
+
+
+def write_checkpoint(directory: Path) -> None:
+    """A BERT of one layer and 16 dimensions."""
+    width, feed_forward, positions = 16, 32, 8
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b"]
+    directory.mkdir()
+    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    (directory / "config.json").write_text(
+        json.dumps(
+            {
+                "architectures": ["BertModel"],
+                "model_type": "bert",
+                "hidden_act": "gelu",
+                "hidden_size": width,
+                "intermediate_size": feed_forward,
+                "layer_norm_eps": 1e-12,
+                "max_position_embeddings": positions,
+                "num_attention_heads": 2,
+                "num_hidden_layers": 1,
+                "pad_token_id": 0,
+                "type_vocab_size": 2,
+                "vocab_size": len(vocabulary),
+            }
+        )
+    )
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
+    )
+    (directory / "tokenizer.json").write_text(
+        json.dumps(
+            {
+                "version": "1.0",
+                "added_tokens": [
+                    {"id": i, "content": token, "special": True}
+                    for i, token in enumerate(vocabulary[:5])
+                ],
+                "normalizer": {
+                    "type": "BertNormalizer",
+                    "clean_text": True,
+                    "handle_chinese_chars": True,
+                    "strip_accents": None,
+                    "lowercase": True,
+                },
+                "pre_tokenizer": {"type": "BertPreTokenizer"},
+                "post_processor": {
+                    "type": "BertProcessing",
+                    "sep": ["[SEP]", 3],
+                    "cls": ["[CLS]", 2],
+                },
+                "model": {
+                    "type": "WordPiece",
+                    "unk_token": "[UNK]",
+                    "continuing_subword_prefix": "##",
+                    "max_input_chars_per_word": 100,
+                    "vocab": {token: i for i, token in enumerate(vocabulary)},
+                },
+            }
+        )
+    )
+    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\nA model for tests.\n")
+    layer = "encoder.layer.0"
+    shapes = {
+        "embeddings.word_embeddings.weight": (len(vocabulary), width),
+        "embeddings.position_embeddings.weight": (positions, width),
+        "embeddings.token_type_embeddings.weight": (2, width),
+        "embeddings.LayerNorm.weight": (width,),
+        "embeddings.LayerNorm.bias": (width,),
+        f"{layer}.intermediate.dense.weight": (feed_forward, width),
+        f"{layer}.intermediate.dense.bias": (feed_forward,),
+        f"{layer}.output.dense.weight": (width, feed_forward),
+    }
+    for module in ("self.query", "self.key", "self.value", "output.dense"):
+        shapes[f"{layer}.attention.{module}.weight"] = (width, width)
+        shapes[f"{layer}.attention.{module}.bias"] = (width,)
+    for vector in ("attention.output.LayerNorm.weight", "attention.output.LayerNorm.bias"):
+        shapes[f"{layer}.{vector}"] = (width,)
+    for vector in ("dense.bias", "LayerNorm.weight", "LayerNorm.bias"):
+        shapes[f"{layer}.output.{vector}"] = (width,)
+    random = np.random.default_rng(0)
+    save_file(
+        {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()},
+        directory / "model.safetensors",
+    )
+
+
+def write_wheel(checkpoint: Path, directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    metadata = "tiny_model-1.0.dist-info"
+    with zipfile.ZipFile(directory / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
+        for file in sorted(checkpoint.iterdir()):
+            wheel.write(file, f"tiny_model/model/{file.name}")
+        wheel.writestr(f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: x\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{metadata}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr(f"{metadata}/RECORD", "")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclasses.dataclass
+class Tiny:
+    """A known model whose wheel lies in a directory, and an empty cache."""
+
+    entry: CatalogEntry
+    checkpoint: Path
+    wheels: Path
+    cache: Path
+
+    @property
+    def directory(self) -> Path:
+        return self.cache / "models" / "tiny"
+
+    @property
+    def gguf(self) -> Path:
+        return self.directory / "tiny-F16.gguf"
+
+    def python(self, script: str, **environment: str) -> subprocess.Popen[str]:
+        """Start Python on a script that sees the model in its catalog."""
+        prelude = (
+            "import json, os, sys\n"
+            "from embellama import catalog\n"
+            "catalog._CATALOG = (catalog.CatalogEntry(**json.loads(sys.argv[1])),)\n"
+        )
+        entry = {**vars(self.entry), "sha256": dict(self.entry.sha256)}
+        return subprocess.Popen(
+            [sys.executable, "-c", prelude + script, json.dumps(entry)],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    checkpoint, wheels, cache = tmp_path / "checkpoint", tmp_path / "wheels", tmp_path / "cache"
+    write_checkpoint(checkpoint)
+    write_wheel(checkpoint, wheels)
+    entry = CatalogEntry(
+        name="tiny",
+        repository="org/Tiny",
+        revision=COMMIT,
+        licence="Apache-2.0",
+        requirement="tiny-model==1.0",
+        wheel_directory="tiny_model/model",
+        sha256={file.name: digest(file) for file in checkpoint.iterdir()},
+        dimensions=16,
+    )
+    monkeypatch.setattr(catalog, "_CATALOG", (entry,))
+    for name in [name for name in os.environ if name.startswith(("PIP_", "HF_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "EMBELLAMA_CACHE": str(cache),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "hub"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    # Only what runs in other processes may import it, with the environment above.
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    return Tiny(entry, checkpoint, wheels, cache)
+
+
+def assert_complete(tiny: Tiny) -> None:
+    assert sorted(path.name for path in tiny.directory.iterdir()) == [
+        "README.md",
+        "SOURCE.json",
+        "lock",
+        "tiny",
+        "tiny-F16.gguf",
+    ]
+    assert tiny.gguf.read_bytes()[:4] == b"GGUF"
+
+
+def test_a_file_is_itself(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "some.gguf"
+    file.touch()
+    assert catalog.resolve(str(file)) == file
+    monkeypatch.chdir(tmp_path)
+    assert catalog.resolve("some.gguf") == Path("some.gguf")
+    # Also where it has the name of a known model.
+    (tmp_path / "tiny").touch()
+    assert catalog.resolve("tiny") == Path("tiny")
+    assert not tiny.cache.exists()
+
+
+@pytest.mark.parametrize("name", ["tiny", "TINY", "org/tiny"])
+def test_a_known_name_is_obtained_once(
+    tiny: Tiny, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert catalog.resolve(name) == tiny.gguf
+    assert_complete(tiny)
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
+    assert catalog.resolve(name) == tiny.gguf
+    # Nothing of pip's reaches a stream that is no terminal.
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_origin_is_recorded(tiny: Tiny) -> None:
+    gguf = catalog.resolve("tiny")
+    source = catalog.provenance(gguf)
+    assert source is not None
+    assert source["licence"] == "Apache-2.0"
+    assert source["url"] == "https://huggingface.co/org/Tiny"
+    assert source["obtained_from"] == "package index, tiny-model==1.0"
+    assert source["sha256"] == tiny.entry.sha256
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", source["obtained_on"])
+    assert (tiny.directory / "README.md").read_text().startswith("---\nlicense: apache-2.0")
+
+    assert catalog.provenance("some/other.gguf") is None
+    (tiny.directory / "SOURCE.json").write_text("{")
+    with pytest.raises(ModelLoadError, match="delete"):
+        catalog.provenance(gguf)
+
+
+def test_cached_files_are_listed_with_their_sizes(tiny: Tiny) -> None:
+    assert catalog.cached_files() == []
+    catalog.resolve("tiny")
+    checkpoint, gguf = catalog.cached_files()
+    assert (gguf.model, gguf.path, gguf.size) == ("tiny", tiny.gguf, tiny.gguf.stat().st_size)
+    assert checkpoint.path == tiny.directory / "tiny"
+    assert checkpoint.size == sum(file.stat().st_size for file in tiny.checkpoint.iterdir())
+
+
+def test_another_file_type_needs_no_second_download(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.resolve("tiny")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
+    gguf = catalog.resolve("tiny", file_type="f32")
+    assert gguf == tiny.directory / "tiny-F32.gguf"
+    assert gguf.stat().st_size > tiny.gguf.stat().st_size
+
+
+def test_an_unknown_file_type_is_found_before_anything_is_downloaded(tiny: Tiny) -> None:
+    with pytest.raises(ConfigurationError, match="Q9_9"):
+        catalog.resolve("tiny", file_type="Q9_9")
+    assert not tiny.cache.exists()
+
+
+def test_a_killed_run_is_resumed_at_each_stage(tiny: Tiny) -> None:
+    # Dies where a complete stage would get its name, one stage further on each time.
+    script = (
+        "import signal\n"
+        "replace = os.replace\n"
+        "def die_at(source, target):\n"
+        "    if str(target) == os.environ['TARGET']:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    replace(source, target)\n"
+        "os.replace = die_at\n"
+        "catalog.resolve('tiny')\n"
+    )
+    downloads_needed = True
+    for stage in ("checkpoint.whl", "SOURCE.json", "README.md", "tiny", "tiny-F16.gguf"):
+        process = tiny.python(
+            script,
+            TARGET=str(tiny.directory / stage),
+            PIP_FIND_LINKS=str(tiny.wheels) if downloads_needed else "/nonexistent",
+        )
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == -9, stderr
+        assert not (tiny.directory / stage).exists()
+        assert list(tiny.directory.glob("partial-*"))
+        downloads_needed = stage == "checkpoint.whl"
+    # What the last of them has left is enough, without the wheel.
+    process = tiny.python("print(catalog.resolve('tiny'))", PIP_FIND_LINKS="/nonexistent")
+    stdout, stderr = process.communicate(timeout=60)
+    assert stdout.strip() == str(tiny.gguf), stderr
+    assert_complete(tiny)
+
+
+def test_a_run_killed_while_pip_works_is_resumed(tiny: Tiny) -> None:
+    process = tiny.python("catalog.resolve('tiny')")
+    while not list(tiny.directory.glob("partial-*")):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert not tiny.gguf.exists()
+    assert catalog.resolve("tiny") == tiny.gguf
+    assert_complete(tiny)
+
+
+def test_two_processes_at_once(tiny: Tiny) -> None:
+    processes = [tiny.python("print(catalog.resolve('tiny'))") for _ in range(2)]
+    for process in processes:
+        stdout, stderr = process.communicate(timeout=60)
+        assert stdout.strip() == str(tiny.gguf), stderr
+    assert_complete(tiny)
+
+
+def test_a_process_that_waits_says_so(tiny: Tiny) -> None:
+    tiny.directory.mkdir(parents=True)
+    with filelock.FileLock(tiny.directory / "lock"):
+        process = tiny.python("print(catalog.resolve('tiny'))")
+        assert process.stderr is not None
+        assert "waiting for another process that obtains tiny" in process.stderr.readline()
+        assert not tiny.gguf.exists()
+    stdout, stderr = process.communicate(timeout=60)
+    assert stdout.strip() == str(tiny.gguf), stderr
+
+
+def test_a_tampered_checkpoint_is_obtained_again(tiny: Tiny) -> None:
+    catalog.resolve("tiny")
+    intact = tiny.gguf.read_bytes()
+    tiny.gguf.unlink()
+    weights = tiny.directory / "tiny" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    assert catalog.resolve("tiny").read_bytes() == intact
+    assert digest(weights) == tiny.entry.sha256["model.safetensors"]
+
+
+def test_a_damaged_download_is_obtained_again(tiny: Tiny) -> None:
+    tiny.directory.mkdir(parents=True)
+    (tiny.directory / "checkpoint.whl").write_bytes(b"PK\3\4 not a wheel")
+    assert catalog.resolve("tiny") == tiny.gguf
+    assert_complete(tiny)
+
+
+def test_other_weights_than_the_pinned_ones_are_refused(tiny: Tiny) -> None:
+    weights = tiny.checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    write_wheel(tiny.checkpoint, tiny.wheels)
+    with pytest.raises(ModelLoadError) as caught:
+        catalog.resolve("tiny")
+    message = str(caught.value)
+    assert digest(weights) in message
+    assert tiny.entry.sha256["model.safetensors"] in message
+    assert "pip cache purge" in message
+    assert [path.name for path in tiny.directory.iterdir()] == ["lock"]
+
+
+def test_a_wheel_that_lacks_a_file_is_refused(tiny: Tiny) -> None:
+    (tiny.checkpoint / "vocab.txt").unlink()
+    write_wheel(tiny.checkpoint, tiny.wheels)
+    with pytest.raises(ModelLoadError, match=r"vocab\.txt"):
+        catalog.resolve("tiny")
+
+
+def test_no_source_in_reach(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
+    with pytest.raises(ModelNotFoundError) as caught:
+        catalog.resolve("tiny")
+    message = str(caught.value)
+    assert 'pip install "embellama[hub]"' in message
+    assert "No matching distribution found for tiny-model==1.0" in message
+    assert "embellama convert" in message
+    assert not list(tiny.directory.glob("partial-*"))
+
+
+def test_a_python_without_pip(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pip", None)
+    with pytest.raises(ModelNotFoundError, match="ensurepip"):
+        catalog.resolve("tiny")
+
+
+def test_pip_is_not_taken_from_the_working_directory(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.version_info < (3, 11):
+        pytest.skip("PYTHONSAFEPATH is new in Python 3.11")
+    (tmp_path / "pip.py").write_text("raise SystemExit('not pip')")
+    monkeypatch.chdir(tmp_path)
+    assert catalog.resolve("tiny") == tiny.gguf
+
+
+def test_a_cache_that_cannot_be_made(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EMBELLAMA_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ModelLoadError, match="EMBELLAMA_CACHE"):
+        catalog.resolve("tiny")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_cache(tiny: Tiny) -> None:
+    tiny.cache.mkdir()
+    tiny.cache.chmod(0o555)
+    with pytest.raises(ModelLoadError, match="EMBELLAMA_CACHE"):
+        catalog.resolve("tiny")
+
+
+def test_a_full_disk_leaves_nothing_behind(tiny: Tiny) -> None:
+    catalog.resolve("tiny")
+    process = tiny.python(
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    catalog.resolve('tiny', file_type='F32')\n"
+        "except catalog.ModelLoadError as error:\n"
+        "    print(error)\n",
+    )
+    stdout, stderr = process.communicate(timeout=60)
+    assert "EMBELLAMA_CACHE" in stdout, stderr
+    assert_complete(tiny)
+
+
+def test_a_disk_that_is_full_for_pip(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "full" / "pip").mkdir(parents=True)
+    (tmp_path / "full" / "pip" / "__init__.py").touch()
+    (tmp_path / "full" / "pip" / "__main__.py").write_text(
+        "raise SystemExit('ERROR: Could not install packages due to an OSError: "
+        "[Errno 28] No space left on device')"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "full"))
+    with pytest.raises(ModelLoadError, match="EMBELLAMA_CACHE"):
+        catalog.resolve("tiny")
+    assert [path.name for path in tiny.directory.iterdir()] == ["lock"]
+
+
+def test_a_directory_is_told_how_to_become_a_file(tiny: Tiny) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"embellama convert .*checkpoint"):
+        catalog.resolve(str(tiny.checkpoint))
+
+
+def test_an_unknown_name_suggests_a_known_one(tiny: Tiny) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'tiyn'.*did you mean 'tiny'"):
+        catalog.resolve("tiyn")
+    with pytest.raises(ModelNotFoundError, match="Known models: tiny") as caught:
+        catalog.resolve("nothing/like.gguf")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_the_home_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EMBELLAMA_CACHE", "relative")
+    monkeypatch.chdir(tmp_path)
+    assert catalog.cache_directory() == tmp_path / "relative"
+    monkeypatch.setenv("EMBELLAMA_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert catalog.cache_directory() == tmp_path / "embellama"
+
+
+def test_a_hub_path_without_huggingface_hub(tiny: Tiny) -> None:
+    with pytest.raises(ModelNotFoundError, match=r'pip install "embellama\[hub\]"'):
+        catalog.resolve("org/repository/folder/file.gguf")
+
+
+class _HubRequest(http.server.BaseHTTPRequestHandler):
+    """The requests that a download from the Hugging Face Hub makes."""
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.answer())
+
+    def answer(self) -> bytes:
+        assert isinstance(self.server, Hub)
+        repository, _, path = self.path.strip("/").partition("/resolve/")
+        content = self.server.files.get(f"{repository}/{path.partition('/')[2]}")
+        if content is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+        else:
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        return content or b""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """A Hugging Face Hub on this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _HubRequest)
+        self.files: dict[str, bytes] = {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "HF_ENDPOINT": f"http://127.0.0.1:{self.server_port}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+
+@pytest.fixture
+def hub(tiny: Tiny) -> Iterator[Hub]:
+    with Hub() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+RESOLVE = """
+try:
+    print(catalog.resolve(os.environ["NAME"], progress=False))
+except catalog.ModelNotFoundError as error:
+    print(error)
+"""
+
+needs_hub = pytest.mark.skipif(
+    importlib.util.find_spec("huggingface_hub") is None, reason="the extra `hub` is not installed"
+)
+
+
+@needs_hub
+def test_a_known_model_from_the_hub(tiny: Tiny, hub: Hub) -> None:
+    hub.files = {f"org/Tiny/{f.name}": f.read_bytes() for f in tiny.checkpoint.iterdir()}
+    stdout, stderr = tiny.python(
+        RESOLVE, NAME="tiny", PIP_FIND_LINKS="/nonexistent", **hub.environment
+    ).communicate(timeout=60)
+    assert stdout.strip() == str(tiny.gguf), stderr
+    assert_complete(tiny)
+    source = catalog.provenance(tiny.gguf)
+    assert source is not None
+    assert source["obtained_from"] == f"Hugging Face Hub, org/Tiny at {COMMIT}"
+
+
+@needs_hub
+@pytest.mark.parametrize("fault", ["unreachable", "incomplete", "other weights"])
+def test_the_package_index_stands_in_for_the_hub(tiny: Tiny, hub: Hub, fault: str) -> None:
+    hub.files = {f"org/Tiny/{f.name}": f.read_bytes() for f in tiny.checkpoint.iterdir()}
+    environment = hub.environment
+    if fault == "unreachable":
+        # Port 1 is tcpmux, which nothing offers.
+        environment["HF_ENDPOINT"] = "http://127.0.0.1:1"
+    elif fault == "incomplete":
+        del hub.files["org/Tiny/vocab.txt"]
+    else:
+        hub.files["org/Tiny/model.safetensors"] += b"\0"
+    started = time.monotonic()
+    stdout, stderr = tiny.python(RESOLVE, NAME="tiny", **environment).communicate(timeout=60)
+    assert stdout.strip() == str(tiny.gguf), stderr
+    # Left to itself huggingface_hub tries an unreachable hub for over 20 seconds.
+    assert time.monotonic() - started < 15
+    source = catalog.provenance(tiny.gguf)
+    assert source is not None
+    assert source["obtained_from"] == "package index, tiny-model==1.0"
+
+
+@needs_hub
+def test_a_file_on_the_hub(tiny: Tiny, hub: Hub) -> None:
+    hub.files = {"org/repository/folder/file.gguf": b"GGUF and so on"}
+    name = "org/repository/folder/file.gguf"
+    stdout, stderr = tiny.python(RESOLVE, NAME=name, **hub.environment).communicate(timeout=60)
+    assert Path(stdout.strip()).read_bytes() == b"GGUF and so on", stderr
+    assert stderr == ""
+    # From now on the network is not needed.
+    again, stderr = tiny.python(RESOLVE, NAME=name).communicate(timeout=60)
+    assert again == stdout, stderr
+
+    missing = "org/repository/none.gguf"
+    stdout, _ = tiny.python(RESOLVE, NAME=missing, **hub.environment).communicate(timeout=60)
+    assert missing in stdout
+    assert "EntryNotFound" in stdout
