@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens and vectors against Hugging Face's own, made by the scripts in tests/data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embellama import EmbeddingModel, ModelConfig
+
+DATA = Path(__file__).parent / "data"
+TEXTS = {row["name"]: row["text"] for row in json.loads((DATA / "texts.json").read_text())}
+TOKENS = json.loads((DATA / "minilm_tokens.json").read_text())
+REFERENCE = np.load(DATA / "minilm_reference.npz")
+
+# Least cosine of any text, and of the texts on average. F32 leaves room for llama.cpp's tanh form
+# of GELU, F16 for weights rounded by 2**-11. Q8_0 weights alone cost 0.0005 (dequantised and
+# computed in float32, no text is below 0.9995); the rest is that llama.cpp rounds the activations
+# to 8 bits too, most visibly where a text is little more than [UNK].
+COSINE = {"F32": (0.99999, 0.999995), "F16": (0.9999, 0.99999), "Q8_0": (0.998, 0.999)}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_tokens_equal_hugging_face(minilm: EmbeddingModel, name: str) -> None:
+    assert minilm.tokenize(TEXTS[name]).tolist() == TOKENS[name]
+
+
+def test_vectors_equal_sentence_transformers(
+    typed_minilm: tuple[str, EmbeddingModel],
+) -> None:
+    file_type, model = typed_minilm
+    names = REFERENCE["names"].tolist()
+    vectors = model.embed_batch([TEXTS[name] for name in names])
+    cosines = np.sum(vectors.astype(np.float64) * REFERENCE["vectors"], axis=1)
+    worst = int(np.argmin(cosines))
+    least, average = COSINE[file_type]
+    assert cosines[worst] >= least, names[worst]
+    assert cosines.mean() >= average
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_pooled_vectors_equal_transformers(minilm_f32_path: Path, pooling: str) -> None:
+    names = REFERENCE["pooled_names"].tolist()
+    config = ModelConfig(minilm_f32_path, pooling=pooling, normalization="none")
+    with EmbeddingModel(config) as model:
+        vectors = model.embed_batch([TEXTS[name] for name in names])
+    # Values are of size 1; GELU's tanh form alone errs by 5e-4 and grows over six layers.
+    np.testing.assert_allclose(vectors, REFERENCE[pooling], rtol=0, atol=1e-2)
