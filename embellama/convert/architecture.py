@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -190,9 +189,11 @@ def read_architecture(checkpoint: Path) -> Architecture:
         if (
             isinstance(norm_epsilon, bool)
             or not isinstance(norm_epsilon, (int, float))
-            or not (math.isfinite(norm_epsilon) and norm_epsilon >= 0)
+            or not 0 <= norm_epsilon < 1
         ):
-            raise config.error(f"layer_norm_eps must be a number >= 0, not {norm_epsilon!r}")
+            raise config.error(
+                f"layer_norm_eps must be a number from 0 to below 1, not {norm_epsilon!r}"
+            )
     if n_layers > _MAX_LAYERS:
         raise config.error(f"{n_layers} layers; llama.cpp runs at most {_MAX_LAYERS}")
     if n_embd % n_heads:

@@ -130,7 +130,11 @@ def write_gguf(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         with tqdm(
-            total=sum(n_bytes), unit="B", unit_scale=True, desc=checkpoint.name, disable=not progress
+            total=sum(n_bytes),
+            unit="B",
+            unit_scale=True,
+            desc=checkpoint.name,
+            disable=not progress,
         ) as bar:
             for tensor, stored, size in zip(tensors, types, n_bytes, strict=True):
                 writer.write_tensor_data(_encode(tensor, stored))

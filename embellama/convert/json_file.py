@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from embellama.errors import ModelLoadError
+
+_SURROGATE = re.compile(r"\\u[dD][89abAB]")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -26,7 +29,11 @@ def read_json(path: Path) -> Any:
     try:
         # utf-8-sig: some editors leave a byte order mark, which json refuses.
         text = path.read_text(encoding="utf-8-sig")
-        return json.loads(text, object_pairs_hook=_object)
+        found = json.loads(text, object_pairs_hook=_object)
+        if _SURROGATE.search(text):
+            # Half of a UTF-16 pair is no character: this raises a ValueError.
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except FileNotFoundError:
         raise ModelLoadError(
             f"{path}: no such file; download the checkpoint again, with all its files"

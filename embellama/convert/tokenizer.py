@@ -125,7 +125,7 @@ def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
         normalizers = _steps(found.get("normalizer"), "normalizers")
         pre_tokenizers = _steps(found.get("pre_tokenizer"), "pretokenizers")
         post_processors = _steps(found.get("post_processor"), "processors")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelLoadError(f"{path}: malformed ({error!r}); download the file again") from error
     return Tokenizer(
         path=path,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 
+_LARGEST_SCORE = 1e30  # far beyond any log-probability, and fits a float32
+
+
 class _Type(enum.IntEnum):
     """enum llama_token_type, llama.h."""
 
@@ -96,7 +99,7 @@ def _ids_to_tokens(tokenizer: Tokenizer, n_tokens: int) -> dict[int, str]:
             pairs = [(str(entry[0]), index) for index, entry in enumerate(vocabulary or ())]
         else:
             pairs = [(token, int(index)) for token, index in (vocabulary or {}).items()]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise tokenizer.error(f"malformed vocabulary ({error!r}); download it again") from error
     if not pairs:
         raise tokenizer.error("no vocabulary; download the file again")
@@ -127,12 +130,6 @@ def _check_distinct(tokenizer: Tokenizer, tokens: list[str]) -> None:
                 f"the tokens {ids[token]} and {index} are both {token!r} to llama.cpp, which needs "
                 "them to differ; rename one of them"
             )
-    try:
-        "".join(tokens).encode()
-    except UnicodeEncodeError as error:
-        raise tokenizer.error(
-            "a token holds half of a UTF-16 pair, which is no text; download the file again"
-        ) from error
 
 
 def _tokens_and_types(
@@ -270,8 +267,10 @@ def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     types[special_ids["tokenizer.ggml.unknown_token_id"]] = _Type.UNKNOWN
     try:
         scores = [float(entry[1]) for entry in tokenizer.model["vocab"]]
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise tokenizer.error(f"malformed vocabulary ({error!r}); download it again") from error
+    if not all(abs(score) <= _LARGEST_SCORE for score in scores):
+        raise tokenizer.error("a token's log-probability is not a number; download the file again")
     scores += [-10000.0 if kind == _Type.UNUSED else 0.0 for kind in types[len(scores) :]]
     return Vocabulary(
         model="t5",

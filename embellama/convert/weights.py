@@ -102,7 +102,8 @@ def _read_sharded(index: Path) -> dict[str, StoredTensor]:
         not isinstance(weight_map, dict)
         or not weight_map
         or not all(
-            isinstance(file, str) and file == Path(file).name for file in weight_map.values()
+            isinstance(file, str) and file and file == Path(file).name
+            for file in weight_map.values()
         )
     ):
         raise ModelLoadError(
