@@ -44,23 +44,23 @@ cdef struct State:
     int32_t n_sequences
     char[MESSAGE_SIZE] message
 
-cdef class Vocabulary:
-    cdef const llama_vocab *handle
-    cdef int attach(self, llama_model *model, str path) except -1
-    cdef readonly int32_t bos
-    cdef readonly int32_t eos
-    cdef readonly int32_t sep
-    cdef readonly int32_t pad
-    # How many special tokens the vocabulary puts before and after a text.
-    cdef readonly int32_t n_prefix
-    cdef readonly int32_t n_suffix
-
 cdef class Model:
     cdef llama_model *handle
     cdef readonly str path
-    cdef readonly Vocabulary vocabulary
     cdef object __weakref__
     cdef int check_open(self) except -1
+
+cdef class Vocabulary:
+    cdef readonly Model model
+    cdef const llama_vocab *handle
+    cdef readonly int32_t bos
+    cdef readonly int32_t eos
+    cdef readonly int32_t sep
+    # How many special tokens the vocabulary puts before and after a text.
+    cdef readonly int32_t n_prefix
+    cdef readonly int32_t n_suffix
+    # The special tokens before, between and after a pair of texts.
+    cdef readonly tuple pair_frame
 
 cdef class Context:
     cdef readonly Model model

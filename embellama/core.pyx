@@ -77,24 +77,34 @@ cdef int raise_for_status(int status, str message, str model) except -1:
 
 
 cdef class Vocabulary:
-    """The tokens of a model; made by :class:`Model`, valid as long as that is open."""
+    """The tokens of a model.
+
+    Parameters
+    ----------
+    model : Model
+
+    Raises
+    ------
+    ModelLoadError
+        If the file lacks a token that its own rules ask for.
+    """
 
     def __cinit__(self):
         self.handle = NULL
-        self.bos = self.eos = self.sep = self.pad = -1
-        self.n_prefix = self.n_suffix = 0
 
-    cdef int attach(self, llama_model *model, str path) except -1:
-        cdef const llama_vocab *vocabulary = llama.llama_model_get_vocab(model)
-        self.handle = vocabulary
+    def __init__(self, Model model not None):
+        if self.model is not None:
+            raise RuntimeError("a Vocabulary is initialised once")
+        model.check_open()
+        cdef const llama_vocab *vocabulary = llama.llama_model_get_vocab(model.handle)
         self.bos = llama.llama_vocab_bos(vocabulary)
         self.eos = llama.llama_vocab_eos(vocabulary)
         self.sep = llama.llama_vocab_sep(vocabulary)
-        self.pad = llama.llama_vocab_pad(vocabulary)
         kind = llama.llama_vocab_type_of(vocabulary)
         cdef bint word_piece = kind == llama.LLAMA_VOCAB_TYPE_WPM
         cdef bint add_bos = word_piece or llama.llama_vocab_get_add_bos(vocabulary)
         cdef bint add_eos = llama.llama_vocab_get_add_eos(vocabulary)
+        cdef bint add_sep = llama.llama_vocab_get_add_sep(vocabulary)
         missing = None
         # llama_vocab::impl::tokenize asserts these (llama-vocab.cpp); an assertion would abort.
         if kind == llama.LLAMA_VOCAB_TYPE_NONE:
@@ -106,13 +116,20 @@ cdef class Vocabulary:
         elif add_eos and self.eos < 0:
             missing = "the id of its end token (tokenizer.ggml.eos_token_id)"
         if missing:
-            raise ModelLoadError(f"{path}: the file lacks {missing}; convert the model again")
-        special = self.tokenize("")
+            raise ModelLoadError(f"{model.path}: the file lacks {missing}; convert the model again")
+        self.model = model
+        self.handle = vocabulary
+        special = self.tokenize("").tolist()
         self.n_prefix = min(int(add_bos), len(special))
         self.n_suffix = len(special) - self.n_prefix
-        return 0
+        # Two texts as one input: [CLS] a [SEP] b [SEP] for BERT, <s> a </s></s> b </s> for
+        # RoBERTa and XLM-R, whose files say add_sep_token.
+        end = [self.sep] if word_piece else [self.eos] if add_eos else []
+        middle = [self.sep] if add_sep and not word_piece and self.sep >= 0 else []
+        self.pair_frame = ([self.bos] if add_bos else [], end + middle, end)
 
     def __len__(self):
+        self.model.check_open()
         return llama.llama_vocab_n_tokens(self.handle)
 
     def token(self, int32_t id):
@@ -158,6 +175,7 @@ cdef class Vocabulary:
         TokenizationError
             If the tokenizer fails.
         """
+        self.model.check_open()
         cdef Py_ssize_t n_bytes = 0
         cdef const char *utf8 = utf8_of(text, &n_bytes)
         cdef int32_t capacity = <int32_t>min(n_bytes + 16, INT_MAX)
@@ -277,18 +295,15 @@ cdef class Model:
             raise ModelLoadError(
                 f"{path}: llama.cpp can't load this file: {_logged_errors() or 'no reason given'}"
             )
-        self.vocabulary = Vocabulary()
-        self.vocabulary.attach(self.handle, path)
 
     def close(self):
         """Free the weights; the Model can't be used afterwards. Calling it again does nothing.
 
-        Contexts keep their Model referenced: close them first.
+        Close its contexts first.
         """
         if self.handle != NULL:
             llama.llama_model_free(self.handle)
             self.handle = NULL
-            self.vocabulary = None
 
     def __dealloc__(self):
         if self.handle != NULL:

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from embellama.core import Model
+from embellama.core import Model, Vocabulary
 
 class Failure(IntFlag):
     DONE = 0
@@ -24,6 +24,10 @@ class Workers:
         n_sequences: int,
         ranks: bool = False,
     ) -> None: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def vocabulary(self) -> Vocabulary: ...
     @property
     def n_threads(self) -> int: ...
     def close(self) -> None: ...

@@ -280,7 +280,8 @@ cdef class Workers:
         Compute the scores of the classification head instead of vectors (default False).
     """
 
-    cdef core.Model model
+    cdef readonly core.Model model
+    cdef readonly core.Vocabulary vocabulary
     cdef Pool pool
     cdef object idle
     cdef int n_callers
@@ -295,6 +296,7 @@ cdef class Workers:
         int n_sequences, bint ranks=False,
     ):
         self.model = model
+        self.vocabulary = core.Vocabulary(model)
         self.idle = threading.Event()
         self.idle.set()
         self.pool.n_workers = n_threads
@@ -489,14 +491,14 @@ cdef class Workers:
             size_view[i] = n_bytes
         cdef TokenizeRequest request
         memset(&request, 0, sizeof(request))
-        request.vocabulary = self.model.vocabulary.handle
+        request.vocabulary = self.vocabulary.handle
         request.texts = <const char **>&pointer_view[0]
         request.n_bytes = &size_view[0]
         request.n_texts = n_texts
         request.add_special = add_special
         request.parse_special = parse_special
         request.limit = limit
-        request.n_suffix = self.model.vocabulary.n_suffix if add_special else 0
+        request.n_suffix = self.vocabulary.n_suffix if add_special else 0
         request.final_id = final_id
         request.chunks = <int32_t **>&chunk_view[0]
         request.chunk_sizes = &chunk_size_view[0]
