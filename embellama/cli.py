@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -26,7 +27,9 @@ from embellama.errors import (
     InvalidInputError,
     TokenizationError,
 )
-from embellama.model import EmbeddingModel, EmbeddingResult
+from embellama.model import EmbeddingModel
+from embellama.model_info import ModelInfo, model_info
+from embellama.results import EmbeddingResult
 
 __all__ = ["main"]
 
@@ -91,7 +94,7 @@ def command() -> None:
 )
 @click.option(
     "--pooling",
-    type=click.Choice([strategy.value for strategy in PoolingStrategy]),
+    type=click.Choice([p.value for p in PoolingStrategy if p.value not in ("none", "rank")]),
     help="How token vectors become a text's vector.  [default: what the file says]",
 )
 @click.option(
@@ -244,13 +247,18 @@ def _results(
         except (InvalidInputError, TokenizationError) as error:
             if error.index is None:
                 raise
-            # The library counts from 0 and from the window's first text, and names its own setting.
             index = start + error.index
-            message = str(error).replace(f"text {error.index} ", f"{inputs.label(index)} ", 1)
-            message = message.replace("truncate=True", "--truncate")
+            message = _in_terms_of_the_command(error, inputs.label(index))
             raise type(error)(message, index=index) from error
         yield start, result
         start += len(window)
+
+
+def _in_terms_of_the_command(error: InvalidInputError | TokenizationError, label: str) -> str:
+    # The library counts from 0 and from the window's first text, and names its own setting. The
+    # label goes through a function because the name of a file may hold backslashes.
+    message = re.sub(rf"\btext {error.index}\b", lambda _: label, str(error), count=1)
+    return message.replace("truncate=True", "--truncate")
 
 
 def _write_json_lines(stream: BinaryIO, results: Iterable[tuple[int, EmbeddingResult]]) -> None:
@@ -324,8 +332,7 @@ def info(model: str, as_json: bool) -> None:
 
     MODEL is all-MiniLM-L6-v2 unless given.
     """
-    with EmbeddingModel(model) as loaded:
-        described = _description(loaded)
+    described = _description(model_info(model))
     if as_json:
         click.echo(json.dumps(described, indent=2))
         return
@@ -339,20 +346,19 @@ def info(model: str, as_json: bool) -> None:
             click.echo(f"{name + ':':20}{value}")
 
 
-def _description(model: EmbeddingModel) -> dict[str, Any]:
-    source = catalog.provenance(model.path) or {}
-    header = model.header
+def _description(info: ModelInfo) -> dict[str, Any]:
+    source = catalog.provenance(info.path) or {}
     return {
-        "name": header.metadata.get("general.name"),
-        "file": str(model.path),
-        "file size": header.file_size,
-        "architecture": header.architecture,
-        "dimensions": model.embedding_dimensions,
-        "context length": model.max_sequence_length,
-        "pooling": model.pooling.value,
-        "parameters": header.n_parameters,
-        "tensor types": dict(Counter(t.type for t in header.tensors.values()).most_common()),
-        "licence": source.get("licence") or header.metadata.get("general.license"),
+        "name": source.get("name") or info.name,
+        "file": str(info.path),
+        "file size": info.file_size,
+        "architecture": info.architecture,
+        "dimensions": info.embedding_length,
+        "context length": info.context_length,
+        "pooling": info.pooling.value,
+        "parameters": info.n_parameters,
+        "tensor types": dict(Counter(info.tensor_types).most_common()),
+        "licence": source.get("licence") or info.metadata.get("general.license"),
         "source": source.get("url"),
         "obtained from": source.get("obtained_from"),
     }

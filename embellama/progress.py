@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a waiting call does every 50 ms: tell the progress, and stop if it was cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from embellama.errors import EmbeddingGenerationError
+
+__all__ = ["Progress", "progress_callback"]
+
+# True for a bar on standard error, or a function of (done, total).
+Progress = bool | Callable[[int, int], None]
+
+
+@contextlib.contextmanager
+def progress_callback(
+    progress: Progress, total: int, cancelled: threading.Event | None
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Make one callback of what the caller asked for; None if there is nothing to do."""
+    with contextlib.ExitStack() as stack:
+        tell = None if isinstance(progress, bool) else progress
+        if progress is True:
+            # Imported here: most programs show no bar, and tqdm takes a while.
+            from tqdm.auto import tqdm
+
+            bar = stack.enter_context(tqdm(total=total, unit=" texts"))
+
+            def tell(done: int, total: int) -> None:
+                bar.update(done - bar.n)
+
+        if cancelled is None:
+            yield tell
+            return
+
+        def check(done: int, total: int) -> None:
+            if cancelled.is_set():
+                raise EmbeddingGenerationError("the task was cancelled")
+            if tell is not None:
+                tell(done, total)
+
+        yield check

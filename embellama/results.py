@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What calls return beyond bare arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embellama.errors import EmbellamaError
+
+__all__ = ["EmbeddingResult", "RerankResult"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EmbeddingResult:
+    """Vectors with what happened to each text.
+
+    Attributes
+    ----------
+    embeddings : numpy.ndarray, shape (N, D)
+        One row per text, in input order.
+    token_counts : numpy.ndarray of int32, shape (N,)
+        Tokens computed for each text, special ones included; 0 for a text in `errors`.
+    truncated : numpy.ndarray of bool, shape (N,)
+        Which texts were cut.
+    errors : Mapping of int to EmbellamaError
+        Why texts have a row of NaN, by their index; empty unless ``on_error="nan"``.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> result = model.embed_batch(["a cat", ""], on_error="nan", details=True)
+    >>> result.token_counts.tolist(), result.errors
+    ([4, 0], {1: InvalidInputError('all-MiniLM-L6-v2: text 1 is empty: leave it out')})
+    """
+
+    embeddings: NDArray[Any]
+    token_counts: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+    errors: Mapping[int, EmbellamaError] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class RerankResult:
+    """A document and how well it answers the query.
+
+    Attributes
+    ----------
+    index : int
+        Position of the document in the call.
+    score : float
+        The larger the better; ``EmbeddingModel.score_kind`` says what it is.
+    document : str
+        The text itself.
+    """
+
+    index: int
+    score: float
+    document: str

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from embellama import EmbeddingModel, InvalidInputError
+
+
+def test_async_equals_sync(minilm: EmbeddingModel) -> None:
+    async def main() -> None:
+        np.testing.assert_allclose(await minilm.aembed("cats"), minilm.embed("cats"), atol=1e-6)
+        rows = await minilm.aembed_batch(["cats", "dogs"], dtype="ubinary")
+        np.testing.assert_array_equal(rows, minilm.embed_batch(["cats", "dogs"], dtype="ubinary"))
+        with pytest.raises(InvalidInputError, match="text 1 is empty"):
+            await minilm.aembed_batch(["a", ""])
+        with pytest.raises(InvalidInputError, match="is empty"):
+            await minilm.aembed("")
+
+    asyncio.run(main())
+
+
+def test_the_event_loop_keeps_running(minilm: EmbeddingModel) -> None:
+    async def main() -> int:
+        task = asyncio.create_task(minilm.aembed_batch(["word " * 300] * 60))
+        ticks = 0
+        while not task.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        await task
+        return ticks
+
+    assert asyncio.run(main()) > 10
+
+
+def test_cancelling_stops_the_work(minilm: EmbeddingModel) -> None:
+    async def main() -> float:
+        task = asyncio.create_task(minilm.aembed_batch(["word " * 400] * 3000))
+        await asyncio.sleep(0.3)
+        start = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # The workers are free again: this would wait for minutes otherwise.
+        await minilm.aembed("works on")
+        return time.monotonic() - start
+
+    assert asyncio.run(main()) < 30
+
+
+def test_many_at_once(minilm: EmbeddingModel) -> None:
+    async def main() -> list[np.ndarray]:
+        return await asyncio.gather(*(minilm.aembed(f"text {i}") for i in range(40)))
+
+    rows = asyncio.run(main())
+    np.testing.assert_allclose(
+        rows, minilm.embed_batch([f"text {i}" for i in range(40)]), atol=2e-3
+    )
