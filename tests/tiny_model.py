@@ -113,12 +113,14 @@ SIZES = {
     "embedding_length": 32,
     "block_count": 2,
     "head_count": 2,
+    "head_count_kv": 2,
+    "key_length": 16,
     "feed_forward_length": 64,
     "context_length": 64,
     "expert_count": 4,
 }
 
-_QKV = ["attn_q", "attn_k", "attn_v"]
+_QKV = {"attn_q": "dq", "attn_k": "dk", "attn_v": "dk"}
 _ENCODER_NORMS = ["attn_output_norm", "layer_output_norm"]
 _GATED = {"ffn_gate": "df", "ffn_up": "df", "ffn_down": "fd"}
 _PLAIN = {"ffn_up": "df", "ffn_down": "fd"}
@@ -127,7 +129,7 @@ _DECODER: dict[str, Any] = {
     "vocabulary": "bpe",
     "outer": {"token_embd.weight": "dv", "output_norm.weight": "d"},
     "norms": ["attn_norm", "ffn_norm"],
-    "matrices": dict.fromkeys([*_QKV, "attn_output"], "dd") | _GATED,
+    "matrices": _QKV | {"attn_output": "qd"} | _GATED,
 }
 _BERT: dict[str, Any] = {
     "epsilon": "layer",
@@ -139,7 +141,7 @@ _BERT: dict[str, Any] = {
         "token_embd_norm.bias": "d",
     },
     "norms": _ENCODER_NORMS,
-    "matrices": dict.fromkeys([*_QKV, "attn_output"], "dd") | _PLAIN,
+    "matrices": _QKV | {"attn_output": "qd"} | _PLAIN,
     "biased": [*_QKV, "attn_output", *_PLAIN, *_ENCODER_NORMS],
 }
 _GEMMA = _DECODER | {
@@ -147,9 +149,9 @@ _GEMMA = _DECODER | {
     "head_norms": ["attn_q_norm", "attn_k_norm"],
     "metadata": {"attention.sliding_window": 16, "attention.sliding_window_pattern": 2},
 }
-# Letters: d embedding_length, f feed_forward_length, v tokens, c context_length, h head size,
-# e experts, n heads, p 4 times block_count, F twice f, T thrice d, digits themselves. The
-# contiguous dimension comes first.
+# Letters: d embedding_length, f feed_forward_length, v tokens, c context_length, h key_length,
+# e experts, n heads, q and k all heads' queries and keys, p 4 times block_count, F twice f,
+# T queries, keys and values, digits themselves. The contiguous dimension comes first.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "bert": _BERT | {"outer": _BERT["outer"] | {"position_embd.weight": "dc"}},
     "nomic-bert": _BERT | {"matrices": _BERT["matrices"] | _GATED, "biased": _ENCODER_NORMS},
@@ -164,14 +166,14 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     | {
         "vocabulary": "wordpiece",
         "outer": {"token_embd.weight": "dv", "enc.output_norm.weight": "d"},
-        "matrices": {"attn_qkv": "dT", "attn_output": "dd", "ffn_up": "dF", "ffn_down": "fd"},
+        "matrices": {"attn_qkv": "dT", "attn_output": "qd", "ffn_up": "dF", "ffn_down": "fd"},
     },
     "eurobert": _DECODER,
     "modern-bert": _DECODER
     | {
         "epsilon": "layer",
         "outer": _DECODER["outer"] | {"token_embd_norm.weight": "d"},
-        "matrices": {"attn_qkv": "dT", "attn_output": "dd", "ffn_up": "dF", "ffn_down": "fd"},
+        "matrices": {"attn_qkv": "dT", "attn_output": "qd", "ffn_up": "dF", "ffn_down": "fd"},
         "metadata": {"attention.sliding_window": 16, "attention.sliding_window_pattern": 2},
     },
     "gemma-embedding": _GEMMA,
@@ -194,7 +196,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "prefix": "enc.",
         "outer": {"token_embd.weight": "dv", "enc.output_norm.weight": "d"},
         "norms": ["attn_norm", "ffn_norm"],
-        "matrices": dict.fromkeys([*_QKV, "attn_o"], "dd") | _PLAIN | {"attn_rel_b": "n8"},
+        "matrices": _QKV | {"attn_o": "qd"} | _PLAIN | {"attn_rel_b": "n8"},
         "metadata": {"attention.relative_buckets_count": 8},
     },
     "llama": _DECODER,
@@ -211,16 +213,19 @@ def shapes(architecture: str, size: Mapping[str, int]) -> dict[str, tuple[int, .
     """Return the tensors of an architecture and their shapes, contiguous dimension first."""
     plan = ARCHITECTURES[architecture]
     d, f = size["embedding_length"], size["feed_forward_length"]
+    q, k = (size["key_length"] * size[key] for key in ("head_count", "head_count_kv"))
     letters = {
         "d": d,
         "f": f,
         "F": 2 * f,
-        "T": 3 * d,
+        "q": q,
+        "k": k,
+        "T": q + 2 * k,
         "v": len(_vocabulary(plan["vocabulary"])["tokenizer.ggml.tokens"]),
         "c": size["context_length"],
         "e": size["expert_count"],
         "n": size["head_count"],
-        "h": d // size["head_count"],
+        "h": size["key_length"],
         "p": 4 * size["block_count"],
     } | {str(number): number for number in range(10)}
     result = dict(plan["outer"])
@@ -258,6 +263,9 @@ def _metadata(architecture: str, size: Mapping[str, int]) -> dict[str, Any]:
         "block_count": size["block_count"],
         "feed_forward_length": size["feed_forward_length"],
         "attention.head_count": size["head_count"],
+        "attention.head_count_kv": size["head_count_kv"],
+        "attention.key_length": size["key_length"],
+        "attention.value_length": size["key_length"],
         f"attention.{epsilon}": np.float32(1e-6),
     }
     if plan is not _DECODER:
@@ -296,7 +304,9 @@ def _vocabulary(kind: str) -> dict[str, Any]:
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    if isinstance(value, np.ndarray):
+    if key == gguf.Keys.General.ALIGNMENT:
+        writer.add_custom_alignment(value)
+    elif isinstance(value, np.ndarray):
         # The writer takes the type of a list from its first element, and knows Python's only.
         kinds = {"i4": "INT32", "u4": "UINT32", "f4": "FLOAT32", "b1": "BOOL", "u1": "UINT8"}
         kind = gguf.GGUFValueType[kinds[value.dtype.str[1:]]]
