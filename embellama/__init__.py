@@ -10,7 +10,6 @@ Examples
 """
 
 import logging
-from importlib.metadata import version
 
 from embellama.config import EngineConfig, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
 from embellama.core import backend_info
@@ -63,8 +62,15 @@ __all__ = [
     "similarity",
 ]
 
-__version__ = version("embellama")
-
 # Silent unless the application configures logging: without a handler Python would print
 # llama.cpp's warnings to standard error.
 logging.getLogger("embellama").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        # Not at import: reading the metadata of installed packages takes 20 ms.
+        from importlib.metadata import version
+
+        return version("embellama")
+    raise AttributeError(f"module 'embellama' has no attribute {name!r}")

@@ -15,7 +15,9 @@ LAYERS = [
     {"errors", "libllama", "cores"},
     {"config", "gguf_header", "kernels", "job_queue"},
     {"core", "gguf_check", "progress", "quantization", "results", "similarity", "texts"},
+    {"verification"},
     {"workers", "batch", "convert"},
+    {"acquisition"},
     {"catalog"},
     {"model_info"},
     {"embedder"},
@@ -43,7 +45,10 @@ def imported(path: Path) -> set[str]:
     text = path.read_text()
     if path.suffix == ".py":
         names = set()
-        for node in ast.walk(ast.parse(text)):
+        tree = ast.parse(text)
+        # An import for annotations only is none at run time.
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module == "embellama":
