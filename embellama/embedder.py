@@ -13,7 +13,12 @@ from embellama import batch
 from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
 from embellama.core import Model
 from embellama.cores import usable_cores
-from embellama.errors import EmbeddingGenerationError, EmbellamaError, InvalidInputError
+from embellama.errors import (
+    BatchError,
+    EmbeddingGenerationError,
+    EmbellamaError,
+    InvalidInputError,
+)
 from embellama.model_info import ModelInfo
 from embellama.workers import Failure, Workers
 
@@ -228,13 +233,29 @@ class Embedder:
             timeout=timeout,
             progress=progress,
         )
-        for position in np.flatnonzero(failures).tolist():
-            index = tokens.indices[position]
-            error = self._failure(int(failures[position]), index, reason)
-            if errors is None or index is None:
-                raise error
-            errors[index] = error
+        failed = {
+            tokens.indices[position]: self._failure(
+                int(failures[position]), tokens.indices[position], reason
+            )
+            for position in np.flatnonzero(failures).tolist()
+        }
+        if errors is None:
+            self._raise(failed)
+        else:
+            errors.update((index, error) for index, error in failed.items() if index is not None)
         return out
+
+    def _raise(self, failed: dict[Index, EmbellamaError]) -> None:
+        if not failed:
+            return
+        first = next(iter(failed.values()))
+        if len(failed) == 1:
+            raise first
+        raise BatchError(
+            f"{self._config.name}: {len(failed)} texts were not computed, the first because: "
+            f"{first}",
+            {index: error for index, error in failed.items() if index is not None},
+        )
 
     def _failure(self, failure: int, index: Index, reason: Exception | None) -> EmbellamaError:
         if failure == Failure.NOT_FINITE:

@@ -8,6 +8,8 @@ the wrong type raises the built-in :class:`TypeError`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "BatchError",
     "ConfigurationError",
@@ -43,18 +45,34 @@ class ModelNotFoundError(EmbellamaError, FileNotFoundError):
     Examples
     --------
     >>> import embellama
-    >>> embellama.EmbeddingModel("no/such/file.gguf")  # doctest: +ELLIPSIS
+    >>> embellama.EmbeddingModel("missing.gguf")
     Traceback (most recent call last):
     embellama.errors.ModelNotFoundError: ...
     """
 
 
 class ModelLoadError(EmbellamaError, OSError):
-    """The file exists but is no model that can be used for embeddings."""
+    """The file exists but is no model that can be used for embeddings.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> embellama.EmbeddingModel(embellama.__file__)
+    Traceback (most recent call last):
+    embellama.errors.ModelLoadError: ...
+    """
 
 
 class ConfigurationError(EmbellamaError, ValueError):
-    """A setting is out of its range, or contradicts another setting or the build."""
+    """A setting is out of its range, or contradicts another setting or the build.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> embellama.ModelConfig("all-MiniLM-L6-v2", n_threads=0)
+    Traceback (most recent call last):
+    embellama.errors.ConfigurationError: n_threads must be from 1 to 512, not 0
+    """
 
 
 class _IndexedInputError(EmbellamaError, ValueError):
@@ -80,6 +98,16 @@ class InvalidInputError(_IndexedInputError):
     ----------
     index : int or None
         Position of the offending input in the call, counted from 0; None for a single input.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> try:
+    ...     model.embed_batch(["a cat", ""])
+    ... except embellama.InvalidInputError as error:
+    ...     print(error.index, error)
+    1 all-MiniLM-L6-v2: text 1 is empty: leave it out
     """
 
 
@@ -90,24 +118,99 @@ class TokenizationError(_IndexedInputError):
     ----------
     index : int or None
         Position of the offending input in the call, counted from 0; None for a single input.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> texts = ["a cat", "a dog"]
+    >>> try:
+    ...     vectors = model.embed_batch(texts)
+    ... except embellama.TokenizationError as error:
+    ...     print("can't be tokenized:", texts[error.index])
     """
 
 
 class EmbeddingGenerationError(EmbellamaError, RuntimeError):
-    """llama.cpp failed to compute, or the model gave a NaN or an infinity."""
+    """llama.cpp failed to compute, or the model gave a NaN or an infinity.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> try:
+    ...     vector = model.embed("a cat")
+    ... except embellama.EmbeddingGenerationError as error:
+    ...     print("try an F32 file:", error)
+    """
 
 
 class BatchError(EmbellamaError, RuntimeError):
-    """Part of a batch failed."""
+    """The computation failed for several texts of a batch.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what to do.
+    errors : Mapping of int to EmbellamaError
+        Why, by the index of the text.
+
+    Attributes
+    ----------
+    errors : Mapping of int to EmbellamaError
+        Why, by the index of the text.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> texts = ["a cat", "a dog"]
+    >>> try:
+    ...     vectors = model.embed_batch(texts)
+    ... except embellama.BatchError as error:
+    ...     for index, reason in error.errors.items():
+    ...         print(texts[index], reason)
+    """
+
+    def __init__(self, message: str, errors: Mapping[int, EmbellamaError] | None = None) -> None:
+        super().__init__(message)
+        self.errors = errors or {}
 
 
 class DimensionMismatchError(EmbellamaError, ValueError):
-    """An array or a requested dimension does not fit the model's vectors."""
+    """An array or a requested dimension does not fit the model's vectors.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> model.embed_batch(["a cat"], truncate_dim=1000)
+    Traceback (most recent call last):
+    embellama.errors.DimensionMismatchError: ... truncate_dim must be from 1 to 384, not 1000
+    """
 
 
 class ResourceLimitError(EmbellamaError, MemoryError):
-    """A limit on memory would be passed, or an allocation failed."""
+    """A limit on memory would be passed, or an allocation failed.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> config = embellama.EngineConfig("all-MiniLM-L6-v2", memory_limit_mb=10)
+    >>> embellama.EmbeddingEngine(config)
+    Traceback (most recent call last):
+    embellama.errors.ResourceLimitError: all-MiniLM-L6-v2 needs about ...
+    """
 
 
 class OperationTimeoutError(EmbellamaError, TimeoutError):
-    """A call did not finish within its ``timeout``."""
+    """A call did not finish within its ``timeout``.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> model.embed_batch(["a long text " * 100] * 100, timeout=0.001)
+    Traceback (most recent call last):
+    embellama.errors.OperationTimeoutError: ...
+    """

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import operator
 import os
 import threading
@@ -31,6 +30,7 @@ from embellama.quantization import DTYPES, quantize, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 from embellama.texts import check_text, check_texts
+from embellama.verification import check_batches, check_known_vector
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -115,6 +115,15 @@ class EmbeddingModel:
             If the file is gone.
         ModelLoadError
             If the file is no usable model.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.unload()
+        >>> model.load()
+        >>> model.embed("a cat").shape
+        (384,)
         """
         with self._lock:
             if self._embedder is not None:
@@ -130,6 +139,14 @@ class EmbeddingModel:
         """Free the weights and stop the threads; :meth:`load` brings them back.
 
         Waits for calls under way. Calling it twice is fine.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.unload()
+        >>> model.is_loaded, model.embedding_dimensions
+        (False, 384)
         """
         with self._lock:
             embedder, self._embedder = self._embedder, None
@@ -353,6 +370,15 @@ class EmbeddingModel:
         ------
         InvalidInputError
             As :meth:`embed_batch`.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", document_prompt="passage: ")
+        >>> model = embellama.EmbeddingModel(config)
+        >>> vector = model.embed("passage: a cat")
+        >>> bool(abs(model.embed_documents(["a cat"])[0] - vector).max() < 1e-6)
+        True
         """
         return self._embed_batch(texts, prompt=self._prompt("document"), **options).embeddings
 
@@ -740,6 +766,14 @@ class EmbeddingModel:
         -----
         Scores are what the model's head gives, see :attr:`score_kind`; a sigmoid makes a
         probability of a logit.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("reranker.gguf")  # doctest: +SKIP
+        >>> documents = ["Interest rates rose.", "Cats sleep up to 16 hours."]
+        >>> model.rerank("How long do cats sleep?", documents, top_n=1)  # doctest: +SKIP
+        [RerankResult(index=1, score=8.9, document='Cats sleep up to 16 hours.')]
         """
         if self._pooling is not PoolingStrategy.RANK:
             raise ConfigurationError(
@@ -770,6 +804,13 @@ class EmbeddingModel:
         ------
         InvalidInputError
             As :meth:`embed`.
+
+        Examples
+        --------
+        >>> import asyncio, embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> asyncio.run(model.aembed("a cat")).shape
+        (384,)
         """
         vectors = await self.aembed_batch([check_text(text, self.name)])
         vector: NDArray[np.float32] = vectors[0]
@@ -804,6 +845,9 @@ class EmbeddingModel:
         >>> asyncio.run(model.aembed_batch(["a cat", "a dog"])).shape
         (2, 384)
         """
+        # Imported here: it takes longer than all of embellama, and most programs have no loop.
+        import asyncio
+
         cancelled = threading.Event()
         try:
             result = await asyncio.to_thread(
@@ -833,6 +877,14 @@ class EmbeddingModel:
         ------
         DimensionMismatchError
             If the vectors differ in length.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> vectors = model.embed_batch(["a cat", "a kitten", "a quarterly report"])
+        >>> model.similarity(vectors[0], vectors).round(1)
+        array([[1. , 0.8, 0.1]], dtype=float32)
         """
         return similarity(a, b, kind=self._similarity_kind)
 
@@ -851,6 +903,15 @@ class EmbeddingModel:
         ------
         DimensionMismatchError
             If the shapes differ.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> questions = model.embed_batch(["Where do cats sleep?", "Who sets interest rates?"])
+        >>> answers = model.embed_batch(["On the sofa.", "The central bank."])
+        >>> model.pairwise_similarity(questions, answers).shape
+        (2,)
         """
         return pairwise_similarity(a, b, kind=self._similarity_kind)
 
@@ -859,13 +920,50 @@ class EmbeddingModel:
         return "dot" if self._config.normalization is NormalizationMode.L2 else "cosine"
 
     def warmup(self) -> None:
-        """Make the contexts and touch the weights, so that the next call is at full speed."""
+        """Make the contexts and touch the weights, so that the next call is at full speed.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model is unloaded.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.warmup()
+        """
         texts = ["warm up " * 20] * (self._loaded().n_threads * 8)
         if self._pooling is PoolingStrategy.RANK:
             self.rerank("warm up", texts)
         else:
             self.embed_batch_multi(["warm up"])
             self.embed_batch_multi(texts)
+
+    def verify(self) -> None:
+        """Check that the model computes right on this machine.
+
+        Texts must have the same vectors in a batch and alone, and a model of the catalog with its
+        own pooling the vector it is known for. Takes about as long as 40 short texts.
+
+        Raises
+        ------
+        EmbeddingGenerationError
+            If they have not; the message says by how much.
+        ConfigurationError
+            If the model is a reranker, or its pooling is NONE.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").verify()
+        """
+        file_type = self._info.file_type
+        check_batches(self.name, file_type, self.embed_batch)
+        entry = catalog.find(os.fspath(self._config.model_path))
+        plain = self._config.normalization is NormalizationMode.L2
+        if entry is not None and plain and self._pooling is self._info.pooling:
+            check_known_vector(self.name, entry.name, file_type, self.embed_batch)
 
     def _loaded(self) -> Embedder:
         embedder = self._embedder
