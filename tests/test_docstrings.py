@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every public name is documented, and every example in a docstring or a page runs."""
+
+from __future__ import annotations
+
+import doctest
+import enum
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import embellama
+from embellama.model import BatchOptions
+
+ROOT = Path(__file__).parent.parent
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture(autouse=True)
+def _defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings, and no files, of whoever runs the tests; the cache is kept."""
+    for variable in os.environ:
+        if variable.startswith("EMBELLAMA_") and variable != "EMBELLAMA_CACHE":
+            monkeypatch.delenv(variable)
+    monkeypatch.chdir(tmp_path)
+
+
+def doctests() -> dict[str, doctest.DocTest]:
+    names = [m.name for m in pkgutil.walk_packages(embellama.__path__, "embellama.")]
+    found = {}
+    for name in ["embellama", *names]:
+        module = importlib.import_module(name)
+        # Empty globals: an example imports what it uses, as a reader has to.
+        for test in doctest.DocTestFinder().find(module, globs={}):
+            # Cython lists the docstrings of functions a second time, in __test__.
+            if test.examples and ".__test__." not in test.name:
+                found[test.name] = test
+    return found
+
+
+DOCTESTS = doctests()
+
+
+@pytest.mark.parametrize("name", DOCTESTS)
+def test_doctest(name: str) -> None:
+    output: list[str] = []
+    doctest.DocTestRunner(optionflags=FLAGS).run(DOCTESTS[name], out=output.append)
+    assert not output, "".join(output)
+
+
+def test_doctests_of_extensions_are_found() -> None:
+    extensions = {"embellama.core.backend_info", "embellama.kernels.pool_rows"}
+    assert extensions <= set(DOCTESTS)
+
+
+def test_only_rerankers_are_not_at_hand() -> None:
+    skipped = {
+        name
+        for name, test in DOCTESTS.items()
+        for example in test.examples
+        if doctest.SKIP in example.options
+    }
+    assert skipped == {
+        "embellama.engine.EmbeddingEngine.rerank",
+        "embellama.model.EmbeddingModel.rerank",
+    }
+
+
+def code_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = {
+    f"{page.name}-{number}": block
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for number, block in enumerate(code_blocks(page), 1)
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_code_in_pages_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(BLOCKS[name], name, "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().err == ""
+
+
+def test_the_readme_finds_animals(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(code_blocks(ROOT / "README.md")[0], {"__name__": "__main__"})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("Dogs chase cats.")
+    assert lines[2].endswith("Interest rates rose again.")
+
+
+def public_members() -> dict[str, Any]:
+    """Everything in ``embellama.__all__``, and what the public classes define themselves."""
+    found = {}
+    for name in embellama.__all__:
+        found[name] = value = getattr(embellama, name)
+        if not inspect.isclass(value):
+            continue
+        for member in inspect.classify_class_attrs(value):
+            if member.name.startswith("_") or member.kind == "data":
+                continue
+            if member.defining_class.__module__.startswith("embellama."):
+                found[f"{name}.{member.name}"] = getattr(value, member.name)
+    return found
+
+
+PUBLIC = public_members()
+CALLABLE = [name for name, value in PUBLIC.items() if callable(value)]
+FUNCTIONS = [name for name in CALLABLE if not inspect.isclass(PUBLIC[name])]
+# Exceptions and enums are made by embellama, not by its users.
+CLASSES = [
+    name
+    for name, value in PUBLIC.items()
+    if inspect.isclass(value) and not issubclass(value, (enum.Enum, Exception))
+]
+
+# What a caller must be ready for.
+RAISES = {
+    "EmbeddingEngine": {"ModelNotFoundError", "ResourceLimitError"},
+    "EmbeddingEngine.drop_model": {"ModelNotFoundError"},
+    "EmbeddingEngine.embed": {"InvalidInputError", "ModelNotFoundError"},
+    "EmbeddingEngine.embed_batch": {"InvalidInputError", "ModelNotFoundError"},
+    "EmbeddingEngine.embed_multi": {"InvalidInputError", "ModelNotFoundError"},
+    "EmbeddingEngine.get_or_init": {"ModelNotFoundError"},
+    "EmbeddingEngine.load_model": {"ConfigurationError"},
+    "EmbeddingEngine.model": {"ModelNotFoundError", "ResourceLimitError"},
+    "EmbeddingEngine.model_info": {"ModelNotFoundError"},
+    "EmbeddingEngine.rerank": {"ConfigurationError", "ModelNotFoundError"},
+    "EmbeddingEngine.unload_model": {"ModelNotFoundError"},
+    "EmbeddingEngine.unregister_model": {"ModelNotFoundError"},
+    "EmbeddingEngine.warmup_model": {"ModelNotFoundError"},
+    "EmbeddingModel": {"ConfigurationError", "ModelLoadError", "ModelNotFoundError"},
+    "EmbeddingModel.aembed": {"InvalidInputError"},
+    "EmbeddingModel.aembed_batch": {"InvalidInputError"},
+    "EmbeddingModel.count_tokens": {"InvalidInputError"},
+    "EmbeddingModel.embed": {"EmbeddingGenerationError", "InvalidInputError"},
+    "EmbeddingModel.embed_batch": {
+        "ConfigurationError",
+        "DimensionMismatchError",
+        "EmbeddingGenerationError",
+        "InvalidInputError",
+        "OperationTimeoutError",
+    },
+    "EmbeddingModel.embed_batch_multi": {"InvalidInputError"},
+    "EmbeddingModel.embed_documents": {"InvalidInputError"},
+    "EmbeddingModel.embed_iter": {"ConfigurationError", "InvalidInputError"},
+    "EmbeddingModel.embed_multi": {"InvalidInputError"},
+    "EmbeddingModel.embed_query": {"InvalidInputError"},
+    "EmbeddingModel.embed_tokens": {"InvalidInputError"},
+    "EmbeddingModel.load": {"ModelLoadError", "ModelNotFoundError"},
+    "EmbeddingModel.pairwise_similarity": {"DimensionMismatchError"},
+    "EmbeddingModel.rerank": {"ConfigurationError", "InvalidInputError"},
+    "EmbeddingModel.similarity": {"DimensionMismatchError"},
+    "EmbeddingModel.tokenize": {"InvalidInputError"},
+    "EmbeddingModel.verify": {"EmbeddingGenerationError"},
+    "EmbeddingModel.warmup": {"ModelLoadError"},
+    "EngineConfig": {"ConfigurationError"},
+    "EngineConfig.from_env": {"ConfigurationError"},
+    "EngineConfig.replace": {"ConfigurationError"},
+    "ModelConfig": {"ConfigurationError"},
+    "ModelConfig.replace": {"ConfigurationError"},
+    "PNorm": {"ConfigurationError"},
+    "model_info": {"ModelLoadError", "ModelNotFoundError"},
+    "pairwise_similarity": {"ConfigurationError", "DimensionMismatchError"},
+    "quantize": {"ConfigurationError", "DimensionMismatchError"},
+    "similarity": {"ConfigurationError", "DimensionMismatchError"},
+}
+
+
+def sections(value: object) -> dict[str, str]:
+    """Return the numpydoc sections of a docstring, what stands before the first under ""."""
+    parts = re.split(r"^(\w[\w ]*)\n-{3,}\n", inspect.getdoc(value) or "", flags=re.MULTILINE)
+    return {"": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def entries(section: str) -> set[str]:
+    """Return the names that a section lists: its lines without indent, up to the colon."""
+    heads = re.findall(r"^(\S[^:\n]*)", section, re.MULTILINE)
+    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_documented(name: str) -> None:
+    assert re.match(r"\S.*[.:]", sections(PUBLIC[name])[""]), "a summary is missing"
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_has_an_example(name: str) -> None:
+    assert ">>>" in sections(PUBLIC[name]).get("Examples", "")
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+def test_parameters(name: str) -> None:
+    documented = sections(PUBLIC[name])
+    listed = entries(documented.get("Parameters", documented.get("Attributes", "")))
+    expected = set(inspect.signature(PUBLIC[name]).parameters) - {"self"}
+    if "options" in expected and "options" not in listed:
+        expected = expected - {"options"} | set(BatchOptions.__annotations__)
+    assert listed == expected
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_returns(name: str) -> None:
+    returned = inspect.signature(PUBLIC[name]).return_annotation
+    documented = sections(PUBLIC[name])
+    assert ("Returns" in documented or "Yields" in documented) == (returned not in (None, "None"))
+
+
+@pytest.mark.parametrize("name", RAISES)
+def test_raises(name: str) -> None:
+    assert RAISES[name] <= entries(sections(PUBLIC[name])["Raises"])
