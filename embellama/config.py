@@ -370,6 +370,13 @@ class EngineConfig:
             If a value is out of its range.
         TypeError
             If a value has the wrong type or there is no such setting.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.EngineConfig("all-MiniLM-L6-v2")
+        >>> config.replace(memory_limit_mb=500).memory_limit_mb
+        500
         """
         return dataclasses.replace(self, **changes)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from embellama import batch
 from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
 from embellama.core import Model
 from embellama.cores import usable_cores
+from embellama.deadline import Deadline
 from embellama.errors import (
     BatchError,
     EmbeddingGenerationError,
@@ -88,6 +90,7 @@ class Embedder:
         self.n_threads = config.n_threads or usable_cores()
         self._workers = Workers(
             model,
+            config.name,
             n_threads=self.n_threads,
             micro_batch_tokens=self._max_tokens,
             n_sequences=self._max_texts,
@@ -101,7 +104,12 @@ class Embedder:
         self._workers.close()
 
     def tokenize(
-        self, texts: Sequence[str], indices: Sequence[Index], *, cut: bool = False
+        self,
+        texts: Sequence[str],
+        indices: Sequence[Index],
+        *,
+        cut: bool = False,
+        deadline: Deadline | None = None,
     ) -> Tokens:
         """Tokenize, and cut if the configuration says so and `cut` does."""
         final_id = -1
@@ -113,6 +121,7 @@ class Embedder:
             parse_special=self._config.parse_special,
             limit=self._limit if cut and self._config.truncate is not False else 0,
             final_id=final_id,
+            deadline=deadline,
         )
         return Tokens(*tokenized, indices)
 
@@ -125,10 +134,12 @@ class Embedder:
         self,
         texts: Sequence[str],
         indices: Sequence[Index],
+        *,
         errors: dict[int, EmbellamaError] | None = None,
+        deadline: Deadline | None = None,
     ) -> Tokens:
         """Tokenize; a text that is too long raises, or goes into `errors` and is left out."""
-        tokens = self.tokenize(texts, indices, cut=True)
+        tokens = self.tokenize(texts, indices, cut=True, deadline=deadline)
         fits = tokens.counts <= self.longest
         if fits.all():
             return tokens
@@ -139,7 +150,9 @@ class Embedder:
                 raise error
             errors[index] = error
         kept = np.flatnonzero(fits).tolist()
-        return self.tokenize([texts[i] for i in kept], [indices[i] for i in kept], cut=True)
+        return self.tokenize(
+            [texts[i] for i in kept], [indices[i] for i in kept], cut=True, deadline=deadline
+        )
 
     def _too_long(self, count: int, index: Index, what: str = "") -> InvalidInputError:
         return InvalidInputError(
@@ -148,23 +161,27 @@ class Embedder:
             index=index,
         )
 
-    def tokenize_pairs(self, query: str, documents: list[str]) -> Tokens:
+    def tokenize_pairs(
+        self, query: str, documents: list[str], deadline: Deadline | None = None
+    ) -> Tokens:
         """Join the query with each document as the vocabulary demands, cutting documents only."""
         template = self._info.metadata.get("tokenizer.chat_template.rerank")
         indices = list(range(len(documents)))
         if template is not None:
             # Rerankers made from causal models bring the sentence to fill in (llama-server's
             # format_prompt_rerank does the same).
-            filled = tuple(
-                template.replace("{query}", query).replace("{document}", document)
-                for document in documents
+            filled = tuple(_fill(template, query, document) for document in documents)
+            tokens = Tokens(
+                *self._workers.tokenize(filled, add_special=False, deadline=deadline), indices
             )
-            tokens = Tokens(*self._workers.tokenize(filled, add_special=False), indices)
             self._check_pairs(tokens)
             return tokens
         before, between, after = self.vocabulary.pair_frame
         ids, offsets, _ = self._workers.tokenize(
-            (query, *documents), add_special=False, parse_special=self._config.parse_special
+            (query, *documents),
+            add_special=False,
+            parse_special=self._config.parse_special,
+            deadline=deadline,
         )
         head = np.concatenate([before, ids[: offsets[1]], between]).astype(np.int32)
         tail = np.array(after, dtype=np.int32)
@@ -205,7 +222,7 @@ class Embedder:
         per_token: bool = False,
         out: NDArray[np.float32] | None = None,
         errors: dict[int, EmbellamaError] | None = None,
-        timeout: float | None = None,
+        deadline: Deadline | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Compute a row per text, or per token; a failure raises, or goes into `errors`."""
@@ -230,7 +247,7 @@ class Embedder:
             norm=norm,
             p=p,
             per_token=per_token,
-            timeout=timeout,
+            deadline=deadline,
             progress=progress,
         )
         failed = {
@@ -266,6 +283,12 @@ class Embedder:
         if isinstance(reason, EmbellamaError):
             return reason
         return EmbeddingGenerationError(f"{self._config.name}: {_where(index)} was not computed")
+
+
+def _fill(template: str, query: str, document: str) -> str:
+    """In one pass: a query that spells {document} stays what it is."""
+    values = {"{query}": query, "{document}": document}
+    return re.sub(r"\{query\}|\{document\}", lambda match: values[match[0]], template)
 
 
 def _where(index: Index) -> str:

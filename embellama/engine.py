@@ -84,6 +84,14 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError, ModelLoadError, ConfigurationError, ResourceLimitError
             As the constructor.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine.get_or_init("all-MiniLM-L6-v2")
+        >>> embellama.EmbeddingEngine.get_or_init("all-MiniLM-L6-v2") is engine
+        True
+        >>> embellama.EmbeddingEngine.reset()
         """
         with cls._shared_lock:
             if cls._shared is None:
@@ -92,12 +100,32 @@ class EmbeddingEngine:
 
     @classmethod
     def instance(cls) -> EmbeddingEngine | None:
-        """Return the shared engine, or None if :meth:`get_or_init` was not called yet."""
+        """Return the shared engine, or None if :meth:`get_or_init` was not called yet.
+
+        Returns
+        -------
+        EmbeddingEngine or None
+
+        Examples
+        --------
+        >>> import embellama
+        >>> embellama.EmbeddingEngine.instance() is None
+        True
+        """
         return cls._shared
 
     @classmethod
     def reset(cls) -> None:
-        """Unload and forget the shared engine."""
+        """Unload and forget the shared engine.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine.get_or_init("all-MiniLM-L6-v2")
+        >>> embellama.EmbeddingEngine.reset()
+        >>> embellama.EmbeddingEngine.instance() is None
+        True
+        """
         with cls._shared_lock:
             engine, cls._shared = cls._shared, None
         if engine is not None:
@@ -119,6 +147,15 @@ class EmbeddingEngine:
         ------
         ConfigurationError
             If another model has that name.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", model_name="cutting", truncate=16)
+        >>> engine.load_model(config)
+        >>> engine.list_models()
+        ['all-MiniLM-L6-v2', 'cutting']
         """
         model_config = _engine_config(config).model_config
         if self._config.use_gpu and model_config.n_gpu_layers == 0:
@@ -142,6 +179,14 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.drop_model("all-MiniLM-L6-v2")
+        >>> engine.is_model_loaded("all-MiniLM-L6-v2"), engine.list_models()
+        (False, ['all-MiniLM-L6-v2'])
         """
         with self._lock:
             self._registered(name)
@@ -160,6 +205,14 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.unregister_model("all-MiniLM-L6-v2")
+        >>> engine.list_models()
+        []
         """
         with self._lock:
             self._registered(name)
@@ -177,6 +230,15 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.unload_model("all-MiniLM-L6-v2")
+        >>> engine.embed("a cat", model="all-MiniLM-L6-v2")
+        Traceback (most recent call last):
+        embellama.errors.ModelNotFoundError: no model named 'all-MiniLM-L6-v2' is registered ...
         """
         with self._lock:
             model = self._models.get(name)
@@ -185,16 +247,60 @@ class EmbeddingEngine:
             model.unload()
 
     def list_models(self) -> list[str]:
-        """Return the names of the registered models, the default first."""
+        """Return the names of the registered models, the default first.
+
+        Returns
+        -------
+        list of str
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.list_models()
+        ['all-MiniLM-L6-v2']
+        """
         with self._lock:
             return list(self._configs)
 
     def is_model_registered(self, name: str) -> bool:
-        """Return whether there is a model of that name."""
+        """Return whether there is a model of that name.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.is_model_registered("no such name")
+        False
+        """
         return name in self._configs
 
     def is_model_loaded(self, name: str) -> bool:
-        """Return whether the weights of that model are in memory."""
+        """Return whether the weights of that model are in memory.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.is_model_loaded("all-MiniLM-L6-v2")
+        True
+        """
         model = self._models.get(name)
         return model is not None and model.is_loaded
 
@@ -219,6 +325,13 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered, or its file is gone.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.model_info().context_length
+        512
         """
         return model_info(self._registered(name).model_path)
 
@@ -240,6 +353,13 @@ class EmbeddingEngine:
             If no such model is registered.
         ResourceLimitError
             If loading it would pass `memory_limit_mb`.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.model().count_tokens("Hello, world!")
+        6
         """
         return self._loaded(name)
 
@@ -255,6 +375,12 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.warmup_model()
         """
         self._loaded(name).warmup()
 
@@ -277,6 +403,13 @@ class EmbeddingEngine:
             If no such model is registered.
         InvalidInputError
             If the text can't be embedded.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.embed("a cat").shape
+        (384,)
         """
         return self._loaded(model).embed(text)
 
@@ -303,6 +436,13 @@ class EmbeddingEngine:
             If no such model is registered.
         InvalidInputError
             If a text can't be embedded.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.embed_batch(["a cat", "a dog"], dtype="int8").shape
+        (2, 384)
         """
         return self._loaded(model).embed_batch(texts, **options)
 
@@ -325,6 +465,13 @@ class EmbeddingEngine:
             If no such model is registered.
         InvalidInputError
             If the text can't be embedded.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
+        >>> engine.embed_multi("a cat").shape
+        (4, 384)
         """
         return self._loaded(model).embed_multi(text)
 
@@ -357,6 +504,14 @@ class EmbeddingEngine:
             If no such model is registered.
         ConfigurationError
             If the model is no reranker.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> engine = embellama.EmbeddingEngine("reranker.gguf")  # doctest: +SKIP
+        >>> documents = ["Interest rates rose.", "Cats sleep up to 16 hours."]
+        >>> engine.rerank("How long do cats sleep?", documents, top_n=1)  # doctest: +SKIP
+        [RerankResult(index=1, score=8.9, document='Cats sleep up to 16 hours.')]
         """
         return self._loaded(model).rerank(query, documents, top_n=top_n)
 

@@ -7,6 +7,7 @@ import operator
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
 from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy
+from embellama.deadline import Deadline
 from embellama.embedder import Embedder, Tokens
 from embellama.errors import (
     ConfigurationError,
@@ -483,6 +485,7 @@ class EmbeddingModel:
         on_error: str = "raise",
         timeout: float | None = None,
     ) -> EmbeddingResult:
+        deadline = Deadline(timeout)
         self._check_pools()
         n_dims = self._truncated_dimensions(truncate_dim)
         width = quantized_width(n_dims, dtype)
@@ -497,11 +500,11 @@ class EmbeddingModel:
         indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
         skipped = errors if on_error == "nan" else None
         embedder = self._loaded()
-        tokens = embedder.tokenize_fitting(good, indices, skipped)
+        tokens = embedder.tokenize_fitting(good, indices, errors=skipped, deadline=deadline)
         rows = np.array(tokens.indices, dtype=np.int64) - first_index
         out = self._output(out, (n_texts, width), DTYPES[dtype][0])
         direct = dtype == "float32" and not errors and out.flags.c_contiguous
-        with progress_callback(progress, len(rows), cancelled) as callback:
+        with progress_callback(progress, len(rows), cancelled) as tell:
             for start in range(0, len(rows), _WINDOW_ROWS):
                 stop = min(start + _WINDOW_ROWS, len(rows))
                 vectors = embedder.vectors(
@@ -509,8 +512,8 @@ class EmbeddingModel:
                     n_dims=n_dims,
                     out=out[start:stop] if direct else None,
                     errors=skipped,
-                    timeout=timeout,
-                    progress=callback,
+                    deadline=deadline,
+                    progress=tell and partial(tell, start),
                 )
                 if not direct:
                     out[rows[start:stop]] = quantize(vectors, dtype, ranges=ranges)
@@ -664,20 +667,21 @@ class EmbeddingModel:
         [(3, 384), (4, 384)]
         """
         good, _ = check_texts(texts, self.name)
-        return self._multi(good, list(range(len(good))), special_tokens, timeout)
+        indices = list(range(len(good)))
+        return self._multi(good, indices, special_tokens, Deadline(timeout))
 
     def _multi(
         self,
         texts: list[str],
         indices: Sequence[int | None],
         special_tokens: bool,
-        timeout: float | None,
+        deadline: Deadline | None,
     ) -> list[NDArray[np.float32]]:
         if self._pooling is PoolingStrategy.RANK:
             self._check_pools()
         embedder = self._loaded()
-        tokens = embedder.tokenize_fitting(texts, indices)
-        rows = embedder.vectors(tokens, per_token=True, timeout=timeout)
+        tokens = embedder.tokenize_fitting(texts, indices, deadline=deadline)
+        rows = embedder.vectors(tokens, per_token=True, deadline=deadline)
         parts = np.split(rows, tokens.offsets[1:-1]) if texts else []
         if special_tokens:
             return parts
@@ -784,8 +788,9 @@ class EmbeddingModel:
         query = check_text(query, self.name)
         texts, _ = check_texts(documents, self.name)
         embedder = self._loaded()
-        tokens = embedder.tokenize_pairs(query, texts)
-        scores = embedder.vectors(tokens, n_dims=self._info.n_scores, timeout=timeout)[:, 0]
+        deadline = Deadline(timeout)
+        tokens = embedder.tokenize_pairs(query, texts, deadline)
+        scores = embedder.vectors(tokens, n_dims=self._info.n_scores, deadline=deadline)[:, 0]
         best = np.argsort(-scores, kind="stable")[:top_n]
         return [RerankResult(int(i), float(scores[i]), texts[i]) for i in best]
 

@@ -18,27 +18,27 @@ Progress = bool | Callable[[int, int], None]
 @contextlib.contextmanager
 def progress_callback(
     progress: Progress, total: int, cancelled: threading.Event | None
-) -> Iterator[Callable[[int, int], None] | None]:
-    """Make one callback of what the caller asked for; None if there is nothing to do."""
+) -> Iterator[Callable[[int, int, int], None] | None]:
+    """Make one function of what the caller asked for; None if there is nothing to do.
+
+    It takes the texts done before the window that is computed now, those done in it, and those
+    it holds.
+    """
     with contextlib.ExitStack() as stack:
-        tell = None if isinstance(progress, bool) else progress
+        report = None if isinstance(progress, bool) else progress
         if progress is True:
             # Imported here: most programs show no bar, and tqdm takes a while.
             from tqdm.auto import tqdm
 
             bar = stack.enter_context(tqdm(total=total, unit=" texts"))
 
-            def tell(done: int, total: int) -> None:
+            def report(done: int, total: int) -> None:
                 bar.update(done - bar.n)
 
-        if cancelled is None:
-            yield tell
-            return
-
-        def check(done: int, total: int) -> None:
-            if cancelled.is_set():
+        def tell(before: int, done: int, _: int) -> None:
+            if cancelled is not None and cancelled.is_set():
                 raise EmbeddingGenerationError("the task was cancelled")
-            if tell is not None:
-                tell(done, total)
+            if report is not None:
+                report(before + done, total)
 
-        yield check
+        yield None if report is None and cancelled is None else tell

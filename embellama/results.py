@@ -57,6 +57,13 @@ class RerankResult:
         The larger the better; ``EmbeddingModel.score_kind`` says what it is.
     document : str
         The text itself.
+
+    Examples
+    --------
+    >>> import math, embellama
+    >>> best = embellama.RerankResult(index=2, score=3.0, document="Cats sleep all day.")
+    >>> round(1 / (1 + math.exp(-best.score)), 3)  # of a logit, the probability
+    0.953
     """
 
     index: int

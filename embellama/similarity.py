@@ -64,7 +64,7 @@ def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[A
     --------
     >>> import embellama
     >>> embellama.similarity([[1.0, 0.0]], [[2.0, 0.0], [0.0, 3.0]])
-    array([[1., 0.]], dtype=float32)
+    array([[1., 0.]])
     """
     left, right = _rows(a, b, kind)
     result: NDArray[Any] = left @ right.T
@@ -95,7 +95,7 @@ def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> 
     --------
     >>> import embellama
     >>> embellama.pairwise_similarity([[1.0, 0.0]], [[0.0, 1.0]])
-    array([0.], dtype=float32)
+    array([0.])
     """
     left, right = _rows(a, b, kind)
     if left.shape != right.shape:

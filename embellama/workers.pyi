@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama.core import Model, Vocabulary
+from embellama.deadline import Deadline
 
 class Failure(IntFlag):
     DONE = 0
@@ -18,6 +19,7 @@ class Workers:
     def __init__(
         self,
         model: Model,
+        name: str,
         *,
         n_threads: int,
         micro_batch_tokens: int,
@@ -26,6 +28,8 @@ class Workers:
     ) -> None: ...
     @property
     def model(self) -> Model: ...
+    @property
+    def name(self) -> str: ...
     @property
     def vocabulary(self) -> Vocabulary: ...
     @property
@@ -40,7 +44,7 @@ class Workers:
         parse_special: bool = True,
         limit: int = 0,
         final_id: int = -1,
-        timeout: float | None = None,
+        deadline: Deadline | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]: ...
     def embed(
         self,
@@ -54,6 +58,6 @@ class Workers:
         norm: str = "l2",
         p: float = 2.0,
         per_token: bool = False,
-        timeout: float | None = None,
+        deadline: Deadline | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> tuple[NDArray[np.int8], Exception | None]: ...

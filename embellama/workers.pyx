@@ -21,6 +21,7 @@ from embellama.errors import (
 from embellama.kernels import NORMS, POOLINGS
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport INFINITY
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -270,6 +271,8 @@ cdef class Workers:
     Parameters
     ----------
     model : embellama.core.Model
+    name : str
+        What messages call the model.
     n_threads : int
         Processor cores to use.
     micro_batch_tokens : int
@@ -282,6 +285,7 @@ cdef class Workers:
 
     cdef readonly core.Model model
     cdef readonly core.Vocabulary vocabulary
+    cdef readonly str name
     cdef Pool pool
     cdef object idle
     cdef int n_callers
@@ -292,10 +296,11 @@ cdef class Workers:
         memset(&self.pool, 0, sizeof(Pool))
 
     def __init__(
-        self, core.Model model not None, *, int n_threads, int micro_batch_tokens,
-        int n_sequences, bint ranks=False,
+        self, core.Model model not None, str name not None, *, int n_threads,
+        int micro_batch_tokens, int n_sequences, bint ranks=False,
     ):
         self.model = model
+        self.name = name
         self.vocabulary = core.Vocabulary(model)
         self.idle = threading.Event()
         self.idle.set()
@@ -317,7 +322,7 @@ cdef class Workers:
         pool.lengths = <int32_t *>malloc(slots * sizeof(int32_t))
         pool.vectors = <float *>malloc(pool.n_workers * pool.n_dims * sizeof(float))
         if not (pool.states and pool.ids and pool.lengths and pool.vectors):
-            raise ResourceLimitError(f"{self.model.path}: not enough memory for the workers")
+            raise ResourceLimitError(f"{self.name}: not enough memory for the workers")
         for worker in range(pool.n_workers):
             pool.states[worker].model = self.model.handle
             pool.states[worker].pooling = pool.alone.pooling
@@ -383,13 +388,13 @@ cdef class Workers:
         if not self.closed:
             self.open()
 
-    cdef int run(self, Job *job, timeout, progress, int64_t n_texts) except -1:
-        """Submit a job and wait for it, looking out for signals, the timeout and progress."""
+    cdef int run(self, Job *job, deadline, progress, int64_t n_texts) except -1:
+        """Submit a job and wait for it, looking out for signals, the deadline and progress."""
         cdef cpp_bool finished = False
         cdef double seconds
-        deadline = None if timeout is None else time.monotonic() + timeout
+        cdef double end = INFINITY if deadline is None else deadline.end
         if self.closed:
-            raise ModelLoadError(f"{self.model.path}: the model is unloaded; load() it again")
+            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
         self.n_callers += 1
         self.idle.clear()
         try:
@@ -398,21 +403,19 @@ cdef class Workers:
                 with nogil:
                     self.pool.queue.submit(job[0])
             except RuntimeError as error:
-                raise ResourceLimitError(f"{self.model.path}: {error}") from None
+                raise ResourceLimitError(f"{self.name}: {error}") from None
             try:
                 while not finished:
-                    seconds = WAIT_SECONDS
-                    if deadline is not None:
-                        seconds = min(seconds, max(0.0, deadline - time.monotonic()))
+                    seconds = min(WAIT_SECONDS, max(0.0, end - time.monotonic()))
                     with nogil:
                         finished = self.pool.queue.wait(job[0], seconds)
                     PyErr_CheckSignals()
                     if progress is not None:
                         progress(<int64_t>job.texts_done.load(), n_texts)
-                    if not finished and deadline is not None and time.monotonic() >= deadline:
+                    if not finished and time.monotonic() >= end:
                         raise OperationTimeoutError(
-                            f"{self.model.path}: not finished within {timeout} seconds; "
-                            f"{job.texts_done.load()} of {n_texts} texts were done"
+                            f"{self.name}: not finished within {deadline.seconds:g} seconds: "
+                            "give it more time or fewer texts"
                         )
             finally:
                 if not finished:
@@ -421,7 +424,7 @@ cdef class Workers:
                         while not self.pool.queue.wait(job[0], 1.0):
                             pass
             if job.cancelled:
-                raise EmbeddingGenerationError(f"{self.model.path}: the process is ending")
+                raise EmbeddingGenerationError(f"{self.name}: the process is ending")
         finally:
             self.n_callers -= 1
             if self.n_callers == 0:
@@ -431,7 +434,7 @@ cdef class Workers:
 
     def tokenize(
         self, tuple texts not None, *, bint add_special=True, bint parse_special=True,
-        int32_t limit=0, int32_t final_id=-1, timeout=None,
+        int32_t limit=0, int32_t final_id=-1, deadline=None,
     ):
         """Tokenize texts on all workers.
 
@@ -445,8 +448,8 @@ cdef class Workers:
             cuts nothing.
         final_id : int, optional
             A token every text shall end with; -1, the default, for none.
-        timeout : float, optional
-            Seconds.
+        deadline : Deadline, optional
+            When to give up.
 
         Returns
         -------
@@ -486,7 +489,7 @@ cdef class Workers:
                 pointer_view[i] = <size_t>core.utf8_of(texts[i], &n_bytes)
             except InvalidInputError as error:
                 raise InvalidInputError(
-                    f"{self.model.path}: text {i}: {error}", index=i
+                    f"{self.name}: text {i}: {error}", index=i
                 ) from None
             size_view[i] = n_bytes
         cdef TokenizeRequest request
@@ -510,7 +513,7 @@ cdef class Workers:
             job.run = run_tokenize
             job.request = &request
             job.n_items = n_chunks
-            self.run(job, timeout, None, n_texts)
+            self.run(job, deadline, None, n_texts)
             for i in range(n_texts):
                 if count_view[i] < 0:
                     self.raise_for_text(i, count_view[i], request.message)
@@ -535,20 +538,20 @@ cdef class Workers:
         reason = message.decode("utf-8", "replace")
         if status == core.TOO_LARGE:
             raise InvalidInputError(
-                f"{self.model.path}: text {index} has more than 2**31 bytes; split it", index=index
+                f"{self.name}: text {index} has more than 2**31 bytes; split it", index=index
             )
         if status == core.NO_MEMORY:
             raise ResourceLimitError(
-                f"{self.model.path}: not enough memory to tokenize text {index}"
+                f"{self.name}: not enough memory to tokenize text {index}"
             )
         raise TokenizationError(
-            f"{self.model.path}: the tokenizer failed on text {index}: {reason}", index=index
+            f"{self.name}: the tokenizer failed on text {index}: {reason}", index=index
         )
 
     def embed(
         self, const int32_t[::1] ids, const int64_t[::1] offsets, const int32_t[::1] order,
         const int32_t[::1] bounds, float[:, ::1] out, *, str pooling="mean", str norm="l2",
-        double p=2.0, bint per_token=False, timeout=None, progress=None,
+        double p=2.0, bint per_token=False, deadline=None, progress=None,
     ):
         """Compute the vectors of tokenized texts.
 
@@ -565,8 +568,8 @@ cdef class Workers:
             See :mod:`embellama.kernels`; `norm` ``"p"`` uses `p`.
         per_token : bool, optional
             Write every token's vector instead of pooling (default False).
-        timeout : float, optional
-            Seconds.
+        deadline : Deadline, optional
+            When to give up.
         progress : callable, optional
             Called as ``progress(done, total)``, in texts, every 50 ms and at the end.
 
@@ -614,13 +617,13 @@ cdef class Workers:
             job.item_tokens = &token_view[0]
             job.item_texts = &text_view[0]
             job.merge_key = &self.pool
-            self.run(job, timeout, progress, n_texts)
+            self.run(job, deadline, progress, n_texts)
         finally:
             del job
         if request.status != core.OK:
             try:
                 core.raise_for_status(
-                    request.status, request.message.decode("utf-8", "replace"), self.model.path
+                    request.status, request.message.decode("utf-8", "replace"), self.name
                 )
             except (EmbeddingGenerationError, InvalidInputError, ResourceLimitError) as error:
                 reason = error

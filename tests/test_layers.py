@@ -14,7 +14,16 @@ SOURCE = Path(__file__).parent.parent / "embellama"
 LAYERS = [
     {"errors", "libllama", "cores"},
     {"config", "gguf_header", "kernels", "job_queue"},
-    {"core", "gguf_check", "progress", "quantization", "results", "similarity", "texts"},
+    {
+        "core",
+        "deadline",
+        "gguf_check",
+        "progress",
+        "quantization",
+        "results",
+        "similarity",
+        "texts",
+    },
     {"verification"},
     {"workers", "batch", "convert"},
     {"acquisition"},

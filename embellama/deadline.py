@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The time a call may take."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from embellama.errors import ConfigurationError
+
+__all__ = ["Deadline"]
+
+
+class Deadline:
+    """A point in time that the parts of one call share.
+
+    Parameters
+    ----------
+    seconds : float or None
+        From now; None for never.
+
+    Raises
+    ------
+    ConfigurationError
+        If `seconds` is negative or NaN.
+    TypeError
+        If it is no number.
+
+    Examples
+    --------
+    >>> from embellama.deadline import Deadline
+    >>> Deadline(None).end
+    inf
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        if seconds is None:
+            seconds = math.inf
+        elif isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {type(seconds).__name__}")
+        elif not seconds >= 0:
+            raise ConfigurationError(f"timeout must not be negative: {seconds}")
+        self.seconds = seconds
+        self.end = time.monotonic() + seconds
