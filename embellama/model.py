@@ -6,27 +6,24 @@ from __future__ import annotations
 import operator
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
-from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy
+from embellama.config import NormalizationMode, PoolingStrategy
 from embellama.deadline import Deadline
-from embellama.embedder import Embedder, Tokens
+from embellama.embedder import Tokens
 from embellama.errors import (
     ConfigurationError,
     DimensionMismatchError,
     InvalidInputError,
-    ModelLoadError,
 )
-from embellama.model_info import ModelInfo, model_info
+from embellama.loadable import LoadableModel
 from embellama.progress import Progress, progress_callback
 from embellama.quantization import DTYPES, quantize, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
@@ -57,7 +54,7 @@ class BatchOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class EmbeddingModel:
+class EmbeddingModel(LoadableModel):
     """A loaded model.
 
     Any method may be called from any thread; callers share the model's workers.
@@ -84,215 +81,6 @@ class EmbeddingModel:
     >>> vector.shape, vector.dtype
     ((384,), dtype('float32'))
     """
-
-    def __init__(self, config: ModelConfig | str | os.PathLike[str]) -> None:
-        self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
-        self._lock = threading.Lock()
-        self._embedder: Embedder | None = None
-        self._info = model_info(self._config.model_path)
-        self._pooling = self._config.pooling or self._info.pooling
-        self._check_settings()
-        self.load()
-
-    def _check_settings(self) -> None:
-        asked = self._config.n_ctx
-        longest = self._info.context_length
-        if asked is not None and asked > longest:
-            raise ConfigurationError(
-                f"{self.name}: n_ctx={asked}, but the model was trained for texts of at most "
-                f"{longest} tokens: use n_ctx={longest} or less"
-            )
-        if self._pooling is PoolingStrategy.RANK and not self._info.has_classification_head:
-            raise ConfigurationError(
-                f"{self.name}: RANK pooling needs a classification head, and this file has none: "
-                "use a reranker, or another pooling"
-            )
-
-    def load(self) -> None:
-        """Load the weights, unless they are loaded.
-
-        Raises
-        ------
-        ModelNotFoundError
-            If the file is gone.
-        ModelLoadError
-            If the file is no usable model.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
-        >>> model.unload()
-        >>> model.load()
-        >>> model.embed("a cat").shape
-        (384,)
-        """
-        with self._lock:
-            if self._embedder is not None:
-                return
-            self._embedder = Embedder(str(self.path), self._config, self._info, self._pooling)
-            # Kept for the properties of an unloaded model.
-            self._dimensions = self._embedder.n_dims
-            self._model_size = self._embedder.size
-            vocabulary = self._embedder.vocabulary
-            self._special_tokens = vocabulary.n_prefix + vocabulary.n_suffix
-
-    def unload(self) -> None:
-        """Free the weights and stop the threads; :meth:`load` brings them back.
-
-        Waits for calls under way. Calling it twice is fine.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
-        >>> model.unload()
-        >>> model.is_loaded, model.embedding_dimensions
-        (False, 384)
-        """
-        with self._lock:
-            embedder, self._embedder = self._embedder, None
-        if embedder is not None:
-            embedder.close()
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the weights are in memory."""
-        return self._embedder is not None
-
-    def __enter__(self) -> EmbeddingModel:
-        self.load()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.unload()
-
-    def __repr__(self) -> str:
-        state = "" if self.is_loaded else ", unloaded"
-        return f"<EmbeddingModel {self.name!r}: {self.info.architecture}{state}>"
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "an EmbeddingModel can't be pickled: pass its config and load it in each process"
-        )
-
-    @property
-    def config(self) -> ModelConfig:
-        """The settings the model was made with."""
-        return self._config
-
-    @property
-    def name(self) -> str:
-        """What messages call the model: ``model_name``, or the file's name without suffix."""
-        return self._config.name
-
-    @property
-    def path(self) -> Path:
-        """The GGUF file."""
-        return self._info.path
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the file says about the model."""
-        return self._info
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """All key-values of the file."""
-        return self._info.metadata
-
-    @property
-    def pooling(self) -> PoolingStrategy:
-        """How token vectors become a text's vector."""
-        return self._pooling
-
-    @property
-    def embedding_dimensions(self) -> int:
-        """Length D of a vector."""
-        return self._dimensions
-
-    @property
-    def max_sequence_length(self) -> int:
-        """The longest text in tokens, special ones included."""
-        return self._config.n_ctx or self._info.context_length
-
-    @property
-    def effective_max_tokens(self) -> int:
-        """Tokens of a text's own that fit: the longest text less the special tokens around it."""
-        return self.max_sequence_length - self._special_tokens
-
-    @property
-    def model_size(self) -> int:
-        """Bytes of all tensors."""
-        return self._model_size
-
-    @property
-    def score_kind(self) -> str:
-        """What :meth:`rerank` scores are: ``"logit"`` or ``"probability"``.
-
-        llama.cpp ends the graph of Qwen3 rerankers with a softmax; other heads give logits, and
-        neither is squashed again.
-        """
-        # llm_graph_context::build_pooling, llama-graph.cpp
-        return "probability" if self._info.architecture.startswith("qwen3") else "logit"
-
-    def tokenize(self, text: str) -> NDArray[np.int32]:
-        """Turn a text into the token ids that :meth:`embed` computes with.
-
-        Parameters
-        ----------
-        text : str
-            Any text, also an empty one.
-
-        Returns
-        -------
-        numpy.ndarray of int32, shape (T,)
-            Special tokens included; not cut.
-
-        Raises
-        ------
-        InvalidInputError
-            If the text holds lone surrogates.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
-        >>> model.tokenize("Hello, world!")
-        array([ 101, 7592, 1010, 2088,  999,  102], dtype=int32)
-        """
-        if not isinstance(text, str):
-            raise TypeError(f"{self.name}: the text must be a str, not {type(text).__name__}")
-        return self._loaded().tokenize([str.__str__(text)], [None]).ids
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, special ones included.
-
-        Parameters
-        ----------
-        text : str
-
-        Returns
-        -------
-        int
-
-        Raises
-        ------
-        InvalidInputError
-            If the text holds lone surrogates.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").count_tokens("Hello, world!")
-        6
-        """
-        return len(self.tokenize(text))
 
     def embed(self, text: str) -> NDArray[np.float32]:
         """Turn one text into a vector.
@@ -733,6 +521,16 @@ class EmbeddingModel:
         vector: NDArray[np.float32] = embedder.vectors(tokens)[0]
         return vector
 
+    @property
+    def score_kind(self) -> str:
+        """What :meth:`rerank` scores are: ``"logit"`` or ``"probability"``.
+
+        llama.cpp ends the graph of Qwen3 rerankers with a softmax; other heads give logits, and
+        neither is squashed again.
+        """
+        # llm_graph_context::build_pooling, llama-graph.cpp
+        return "probability" if self._info.architecture.startswith("qwen3") else "logit"
+
     def rerank(
         self,
         query: str,
@@ -969,9 +767,3 @@ class EmbeddingModel:
         plain = self._config.normalization is NormalizationMode.L2
         if entry is not None and plain and self._pooling is self._info.pooling:
             check_known_vector(self.name, entry.name, file_type, self.embed_batch)
-
-    def _loaded(self) -> Embedder:
-        embedder = self._embedder
-        if embedder is None:
-            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
-        return embedder

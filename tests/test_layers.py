@@ -30,6 +30,7 @@ LAYERS = [
     {"catalog"},
     {"model_info"},
     {"embedder"},
+    {"loadable"},
     {"model"},
     {"engine"},
     {"__init__"},
