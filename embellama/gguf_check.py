@@ -497,6 +497,10 @@ class _Check:
                 allowed = (n_inner,) if gated else (n_inner, 2 * n_inner)
                 if up is not None and _columns(up) not in allowed:
                     self._refuse(f"tensor {up.name!r} has the shape {up.shape}")
+        elif self._architecture == "modern-bert":
+            # Its inner layer is as wide as a gate needs, and this one has none.
+            if self._value("hidden_activation", "str") == "relu":
+                self._refuse(f"{self._name('hidden_activation')!r} is 'relu', which has no gate")
         elif self._architecture == "gemma-embedding":
             width = self._whole("embedding_length", 1, _MAX_WIDTH)
             for key in ("dense_2_feat_in", "dense_3_feat_out"):

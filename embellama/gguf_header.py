@@ -117,9 +117,11 @@ class StringArray(Sequence[str]):
 
     Examples
     --------
+    >>> from embellama import catalog
     >>> from embellama.gguf_header import read_header
-    >>> tokens = read_header(path).metadata["tokenizer.ggml.tokens"]  # doctest: +SKIP
-    >>> tokens[100], len(tokens)  # doctest: +SKIP
+    >>> header = read_header(catalog.resolve("all-MiniLM-L6-v2"))
+    >>> tokens = header.metadata["tokenizer.ggml.tokens"]
+    >>> tokens[100], len(tokens)
     ('[UNK]', 30522)
     """
 
@@ -220,8 +222,9 @@ class GGUFHeader:
 
     Examples
     --------
-    >>> import embellama
-    >>> header = embellama.EmbeddingModel("all-MiniLM-L6-v2").header
+    >>> from embellama import catalog
+    >>> from embellama.gguf_header import read_header
+    >>> header = read_header(catalog.resolve("all-MiniLM-L6-v2"))
     >>> header.architecture, header.metadata["bert.block_count"]
     ('bert', 6)
     >>> header.tensors["token_embd.weight"].shape

@@ -323,7 +323,7 @@ def test_minilm(minilm_path: Path) -> None:
         ("bert", {"bert.attention.causal": 1}, "must be of type bool"),
         ("bert", {"bert.attention.head_count": 0}, "impossible numbers of heads"),
         ("bert", {"bert.attention.head_count": 64}, "impossible numbers of heads"),
-        ("bert", {"bert.attention.head_count": 3}, "3 heads of 10 dimensions are not 32"),
+        ("bert", {"bert.attention.head_count": 4}, "4 heads of 16 dimensions are not 32"),
         ("bert", {"bert.attention.head_count_kv": 3}, "no multiple of its 3 key-value"),
         (
             "bert",
@@ -336,6 +336,7 @@ def test_minilm(minilm_path: Path) -> None:
         ("bert", {"bert.nextn_predict_layers": 1}, "text generation only"),
         ("modern-bert", {"modern-bert.decision.block_count": 1}, "decision model"),
         ("modern-bert", {"modern-bert.attention.sliding_window_pattern": 1}, "no layer a window"),
+        ("modern-bert", {"modern-bert.hidden_activation": "relu"}, "'relu', which has no gate"),
         ("nomic-bert", {"nomic-bert.rope.dimension_count": 18}, "18 of 16 dimensions"),
         ("nomic-bert", {"nomic-bert.rope.dimension_count": 7}, "odd"),
         ("nomic-bert-moe", {"nomic-bert-moe.expert_used_count": 5}, "5 of 4 experts"),

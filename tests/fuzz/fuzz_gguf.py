@@ -31,31 +31,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from gguf_draft import (
+    ARRAY,
+    BLOCKS,
+    LAYOUTS,
+    STRING,
+    TYPE_CODES,
+    Draft,
+    Tensor,
+    draft_of,
+    n_bytes,
+)
 from tiny_model import ARCHITECTURES, SIZES, write_tiny_model
 
 from embellama.errors import EmbellamaError, ModelLoadError
 from embellama.gguf_check import check_model
-from embellama.gguf_header import GGUFHeader, StringArray, read_header
-
-_STRING, _ARRAY = 8, 9
-_NAMES = "u8 i8 u16 i16 u32 i32 f32 bool str arr u64 i64 f64"
-_CODES = {name: code for code, name in enumerate(_NAMES.split())}
-_LAYOUTS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "B",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
-_BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34), 9: (32, 36), 12: (256, 144)}
-_BLOCKS |= {15: (256, 292), 20: (32, 18), 24: (1, 1), 26: (1, 4), 28: (1, 8), 30: (1, 2)}
-_BLOCKS |= {3: (32, 20), 6: (32, 22), 7: (32, 24), 27: (1, 8), 39: (32, 17), 40: (64, 36)}
+from embellama.gguf_header import read_header
 
 _NUMBERS = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 33, 63, 64, 65, 100, 127, 128, 255, 256, 511]
 _NUMBERS += [
@@ -145,132 +136,10 @@ blk.1.ffn_gate_exps.weight:dfe blk.1.ffn_up_exps.scale:e blk.0.attn_q.input_scal
 """
 
 
-@dataclasses.dataclass
-class KeyValue:
-    """One key-value; for an array, `element` is the type of its elements."""
-
-    key: bytes
-    kind: int
-    value: Any
-    element: int = 0
-
-    def encoded(self) -> bytes:
-        head = _counted(self.key) + struct.pack("<I", self.kind)
-        if self.kind == _ARRAY:
-            items = self.value if isinstance(self.value, list) else [self.value]
-            head += struct.pack("<IQ", self.element, len(items))
-            return head + b"".join(_payload(self.element, item) for item in items)
-        return head + _payload(self.kind, self.value)
-
-
-@dataclasses.dataclass
-class Tensor:
-    """One tensor; an `offset` of None follows the tensor before."""
-
-    name: bytes
-    shape: list[int]
-    kind: int
-    data: bytes
-    offset: int | None = None
-
-
-@dataclasses.dataclass
-class Draft:
-    """A GGUF file in parts that can be damaged one by one."""
-
-    architecture: str
-    sizes: dict[str, int]
-    key_values: list[KeyValue]
-    tensors: list[Tensor]
-    version: int = 3
-    n_tensors: int | None = None
-    n_key_values: int | None = None
-    alignment: int = 32
-    notes: list[str] = dataclasses.field(default_factory=list)
-
-    def find(self, key: str) -> KeyValue | None:
-        return next((item for item in self.key_values if item.key == key.encode()), None)
-
-    def put(self, key: str, kind: int, value: Any, element: int = 0) -> None:
-        found = self.find(key)
-        if found is None:
-            self.key_values.append(KeyValue(key.encode(), kind, value, element))
-        else:
-            found.kind, found.value, found.element = kind, value, element
-
-    def encoded(self) -> bytes:
-        n_tensors = len(self.tensors) if self.n_tensors is None else self.n_tensors
-        n_keys = len(self.key_values) if self.n_key_values is None else self.n_key_values
-        parts = [b"GGUF", struct.pack("<IQQ", self.version, n_tensors % 2**64, n_keys % 2**64)]
-        parts += [item.encoded() for item in self.key_values]
-        data = bytearray()
-        for tensor in self.tensors:
-            offset = len(data) if tensor.offset is None else tensor.offset
-            parts.append(_counted(tensor.name) + struct.pack("<I", len(tensor.shape)))
-            parts += [struct.pack("<Q", length % 2**64) for length in tensor.shape]
-            parts.append(struct.pack("<IQ", tensor.kind % 2**32, offset % 2**64))
-            data += tensor.data
-            data += bytes(-len(data) % self.alignment)
-        header = b"".join(parts)
-        return header + bytes(-len(header) % self.alignment) + bytes(data)
-
-
-def _counted(text: bytes) -> bytes:
-    return struct.pack("<Q", len(text)) + text
-
-
-def _payload(kind: int, value: Any) -> bytes:
-    if kind == _STRING:
-        return _counted(value if isinstance(value, bytes) else str(value).encode())
-    layout = _LAYOUTS.get(kind, "I")
-    if not isinstance(value, (int, float)):
-        value = 0
-    if layout in "fd":
-        try:
-            return struct.pack(f"<{layout}", float(value))
-        except OverflowError:
-            return struct.pack(f"<{layout}", float("inf"))
-    whole = int(value) if value == value and abs(value) != float("inf") else 0
-    size = struct.calcsize(layout)
-    return (whole % 256**size).to_bytes(size, "little")
-
-
-def _n_bytes(shape: list[int], kind: int) -> int:
-    block, block_bytes = _BLOCKS.get(kind, (1, 4))
-    count = 1
-    for length in shape:
-        count *= length
-    return min(count // block * block_bytes, 2**22)
-
-
-def draft_of(header: GGUFHeader, sizes: dict[str, int]) -> Draft:
-    content = header.path.read_bytes()
-    key_values = []
-    for key, value in header.metadata.items():
-        kind = header.types[key]
-        if kind.startswith("arr"):
-            items = (
-                list(value.iterate_encoded()) if isinstance(value, StringArray) else value.tolist()
-            )
-            key_values.append(KeyValue(key.encode(), _ARRAY, items, _CODES[kind[4:-1]]))
-        else:
-            key_values.append(KeyValue(key.encode(), _CODES[kind], value))
-    codes = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8}
-    tensors = []
-    for info in header.tensors.values():
-        start = header.data_offset + info.offset
-        data = content[start : start + info.n_bytes]
-        tensors.append(Tensor(info.name.encode(), list(info.shape), codes[info.type], data))
-    return Draft(header.architecture, sizes, key_values, tensors)
-
-
-# Mutations: each changes the draft in place and notes what it did.
-
-
 def _typed(rng: random.Random, entry: str) -> tuple[str, int, Any]:
     key, _, name = entry.rpartition(":")
-    kind = _CODES[name]
-    values: dict[int, list[Any]] = {6: _FLOATS, 7: [0, 1, 2], _STRING: _TEXTS}
+    kind = TYPE_CODES[name]
+    values: dict[int, list[Any]] = {6: _FLOATS, 7: [0, 1, 2], STRING: _TEXTS}
     return key, kind, rng.choice(values.get(kind, _NUMBERS))
 
 
@@ -286,9 +155,9 @@ def set_hyper_parameter(rng: random.Random, draft: Draft) -> None:
         items = [rng.choice([value, rng.choice(_NUMBERS[:16])]) for _ in range(layers)]
         count = rng.choice([layers, layers, layers, 0, 1, layers + 1, 600])
         items = (items * 300)[:count]
-        draft.put(name, _ARRAY, items, rng.choice([4, 4, 5, 7, 6, 8]))
+        draft.put(name, ARRAY, items, rng.choice([4, 4, 5, 7, 6, 8]))
     elif rng.random() < 0.1:
-        draft.put(name, rng.choice(list(_LAYOUTS)), value)
+        draft.put(name, rng.choice(list(LAYOUTS)), value)
     else:
         draft.put(name, kind, value)
 
@@ -324,7 +193,7 @@ def change_key_values(rng: random.Random, draft: Draft) -> None:
 
 def change_vocabulary(rng: random.Random, draft: Draft) -> None:
     tokens = draft.find("tokenizer.ggml.tokens")
-    if tokens is None or tokens.kind != _ARRAY or not tokens.value:
+    if tokens is None or tokens.kind != ARRAY or not tokens.value:
         return
     pieces = tokens.value
     index = rng.randrange(len(pieces))
@@ -348,24 +217,24 @@ def change_vocabulary(rng: random.Random, draft: Draft) -> None:
         if rng.random() < 0.5:
             kinds = [rng.choice(kinds)] * len(pieces)
         count = rng.choice([len(pieces), len(pieces), len(pieces) - 1, len(pieces) + 5, 0])
-        draft.put("tokenizer.ggml.token_type", _ARRAY, (kinds * 2)[:count], rng.choice([5, 5, 4]))
+        draft.put("tokenizer.ggml.token_type", ARRAY, (kinds * 2)[:count], rng.choice([5, 5, 4]))
     elif action == "scores":
         scores = [rng.choice([*_FLOATS, rng.uniform(-10, 0)]) for _ in pieces]
         count = rng.choice([len(pieces), len(pieces), len(pieces) - 1, 0])
-        draft.put("tokenizer.ggml.scores", _ARRAY, scores[:count], rng.choice([6, 6, 5, 12]))
+        draft.put("tokenizer.ggml.scores", ARRAY, scores[:count], rng.choice([6, 6, 5, 12]))
     elif action == "merges":
         merges = [rng.choice([b"", b" ", b"  ", b"a b", b"a", b" a", b"a b c"]) for _ in range(9)]
-        draft.put("tokenizer.ggml.merges", _ARRAY, merges, rng.choice([8, 8, 8, 4]))
+        draft.put("tokenizer.ggml.merges", ARRAY, merges, rng.choice([8, 8, 8, 4]))
     elif action == "model":
-        draft.put("tokenizer.ggml.model", _STRING, rng.choice(_TOKENIZERS))
+        draft.put("tokenizer.ggml.model", STRING, rng.choice(_TOKENIZERS))
         if rng.random() < 0.5:
-            draft.put("tokenizer.ggml.merges", _ARRAY, [b"a b", b"h e"], _STRING)
+            draft.put("tokenizer.ggml.merges", ARRAY, [b"a b", b"h e"], STRING)
     elif action == "pre":
-        draft.put("tokenizer.ggml.pre", _STRING, rng.choice(_PRE))
+        draft.put("tokenizer.ggml.pre", STRING, rng.choice(_PRE))
     elif action == "clash":
         pieces[index], pieces[index - 1] = b"", b"[EMPTY_%d]" % index
     elif action == "charsmap":
-        draft.put("tokenizer.ggml.precompiled_charsmap", _ARRAY, _character_map(rng), 0)
+        draft.put("tokenizer.ggml.precompiled_charsmap", ARRAY, _character_map(rng), 0)
     elif action == "special":
         names = [b"<|end|>", b"<|return|>", b"<|call|>", b"</s>", b"<eos>", b"<mask>", b"<oov>"]
         names += [b"<dna>", b"</dna>", b"A\xee\x80\x80", b"\xee\x80\x80", b"<|tool_response>"]
@@ -406,7 +275,7 @@ def change_tensor(rng: random.Random, draft: Draft) -> None:
         shapes += [[rng.choice(_NUMBERS) for _ in tensor.shape], [2**32, 2**31], [2**62, 4]]
         tensor.shape = rng.choice(shapes)
     elif action == "type":
-        tensor.kind = rng.choice([*_BLOCKS, *range(45), 2**31])
+        tensor.kind = rng.choice([*BLOCKS, *range(45), 2**31])
     elif action == "offset":
         tensor.offset = rng.choice([*_NUMBERS, len(tensor.data), 2**64 - 32])
     elif action == "swap":
@@ -417,8 +286,8 @@ def change_tensor(rng: random.Random, draft: Draft) -> None:
     draft.notes.append(f"tensor {action} {tensor.name[:60]!r} {tensor.shape} type {tensor.kind}")
     # Mostly the data follow, so that the damage is not found by their place alone.
     if action in ("shape", "type") and rng.random() < 0.8 and min(tensor.shape, default=1) < 2**20:
-        tensor.data = (tensor.data or b"\0").ljust(_n_bytes(tensor.shape, tensor.kind), b"\x33")
-        tensor.data = tensor.data[: _n_bytes(tensor.shape, tensor.kind)]
+        tensor.data = (tensor.data or b"\0").ljust(n_bytes(tensor.shape, tensor.kind), b"\x33")
+        tensor.data = tensor.data[: n_bytes(tensor.shape, tensor.kind)]
 
 
 def _fill(rng: random.Random, tensor: Tensor) -> None:
@@ -438,20 +307,21 @@ def add_tensor(rng: random.Random, draft: Draft) -> None:
     width, inner = draft.sizes["embedding_length"], draft.sizes["feed_forward_length"]
     tokens = draft.find("tokenizer.ggml.tokens")
     n_tokens = len(tokens.value) if tokens is not None and isinstance(tokens.value, list) else 1
-    head = width // max(1, 2 * draft.sizes["head_count"])
-    lengths = {"d": width, "f": inner, "v": n_tokens, "T": 3 * width, "h": head, "1": 1, "2": 2}
+    head, groups = draft.sizes["key_length"], draft.sizes["head_count_kv"]
+    fused = head * (draft.sizes["head_count"] + 2 * groups)
+    lengths = {"d": width, "f": inner, "v": n_tokens, "T": fused, "h": head, "1": 1, "2": 2}
     lengths["e"] = draft.sizes["expert_count"]
     shape = [lengths[letter] for letter in letters]
     if rng.random() < 0.2:
         shape[-1] = rng.choice([1, 2, 3, 2 * shape[-1]])
     kind = rng.choice([0, 0, 0, 1, 8, 26])
-    if shape[0] % _BLOCKS[kind][0]:
+    if shape[0] % BLOCKS[kind][0]:
         kind = 0
-    draft.tensors.append(Tensor(name.encode(), shape, kind, bytes(_n_bytes(shape, kind))))
+    draft.tensors.append(Tensor(name.encode(), shape, kind, bytes(n_bytes(shape, kind))))
     draft.notes.append(f"add tensor {name} {shape} type {kind}")
     if name.startswith("cls") and rng.random() < 0.5:
         labels = [b"label"] * rng.choice([0, 1, 2, 3, 40])
-        draft.put(f"{draft.architecture}.classifier.output_labels", _ARRAY, labels, _STRING)
+        draft.put(f"{draft.architecture}.classifier.output_labels", ARRAY, labels, STRING)
         draft.put(f"{draft.architecture}.pooling_type", 4, 4)
 
 
@@ -462,7 +332,7 @@ def change_architecture(rng: random.Random, draft: Draft) -> None:
     for item in draft.key_values:
         if item.key.startswith(old):
             item.key = f"{other}.".encode() + item.key[len(old) :]
-    draft.put("general.architecture", _STRING, other)
+    draft.put("general.architecture", STRING, other)
     draft.architecture = other
 
 
@@ -508,18 +378,21 @@ def _bases(folder: Path) -> list[Draft]:
     rng = random.Random(0)
     bases = []
     for architecture in ARCHITECTURES:
-        for number in range(8):
-            sizes = dict(SIZES)
+        for number in range(24):
+            sizes: dict[str, Any] = dict(SIZES)
             if number:
-                sizes["block_count"] = rng.choice([2, 3, 4])
-                sizes["head_count"] = rng.choice([1, 2, 3, 4, 8])
-                sizes["embedding_length"] = sizes["head_count"] * rng.choice([2, 4, 6, 8, 32])
+                heads, length = rng.choice([1, 2, 3, 4, 8]), rng.choice([2, 4, 6, 8, 32])
+                width = heads * length if rng.random() < 0.6 else rng.choice([32, 48, 256])
+                groups = heads if rng.random() < 0.6 else rng.choice([1, 2])
+                sizes |= {"head_count": heads, "head_count_kv": groups, "key_length": length}
+                sizes |= {"block_count": rng.choice([2, 3, 4]), "embedding_length": width}
                 sizes["feed_forward_length"] = rng.choice([32, 33, 64, 256])
                 sizes["context_length"] = rng.choice([2, 33, 64, 512])
             kind = rng.choice(["F32", "F32", "F16", "Q8_0", "Q4_0"])
             path = folder / f"{architecture}-{number}.gguf"
             write_tiny_model(path, architecture, file_type=kind, seed=number, **sizes)
-            bases.append(draft_of(read_header(path), sizes))
+            if number == 0 or not _checked(path):
+                bases.append(draft_of(read_header(path), sizes))
     return bases
 
 
