@@ -367,14 +367,12 @@ cdef class Context:
     model : Model
     n_threads : int, optional
         Threads one computation uses (default 1).
-    pooling : ContextPooling, optional
-        TOKENS (default) or RANK.
     """
 
     def __cinit__(self):
         memset(&self.state, 0, sizeof(State))
 
-    def __init__(self, Model model not None, *, int n_threads=1, pooling=TOKENS):
+    def __init__(self, Model model not None, *, int n_threads=1):
         if self.model is not None:
             raise RuntimeError("a Context is initialised once")
         if not 1 <= n_threads <= 512:
@@ -383,7 +381,7 @@ cdef class Context:
         self.model = model
         self.state.model = model.handle
         self.state.n_threads = n_threads
-        self.state.pooling = ContextPooling(pooling)
+        self.state.pooling = TOKENS
 
     def close(self):
         """Free the context's memory; it is opened again when it is next used."""

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The extension that links llama.cpp, used directly as other Cython projects would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embellama
+from embellama import (
+    ConfigurationError,
+    EmbeddingModel,
+    InvalidInputError,
+    ModelLoadError,
+    ModelNotFoundError,
+    core,
+    kernels,
+    workers,
+)
+from embellama.core import Context, Model, Vocabulary
+
+
+@pytest.fixture(scope="module")
+def model(minilm_path: Path) -> Model:
+    return Model(str(minilm_path))
+
+
+def test_model(model: Model) -> None:
+    assert model.description == "bert 22M F16"
+    assert (model.n_dimensions, model.n_context, model.n_scores) == (384, 512, 1)
+    assert model.n_parameters == 22_565_376
+    assert 45_000_000 < model.size < 46_000_000
+    assert not model.has_encoder
+
+
+def test_vocabulary(model: Model) -> None:
+    vocabulary = Vocabulary(model)
+    assert len(vocabulary) == 30522
+    assert (vocabulary.bos, vocabulary.sep) == (101, 102)
+    assert (vocabulary.n_prefix, vocabulary.n_suffix) == (1, 1)
+    assert vocabulary.pair_frame == ([101], [102], [102])
+    assert vocabulary.token(101) == "[CLS]"
+    assert vocabulary.tokenize("a cat").tolist() == [101, 1037, 4937, 102]
+    assert vocabulary.tokenize("a cat", add_special=False).tolist() == [1037, 4937]
+    assert 102 not in vocabulary.tokenize("[SEP]", add_special=False, parse_special=False)
+    assert len(vocabulary.tokenize("word " * 10000)) == 10002
+    with pytest.raises(InvalidInputError, match="from 0 to 30521"):
+        vocabulary.token(30522)
+    with pytest.raises(InvalidInputError, match="lone surrogate"):
+        vocabulary.tokenize("\ud800")
+    with pytest.raises(TypeError):
+        vocabulary.tokenize(None)  # type: ignore[arg-type]
+
+
+def test_context_computes_what_the_workers_do(model: Model, minilm: EmbeddingModel) -> None:
+    context = Context(model)
+    ids = Vocabulary(model).tokenize("context and workers agree")
+    rows = context.token_vectors(ids)
+    assert rows.shape == (len(ids), 384)
+    vector = kernels.normalize_rows(kernels.pool_rows(rows, "mean")[None])[0]
+    np.testing.assert_allclose(vector, minilm.embed("context and workers agree"), atol=2e-3)
+    # It grows with what it is given, and opens again after it was closed.
+    assert context.token_vectors([101] * 300).shape == (300, 384)
+    assert context.n_tokens >= 300
+    context.close()
+    assert context.n_tokens == 0
+    np.testing.assert_allclose(context.token_vectors(ids), rows, atol=2e-3)
+
+
+@pytest.mark.parametrize("ids", [[], [101] * 513, [-1], [30522], [[101, 102]]])
+def test_context_refuses_bad_ids(model: Model, ids: list[int]) -> None:
+    context = Context(model)
+    with pytest.raises(InvalidInputError):
+        context.token_vectors(ids)
+    assert context.token_vectors([101, 102]).shape == (2, 384)
+
+
+def test_context_settings(model: Model) -> None:
+    with pytest.raises(ConfigurationError, match="n_threads"):
+        Context(model, n_threads=0)
+    assert Context(model, n_threads=2).token_vectors([101, 102]).shape == (2, 384)
+
+
+def test_closed_model(minilm_path: Path) -> None:
+    model = Model(str(minilm_path))
+    vocabulary = Vocabulary(model)
+    model.close()
+    model.close()
+    for use in (
+        lambda: model.description,
+        lambda: Vocabulary(model),
+        lambda: Context(model),
+        lambda: vocabulary.tokenize("a"),
+        lambda: len(vocabulary),
+    ):
+        with pytest.raises(ModelLoadError, match="closed"):
+            use()
+
+
+def test_loading_errors_hold_what_llama_cpp_said(tmp_path: Path) -> None:
+    """Without the header check: what llama.cpp logs as an error is in the message."""
+    with pytest.raises(ModelNotFoundError):
+        Model(str(tmp_path / "none.gguf"))
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(
+        ModelLoadError, match=r"broken\.gguf: llama\.cpp can't load this file: .*gguf"
+    ):
+        Model(str(broken))
+
+
+def test_nothing_is_initialised_twice(model: Model, minilm_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="once"):
+        model.__init__(str(minilm_path))  # type: ignore[misc]
+    context = Context(model)
+    with pytest.raises(RuntimeError, match="once"):
+        context.__init__(model)  # type: ignore[misc]
+
+
+def test_quantize(minilm_f32_path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "q8.gguf"
+    core.quantize(str(minilm_f32_path), str(target), 7, 1)
+    assert target.stat().st_size < 0.3 * minilm_f32_path.stat().st_size
+    assert embellama.model_info(target).file_type == "Q8_0"
+    with pytest.raises(ModelNotFoundError):
+        core.quantize(str(tmp_path / "none"), str(target), 7)
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"no gguf")
+    with pytest.raises(ModelLoadError, match="quantise"):
+        core.quantize(str(broken), str(tmp_path / "x.gguf"), 7)
+
+
+def test_backend_info() -> None:
+    info = embellama.backend_info()
+    assert info["llama_cpp"] == "b11549"
+    assert any(device.startswith("CPU") for device in info["devices"])
+
+
+@pytest.mark.parametrize("module", [core, kernels, workers])
+def test_extensions_export_their_init_function_only(module: object) -> None:
+    path = module.__file__  # type: ignore[attr-defined]
+    listed = subprocess.run(
+        ["nm", "--dynamic", "--defined-only", path], capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    names = [line.split()[-1] for line in listed if line]
+    assert names == [f"PyInit_{Path(path).name.split('.')[0]}"]
+
+
+def test_the_package_is_small() -> None:
+    folder = Path(core.__file__).parent
+    size = sum(path.stat().st_size for path in folder.rglob("*.so"))
+    assert size < 15e6
+
+
+def test_import_starts_no_thread_and_needs_no_event_loop() -> None:
+    program = (
+        "import embellama, threading, sys\n"
+        "print(threading.active_count(), 'asyncio' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 False\n"
