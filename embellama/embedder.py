@@ -140,12 +140,13 @@ class Embedder:
     ) -> Tokens:
         """Tokenize; a text that is too long raises, or goes into `errors` and is left out."""
         tokens = self.tokenize(texts, indices, cut=True, deadline=deadline)
-        fits = tokens.counts <= self.longest
+        # A vocabulary without special tokens may drop a whole text, and pooling needs a row.
+        fits = (tokens.counts >= 1) & (tokens.counts <= self.longest)
         if fits.all():
             return tokens
         for position in np.flatnonzero(~fits).tolist():
             index = indices[position]
-            error = self._too_long(int(tokens.counts[position]), index)
+            error = self._unfit(int(tokens.counts[position]), index)
             if errors is None or index is None:
                 raise error
             errors[index] = error
@@ -154,7 +155,11 @@ class Embedder:
             [texts[i] for i in kept], [indices[i] for i in kept], cut=True, deadline=deadline
         )
 
-    def _too_long(self, count: int, index: Index, what: str = "") -> InvalidInputError:
+    def _unfit(self, count: int, index: Index, what: str = "") -> InvalidInputError:
+        if count == 0:
+            return InvalidInputError(
+                f"{self._config.name}: {_where(index)} has no token: leave it out", index=index
+            )
         return InvalidInputError(
             f"{self._config.name}: {_where(index)} has {count} tokens{what}, {self.longest} is "
             "the limit: split it, or use truncate=True",
@@ -212,7 +217,7 @@ class Embedder:
         too_long = np.flatnonzero(tokens.counts > self.longest)
         if len(too_long):
             index = int(too_long[0])
-            raise self._too_long(int(tokens.counts[index]), index, " with the query")
+            raise self._unfit(int(tokens.counts[index]), index, " with the query")
 
     def vectors(
         self,
