@@ -12,7 +12,16 @@ Examples
 import logging
 
 from embellama.config import EngineConfig, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
-from embellama.core import backend_info
+
+try:
+    from embellama.core import backend_info
+except ModuleNotFoundError as error:
+    if error.name != "embellama.core":
+        raise
+    raise ImportError(
+        "this is embellama's source tree, which holds no compiled modules: start Python in another "
+        "directory, or install with `pip install -e .`"
+    ) from error
 from embellama.engine import EmbeddingEngine
 from embellama.errors import (
     BatchError,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,12 @@ from embellama import catalog
 from embellama.convert import convert_checkpoint
 
 MINILM = "all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Python's -c and -m look in the current directory first; the sources hold no build."""
+    os.chdir(tmp_path_factory.mktemp("current"))
 
 
 @pytest.fixture(scope="session")

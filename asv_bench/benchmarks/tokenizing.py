@@ -1,35 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts to token ids: all workers on many texts, and one text the whole way through the API."""
+"""Texts to token ids: the vocabulary by itself, and one text the whole way through the API."""
 
 from __future__ import annotations
 
 import embellama
-from embellama.core import Model
-from embellama.workers import Workers
+from embellama.core import Model, Vocabulary
 
 from . import workloads
 
 
 class Tokenize(workloads.Models):
-    params = (tuple(workloads.MIXES), workloads.THREADS)
-    param_names = ("mix", "n_threads")
+    """The texts of a mix one after the other, on one thread."""
 
-    def setup(self, paths: dict[str, str], mix: str, n_threads: int) -> None:
-        self.workers = Workers(
-            Model(paths["F16"]), n_threads=n_threads, micro_batch_tokens=256, n_sequences=256
-        )
-        # About the same number of characters for every mix.
-        self.texts = tuple(workloads.texts(mix) * 8)
-        self.workers.tokenize(self.texts)
+    params = tuple(workloads.MIXES)
+    param_names = ("mix",)
 
-    def time_tokenize(self, paths: dict[str, str], mix: str, n_threads: int) -> None:
-        self.workers.tokenize(self.texts)
+    def setup(self, paths: dict[str, str], mix: str) -> None:
+        self.vocabulary = Vocabulary(Model(paths["F16"]))
+        self.texts = workloads.texts(mix)
 
-    def teardown(self, paths: dict[str, str], mix: str, n_threads: int) -> None:
-        self.workers.close()
+    def time_tokenize(self, paths: dict[str, str], mix: str) -> None:
+        for text in self.texts:
+            self.vocabulary.tokenize(text)
 
 
 class TokenizeOne(workloads.Models):
+    """One text, handed to a worker and back."""
+
     params = tuple(workloads.MIXES)
     param_names = ("length",)
 
