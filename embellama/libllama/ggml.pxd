@@ -1,24 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Mirrors ggml.h, ggml-backend.h and ggml-cpu.h of the pinned llama.cpp, as far as it is used.
-from libc.stdint cimport uint32_t
-
-cdef extern from "ggml.h" nogil:
-    ctypedef void (*ggml_log_callback)(int level, const char *text, void *user_data) noexcept
-
-    cdef struct ggml_threadpool_params:
-        int n_threads
-        uint32_t poll
-        bint strict_cpu
-        bint paused
-
-    ggml_threadpool_params ggml_threadpool_params_default(int n_threads) noexcept
-
+# Mirrors ggml-backend.h and ggml-cpu.h of the pinned llama.cpp, as far as it is used.
 cdef extern from "ggml-cpu.h" nogil:
     cdef struct ggml_threadpool:
         pass
     ctypedef ggml_threadpool *ggml_threadpool_t
 
-    ggml_threadpool_t ggml_threadpool_new(ggml_threadpool_params *params) except +
     void ggml_threadpool_free(ggml_threadpool_t threadpool) noexcept
 
     int ggml_cpu_has_avx() noexcept

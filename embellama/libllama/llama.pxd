@@ -2,7 +2,7 @@
 # Mirrors llama.h of the pinned llama.cpp, as far as it is used.
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
-from embellama.libllama.ggml cimport ggml_log_callback, ggml_threadpool_t
+from embellama.libllama.ggml cimport ggml_threadpool_t
 from embellama.libllama.handles cimport (
     llama_batch_ext,
     llama_context,
@@ -12,31 +12,19 @@ from embellama.libllama.handles cimport (
 
 cdef extern from "llama.h" nogil:
     ctypedef int32_t llama_token
-    ctypedef int32_t llama_pos
     ctypedef int32_t llama_seq_id
 
     cdef struct llama_memory_i:
         pass
     ctypedef llama_memory_i *llama_memory_t
 
-    cpdef enum llama_vocab_type:
+    cdef enum llama_vocab_type:
         LLAMA_VOCAB_TYPE_NONE
-        LLAMA_VOCAB_TYPE_SPM
-        LLAMA_VOCAB_TYPE_BPE
         LLAMA_VOCAB_TYPE_WPM
-        LLAMA_VOCAB_TYPE_UGM
-        LLAMA_VOCAB_TYPE_RWKV
 
     cdef enum llama_pooling_type:
-        LLAMA_POOLING_TYPE_UNSPECIFIED
         LLAMA_POOLING_TYPE_NONE
-        LLAMA_POOLING_TYPE_MEAN
-        LLAMA_POOLING_TYPE_CLS
-        LLAMA_POOLING_TYPE_LAST
         LLAMA_POOLING_TYPE_RANK
-
-    cdef enum llama_flash_attn_type:
-        LLAMA_FLASH_ATTN_TYPE_AUTO
 
     cdef enum llama_load_mode:
         LLAMA_LOAD_MODE_NONE
@@ -63,7 +51,6 @@ cdef extern from "llama.h" nogil:
         int32_t n_threads
         int32_t n_threads_batch
         llama_pooling_type pooling_type
-        llama_flash_attn_type flash_attn_type
         bint embeddings
         bint no_perf
         bint kv_unified
@@ -74,7 +61,6 @@ cdef extern from "llama.h" nogil:
 
     const char *llama_version() noexcept
     void llama_backend_init() except +
-    void llama_log_set(ggml_log_callback callback, void *user_data) noexcept
 
     llama_model_params llama_model_default_params() noexcept
     llama_context_params llama_context_default_params() noexcept
@@ -82,9 +68,6 @@ cdef extern from "llama.h" nogil:
 
     llama_model *llama_model_load_from_file(const char *path, llama_model_params params) except +
     void llama_model_free(llama_model *model) noexcept
-    llama_context *llama_init_from_model(
-        llama_model *model, llama_context_params params
-    ) except +
     void llama_free(llama_context *context) noexcept
     uint32_t llama_model_quantize(
         const char *source, const char *destination, const llama_model_quantize_params *params
@@ -95,24 +78,13 @@ cdef extern from "llama.h" nogil:
     const llama_vocab *llama_model_get_vocab(const llama_model *model) noexcept
     int32_t llama_model_n_ctx_train(const llama_model *model) noexcept
     int32_t llama_model_n_embd_out(const llama_model *model) noexcept
-    int32_t llama_model_n_layer(const llama_model *model) noexcept
     uint32_t llama_model_n_cls_out(const llama_model *model) noexcept
-    const char *llama_model_cls_label(const llama_model *model, uint32_t index) noexcept
     int32_t llama_model_desc(const llama_model *model, char *buffer, size_t size) except +
     uint64_t llama_model_size(const llama_model *model) noexcept
     uint64_t llama_model_n_params(const llama_model *model) noexcept
     bint llama_model_has_encoder(const llama_model *model) noexcept
-    bint llama_model_has_decoder(const llama_model *model) noexcept
-    bint llama_model_is_recurrent(const llama_model *model) noexcept
-    int32_t llama_model_meta_val_str(
-        const llama_model *model, const char *key, char *buffer, size_t size
-    ) except +
 
-    uint32_t llama_n_batch(const llama_context *context) noexcept
-    uint32_t llama_n_ubatch(const llama_context *context) noexcept
-    uint32_t llama_n_seq_max(const llama_context *context) noexcept
     llama_memory_t llama_get_memory(const llama_context *context) noexcept
-    bint llama_get_causal_attn(const llama_context *context) noexcept
     void llama_memory_clear(llama_memory_t memory, bint data) noexcept
     void llama_attach_threadpool(
         llama_context *context, ggml_threadpool_t threadpool, ggml_threadpool_t threadpool_batch
@@ -125,12 +97,9 @@ cdef extern from "llama.h" nogil:
     llama_vocab_type llama_vocab_type_of "llama_vocab_type"(const llama_vocab *vocab) noexcept
     int32_t llama_vocab_n_tokens(const llama_vocab *vocab) noexcept
     const char *llama_vocab_get_text(const llama_vocab *vocab, llama_token token) except +
-    bint llama_vocab_is_control(const llama_vocab *vocab, llama_token token) except +
     llama_token llama_vocab_bos(const llama_vocab *vocab) noexcept
     llama_token llama_vocab_eos(const llama_vocab *vocab) noexcept
     llama_token llama_vocab_sep(const llama_vocab *vocab) noexcept
-    llama_token llama_vocab_pad(const llama_vocab *vocab) noexcept
-    llama_token llama_vocab_mask(const llama_vocab *vocab) noexcept
     bint llama_vocab_get_add_bos(const llama_vocab *vocab) noexcept
     bint llama_vocab_get_add_eos(const llama_vocab *vocab) noexcept
     bint llama_vocab_get_add_sep(const llama_vocab *vocab) noexcept
