@@ -4,7 +4,6 @@
 
 import atexit
 import os
-import threading
 import time
 import weakref
 
@@ -287,7 +286,6 @@ cdef class Workers:
     cdef readonly core.Vocabulary vocabulary
     cdef readonly str name
     cdef Pool pool
-    cdef object idle
     cdef int n_callers
     cdef bint closed
     cdef object __weakref__
@@ -302,8 +300,6 @@ cdef class Workers:
         self.model = model
         self.name = name
         self.vocabulary = core.Vocabulary(model)
-        self.idle = threading.Event()
-        self.idle.set()
         self.pool.n_workers = n_threads
         self.pool.micro_batch_tokens = micro_batch_tokens
         self.pool.n_sequences = min(n_sequences, micro_batch_tokens)
@@ -338,8 +334,10 @@ cdef class Workers:
 
     def close(self):
         """Stop the threads and free their contexts, after the calls under way have ended."""
+        # No new caller comes in after this, and one counted below still holds the pool.
         self.closed = True
-        self.idle.wait()
+        while self.n_callers > 0:
+            time.sleep(0.001)
         self.free_pool()
 
     cdef void free_pool(self):
@@ -383,8 +381,6 @@ cdef class Workers:
         self.pool.alone.n_tokens = self.pool.alone.n_sequences = 0
         self.pool.queue = NULL
         self.n_callers = 0
-        self.idle = threading.Event()
-        self.idle.set()
         if not self.closed:
             self.open()
 
@@ -396,7 +392,6 @@ cdef class Workers:
         if self.closed:
             raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
         self.n_callers += 1
-        self.idle.clear()
         try:
             job.owner = &self.pool
             try:
@@ -427,8 +422,6 @@ cdef class Workers:
                 raise EmbeddingGenerationError(f"{self.name}: the process is ending")
         finally:
             self.n_callers -= 1
-            if self.n_callers == 0:
-                self.idle.set()
             core.flush_log()
         return 0
 

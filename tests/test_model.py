@@ -358,3 +358,31 @@ def test_a_forked_child_computes(minilm_path: Path) -> None:
 def test_public_names_exist() -> None:
     for name in embellama.__all__:
         assert getattr(embellama, name) is not None
+
+
+def test_unload_never_frees_under_a_caller(minilm_path: Path) -> None:
+    """Calls that end and begin at the moment of unload() must each finish or be refused."""
+    stop = threading.Event()
+    unexpected: list[BaseException] = []
+    model = EmbeddingModel(minilm_path)
+
+    def caller() -> None:
+        while not stop.is_set():
+            try:
+                model.embed("a")
+            except ModelLoadError:
+                pass
+            except BaseException as error:
+                unexpected.append(error)
+
+    threads = [threading.Thread(target=caller) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(15):
+        model.unload()
+        model.load()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    model.unload()
+    assert not unexpected
