@@ -16,6 +16,14 @@ cpdef enum Norm:
     NORM_L2 = 2
     NORM_P = 3
 
+cpdef enum RowType:
+    ROW_FLOAT32 = 0
+    ROW_FLOAT16 = 1
+    ROW_INT8 = 2
+    ROW_UINT8 = 3
+    ROW_BINARY = 4
+    ROW_UBINARY = 5
+
 # rows: n_rows x n_dims, contiguous; n_rows >= 1; out: n_dims values, not overlapping rows.
 # POOL_NONE has no single vector and is not accepted here.
 cdef void pool(
@@ -24,3 +32,10 @@ cdef void pool(
 
 # Scales in place. Returns 0 and leaves the vector as it is when it holds a NaN or an infinity.
 cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept nogil
+
+# Writes a vector as another type (embellama.quantize says how) to `out`: n_dims values, or a bit
+# each. starts and steps: n_dims values each for the int8 and uint8 types with ranges, else NULL.
+cdef void write_row(
+    RowType row_type, const float *vector, int64_t n_dims, const float *starts,
+    const float *steps, void *out,
+) noexcept nogil

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from enum import IntFlag
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +19,23 @@ class Norm(IntFlag):
     NORM_L2 = 2
     NORM_P = 3
 
+class RowType(IntFlag):
+    ROW_FLOAT32 = 0
+    ROW_FLOAT16 = 1
+    ROW_INT8 = 2
+    ROW_UINT8 = 3
+    ROW_BINARY = 4
+    ROW_UBINARY = 5
+
 POOLINGS: dict[str, int]
 NORMS: dict[str, int]
+ROW_TYPES: dict[str, int]
 
 def pool_rows(rows: ArrayLike, pooling: str) -> NDArray[np.float32]: ...
 def normalize_rows(rows: ArrayLike, norm: str | float = "l2") -> NDArray[np.float32]: ...
+def quantize_rows(
+    rows: NDArray[np.float32],
+    dtype: str,
+    out: NDArray[Any],
+    levels: NDArray[np.float32] | None = None,
+) -> None: ...

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Pooling and normalisation: loops over float32 that the compiler vectorises.
+"""Pooling, normalisation and smaller types: loops over float32, in vector_loops.cpp.
 
 Other Cython modules reach the same functions on plain pointers, without the GIL, by
 ``cimport embellama.kernels``.
@@ -9,102 +9,17 @@ Other Cython modules reach the same functions on plain pointers, without the GIL
 import numpy as np
 
 from libc.math cimport fabsf, pow, sqrt
+from libc.stdint cimport int8_t, uint8_t, uint16_t
 from libc.string cimport memcpy
 
-# As many partial sums as two AVX-512 registers hold: without -ffast-math the compiler may not
-# reorder one running sum, but it may keep independent ones in vector lanes.
+from embellama cimport vector_loops
+
+# Flipped in a byte, it takes 128 from it: unsigned levels and bits become signed ones.
 cdef enum:
-    LANES = 32
+    SIGN = 0x80
 
 # llama.cpp's common_embd_normalize scales to this peak for embd_norm = 0.
 cdef double INT16_PEAK = 32760.0
-
-
-cdef void _sum_rows(const float *rows, int64_t n_rows, int64_t n_dims, float *out) noexcept nogil:
-    cdef int64_t row, i
-    cdef const float *values
-    memcpy(out, rows, n_dims * sizeof(float))
-    for row in range(1, n_rows):
-        values = rows + row * n_dims
-        for i in range(n_dims):
-            out[i] += values[i]
-
-
-cdef void _max_rows(const float *rows, int64_t n_rows, int64_t n_dims, float *out) noexcept nogil:
-    cdef int64_t row, i
-    cdef const float *values
-    memcpy(out, rows, n_dims * sizeof(float))
-    for row in range(1, n_rows):
-        values = rows + row * n_dims
-        for i in range(n_dims):
-            # Written so that a NaN in either operand stays: numpy.max does the same.
-            out[i] = out[i] if out[i] > values[i] or out[i] != out[i] else values[i]
-
-
-cdef void _scale(float *vector, int64_t n_dims, float factor) noexcept nogil:
-    cdef int64_t i
-    for i in range(n_dims):
-        vector[i] *= factor
-
-
-cdef double _sum_of_squares(const float *vector, int64_t n_dims) noexcept nogil:
-    cdef float[LANES] partial
-    cdef int64_t i, lane
-    cdef int64_t whole = n_dims - n_dims % LANES
-    cdef double total = 0.0
-    for lane in range(LANES):
-        partial[lane] = 0.0
-    i = 0
-    while i < whole:
-        for lane in range(LANES):
-            partial[lane] += vector[i + lane] * vector[i + lane]
-        i += LANES
-    for i in range(whole, n_dims):
-        total += <double>vector[i] * vector[i]
-    for lane in range(LANES):
-        total += partial[lane]
-    return total
-
-
-cdef float _max_abs(const float *vector, int64_t n_dims) noexcept nogil:
-    cdef float[LANES] partial
-    cdef float value, peak = 0.0
-    cdef int64_t i, lane
-    cdef int64_t whole = n_dims - n_dims % LANES
-    for lane in range(LANES):
-        partial[lane] = 0.0
-    i = 0
-    while i < whole:
-        for lane in range(LANES):
-            value = fabsf(vector[i + lane])
-            partial[lane] = value if value > partial[lane] else partial[lane]
-        i += LANES
-    for lane in range(LANES):
-        peak = partial[lane] if partial[lane] > peak else peak
-    for i in range(whole, n_dims):
-        value = fabsf(vector[i])
-        peak = value if value > peak else peak
-    return peak
-
-
-cdef bint _is_finite(const float *vector, int64_t n_dims) noexcept nogil:
-    # x * 0 is 0 for finite x and NaN otherwise, and a sum that meets a NaN stays NaN.
-    cdef float[LANES] partial
-    cdef float total = 0.0
-    cdef int64_t i, lane
-    cdef int64_t whole = n_dims - n_dims % LANES
-    for lane in range(LANES):
-        partial[lane] = 0.0
-    i = 0
-    while i < whole:
-        for lane in range(LANES):
-            partial[lane] += vector[i + lane] * <float>0.0
-        i += LANES
-    for lane in range(LANES):
-        total += partial[lane]
-    for i in range(whole, n_dims):
-        total += vector[i] * <float>0.0
-    return total == 0.0
 
 
 cdef double _p_norm(const float *vector, int64_t n_dims, double p, double peak) noexcept nogil:
@@ -120,13 +35,13 @@ cdef void pool(
     Pooling pooling, const float *rows, int64_t n_rows, int64_t n_dims, float *out
 ) noexcept nogil:
     if pooling == POOL_MEAN:
-        _sum_rows(rows, n_rows, n_dims, out)
-        _scale(out, n_dims, <float>(1.0 / n_rows))
+        vector_loops.sum_rows(rows, n_rows, n_dims, out)
+        vector_loops.scale(out, n_dims, <float>(1.0 / n_rows))
     elif pooling == POOL_MEAN_SQRT:
-        _sum_rows(rows, n_rows, n_dims, out)
-        _scale(out, n_dims, <float>(1.0 / sqrt(<double>n_rows)))
+        vector_loops.sum_rows(rows, n_rows, n_dims, out)
+        vector_loops.scale(out, n_dims, <float>(1.0 / sqrt(<double>n_rows)))
     elif pooling == POOL_MAX:
-        _max_rows(rows, n_rows, n_dims, out)
+        vector_loops.max_rows(rows, n_rows, n_dims, out)
     elif pooling == POOL_LAST:
         memcpy(out, rows + (n_rows - 1) * n_dims, n_dims * sizeof(float))
     else:
@@ -135,32 +50,46 @@ cdef void pool(
 
 cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept nogil:
     cdef double length, peak
-    if not _is_finite(vector, n_dims):
+    if norm == NORM_L2:
+        length = sqrt(vector_loops.sum_of_squares(vector, n_dims))
+        # Outside this range float32 squares lose digits or overflow, or a value is not finite.
+        if 1e-15 < length < 1e18:
+            vector_loops.scale(vector, n_dims, <float>(1.0 / length))
+            return True
+    if not vector_loops.is_finite(vector, n_dims):
         return False
     if norm == NORM_NONE:
         return True
-    if norm == NORM_L2:
-        length = sqrt(_sum_of_squares(vector, n_dims))
-        # Outside this range float32 squares lose digits or overflow; scale by the peak first.
-        if 1e-15 < length < 1e18:
-            _scale(vector, n_dims, <float>(1.0 / length))
-            return True
-    peak = _max_abs(vector, n_dims)
+    peak = vector_loops.max_abs(vector, n_dims)
     if peak == 0.0:
         return True
     if norm == NORM_MAX_ABS:
         length = peak / INT16_PEAK
     else:
         length = _p_norm(vector, n_dims, 2.0 if norm == NORM_L2 else p, peak)
-    _divide(vector, n_dims, length)
+    # In double: 1 / length of a subnormal vector overflows float32.
+    vector_loops.divide(vector, n_dims, length)
     return True
 
 
-cdef void _divide(float *vector, int64_t n_dims, double length) noexcept nogil:
-    # In double: 1 / length of a subnormal vector overflows float32.
-    cdef int64_t i
-    for i in range(n_dims):
-        vector[i] = <float>(vector[i] / length)
+cdef void write_row(
+    RowType row_type, const float *vector, int64_t n_dims, const float *starts,
+    const float *steps, void *out,
+) noexcept nogil:
+    if row_type == ROW_FLOAT16:
+        vector_loops.to_float16(vector, n_dims, <uint16_t *>out)
+    elif row_type == ROW_INT8 and starts == NULL:
+        vector_loops.to_int8(vector, n_dims, <int8_t *>out)
+    elif row_type == ROW_INT8 or row_type == ROW_UINT8:
+        vector_loops.to_levels(
+            vector, n_dims, starts, steps, SIGN if row_type == ROW_INT8 else 0, <uint8_t *>out
+        )
+    elif row_type == ROW_BINARY or row_type == ROW_UBINARY:
+        vector_loops.to_bits(
+            vector, n_dims, SIGN if row_type == ROW_BINARY else 0, <uint8_t *>out
+        )
+    elif out != vector:
+        memcpy(out, vector, n_dims * sizeof(float))
 
 
 POOLINGS = {
@@ -171,6 +100,14 @@ POOLINGS = {
     "mean_sqrt": POOL_MEAN_SQRT,
 }
 NORMS = {"none": NORM_NONE, "max_abs": NORM_MAX_ABS, "l2": NORM_L2}
+ROW_TYPES = {
+    "float32": ROW_FLOAT32,
+    "float16": ROW_FLOAT16,
+    "int8": ROW_INT8,
+    "uint8": ROW_UINT8,
+    "binary": ROW_BINARY,
+    "ubinary": ROW_UBINARY,
+}
 
 
 def pool_rows(rows, str pooling):
@@ -260,3 +197,42 @@ def normalize_rows(rows, norm="l2"):
             for row in range(target.shape[0]):
                 normalize(kind, p, &target[row, 0], target.shape[1])
     return result
+
+
+def quantize_rows(const float[:, ::1] rows, str dtype not None, out, float[:, ::1] levels=None):
+    """Write every row of an array as another type.
+
+    :func:`embellama.quantize` is the public face of this; it checks shapes, which this does not.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray of float32, shape (N, D)
+    dtype : str
+        See :func:`embellama.quantize`.
+    out : numpy.ndarray, shape (N, W)
+        Of the type and width that `dtype` asks for, C-contiguous.
+    levels : numpy.ndarray of float32, shape (2, D), optional
+        Where a dimension's levels begin, and how far apart they are; for int8 and uint8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from embellama.kernels import quantize_rows
+    >>> out = np.empty((1, 2), dtype=np.int8)
+    >>> quantize_rows(np.array([[1.0, -0.5]], dtype=np.float32), "int8", out)
+    >>> out
+    array([[127, -64]], dtype=int8)
+    """
+    cdef RowType row_type = ROW_TYPES[dtype]
+    cdef char[:, ::1] target = out.view(np.int8)
+    cdef const float *starts = NULL
+    cdef const float *steps = NULL
+    cdef int64_t row
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        return
+    if levels is not None:
+        starts = &levels[0, 0]
+        steps = &levels[1, 0]
+    with nogil:
+        for row in range(rows.shape[0]):
+            write_row(row_type, &rows[row, 0], rows.shape[1], starts, steps, &target[row, 0])

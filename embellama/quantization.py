@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama.errors import ConfigurationError, DimensionMismatchError
+from embellama.kernels import quantize_rows
 
-__all__ = ["DTYPES", "quantize", "quantized_width"]
+__all__ = ["DTYPES", "quantization_levels", "quantize", "quantized_width"]
 
 # numpy types of a row, and how many dimensions one value holds.
 DTYPES: dict[str, tuple[type[np.generic], int]] = {
@@ -73,37 +74,41 @@ def quantize(vectors: ArrayLike, dtype: str, *, ranges: ArrayLike | None = None)
     ----------
     https://sbert.net/docs/package_reference/util/quantization.html
     """
-    values = np.asarray(vectors, dtype=np.float32)
+    values = np.ascontiguousarray(vectors, dtype=np.float32)
     if values.ndim != 2:
         raise DimensionMismatchError(f"vectors must have shape (N, D), not {values.shape}")
-    quantized_width(values.shape[1], dtype)
-    if dtype in ("int8", "uint8"):
-        return _scalar(values, dtype, ranges)
-    if ranges is not None:
-        raise ConfigurationError(f"ranges belong to int8 and uint8, not to {dtype}")
-    if dtype == "ubinary":
-        return np.packbits(values > 0, axis=1)
-    if dtype == "binary":
-        return (np.packbits(values > 0, axis=1).astype(np.int16) - 128).astype(np.int8)
-    converted: NDArray[Any] = values.astype(DTYPES[dtype][0])
-    return converted
+    n_rows, n_dims = values.shape
+    result = np.empty((n_rows, quantized_width(n_dims, dtype)), dtype=DTYPES[dtype][0])
+    quantize_rows(values, dtype, result, quantization_levels(dtype, n_dims, ranges))
+    return result
 
 
-def _scalar(values: NDArray[np.float32], dtype: str, ranges: ArrayLike | None) -> NDArray[Any]:
+def quantization_levels(
+    dtype: str, n_dims: int, ranges: ArrayLike | None
+) -> NDArray[np.float32] | None:
+    """Return where the 256 levels of each dimension begin and how far apart they are.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (2, n_dims), or None
+        None where `dtype` has no levels of its own.
+
+    Raises
+    ------
+    ConfigurationError
+        If `ranges` is missing or not wanted.
+    DimensionMismatchError
+        If `ranges` has the wrong shape.
+    """
     if ranges is None:
         if dtype == "uint8":
             raise ConfigurationError("uint8 needs ranges: the least and largest of each dimension")
-        # rint, not round half away: both directions of a tie are equally wrong.
-        rounded: NDArray[np.int8] = np.clip(np.rint(values * 127), -127, 127).astype(np.int8)
-        return rounded
+        return None
+    if dtype not in ("int8", "uint8"):
+        raise ConfigurationError(f"ranges belong to int8 and uint8, not to {dtype}")
     bounds = np.asarray(ranges, dtype=np.float32)
-    if bounds.shape != (2, values.shape[1]):
-        raise DimensionMismatchError(
-            f"ranges must have shape (2, {values.shape[1]}), not {bounds.shape}"
-        )
+    if bounds.shape != (2, n_dims):
+        raise DimensionMismatchError(f"ranges must have shape (2, {n_dims}), not {bounds.shape}")
     steps = (bounds[1] - bounds[0]) / np.float32(255)
     steps[steps == 0] = 1
-    levels = np.clip(np.floor((values - bounds[0]) / steps), 0, 255)
-    result: NDArray[Any]
-    result = levels.astype(np.uint8) if dtype == "uint8" else (levels - 128).astype(np.int8)
-    return result
+    return np.stack([bounds[0], steps])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from embellama.kernels import normalize_rows, pool_rows
+from embellama.kernels import normalize_rows, pool_rows, quantize_rows
 
 finite = st.floats(-1e3, 1e3, width=32)
 rows = arrays(
@@ -82,11 +82,22 @@ def test_rows_with_nan_or_infinity_are_left_alone(bad: float, position: int) -> 
     np.testing.assert_allclose(result[1], 0.1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("position", [0, 1])
-def test_max_keeps_a_nan(position: int) -> None:
-    values = np.zeros((2, 3), dtype=np.float32)
-    values[position, 1] = np.nan
-    assert np.isnan(pool_rows(values, "max")[1])
+# Rows are compared four at a time, and what is left one by one.
+@pytest.mark.parametrize("n_rows", [2, 5, 7, 9])
+def test_max_keeps_a_nan(n_rows: int) -> None:
+    for position in range(n_rows):
+        values = np.arange(n_rows * 3, dtype=np.float32).reshape(n_rows, 3)
+        values[position, 1] = np.nan
+        result = pool_rows(values, "max")
+        assert np.isnan(result).tolist() == [False, True, False]
+        np.testing.assert_array_equal(result[[0, 2]], values[-1, [0, 2]])
+
+
+@pytest.mark.parametrize("pooling", REFERENCE)
+def test_rows_beyond_the_cache(pooling: str) -> None:
+    values = np.random.default_rng(0).standard_normal((3001, 387), dtype=np.float32)
+    expected = REFERENCE[pooling](values.astype(np.float64))
+    np.testing.assert_allclose(pool_rows(values, pooling), expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3,), (1, 2, 3)])
@@ -107,3 +118,48 @@ def test_unknown_names_are_refused() -> None:
 def test_no_dimensions_and_no_rows() -> None:
     assert normalize_rows(np.zeros((0, 4))).shape == (0, 4)
     assert pool_rows(np.zeros((2, 0)), "mean").shape == (0,)
+
+
+def in_numpy(values: np.ndarray, dtype: str, levels: np.ndarray | None) -> np.ndarray:
+    """sentence-transformers' quantize_embeddings, and round(127 x) where there are no levels."""
+    if dtype == "float16":
+        return values.astype(np.float16)
+    if dtype == "ubinary":
+        return np.packbits(values > 0, axis=1)
+    if dtype == "binary":
+        return (np.packbits(values > 0, axis=1).astype(np.int16) - 128).astype(np.int8)
+    if levels is None:
+        return np.clip(np.rint(values * np.float32(127)), -127, 127).astype(np.int8)
+    floors = np.clip(np.floor((values - levels[0]) / levels[1]), 0, 255)
+    return floors.astype(np.uint8) if dtype == "uint8" else (floors - 128).astype(np.int8)
+
+
+@given(
+    values=arrays(
+        np.float32,
+        array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70),
+        elements=st.floats(-2, 2, width=32) | st.sampled_from([0.5 / 127, -1.5 / 127, -0.0]),
+    ),
+    dtype=st.sampled_from(["float16", "int8", "uint8", "binary", "ubinary"]),
+    with_levels=st.booleans(),
+)
+def test_smaller_types_equal_numpy(values: np.ndarray, dtype: str, with_levels: bool) -> None:
+    levels = None
+    if dtype == "uint8" or (dtype == "int8" and with_levels):
+        n_dims = values.shape[1]
+        levels = np.stack([np.linspace(-1, 0, n_dims), np.linspace(0.001, 0.01, n_dims)])
+        levels = levels.astype(np.float32)
+    expected = in_numpy(values, dtype, levels)
+    out = np.empty_like(expected)
+    quantize_rows(values, dtype, out, levels)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("value", [65504.0, 65519.9, 65520.0, 1e-8, 6e-8, np.inf])
+def test_float16_at_its_ends(value: float) -> None:
+    values = np.array([[value, -value]], dtype=np.float32)
+    with np.errstate(over="ignore"):
+        expected = values.astype(np.float16)
+    out = np.empty_like(expected)
+    quantize_rows(values, "float16", out)
+    np.testing.assert_array_equal(out, expected)

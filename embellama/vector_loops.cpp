@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vector_loops.hpp"
+
+#include <cmath>
+#include <cstring>
+
+// The loader picks a clone through an ifunc, which needs glibc. Elsewhere, and on ARM, where NEON
+// belongs to the base instruction set, the loops are compiled once.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define EVERY_LEVEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define EVERY_LEVEL
+#endif
+
+namespace embellama {
+namespace {
+
+// As many partial results as four AVX-512 registers hold: without -ffast-math the compiler may not
+// reorder one running sum, but it may keep independent ones in vector lanes, and an addition takes
+// about four cycles.
+constexpr int64_t LANES = 64;
+
+// Rows added or compared at a time, so that `out` is read and written the less often.
+constexpr int64_t ROWS = 4;
+
+// What a core's own cache holds. Rows beyond it come from memory, whose prefetcher starts anew at
+// every jump from row to row: measured, reading ahead ourselves halves the time there, and costs
+// half as much again where the rows are near.
+constexpr int64_t CACHED_FLOATS = (1 << 20) / sizeof(float);
+constexpr int64_t LINE_FLOATS   = 64 / sizeof(float);
+
+inline void read_ahead(const float * values, int64_t n_floats) {
+    for (int64_t i = 0; i < n_floats; i += LINE_FLOATS) {
+        __builtin_prefetch(values + i);
+    }
+}
+
+// Halves the lanes as long as they fill vectors; the last ones are added in double.
+inline double sum_lanes(float * partial) {
+    for (int64_t lanes = LANES / 2; lanes >= 8; lanes /= 2) {
+        for (int64_t lane = 0; lane < lanes; ++lane) {
+            partial[lane] += partial[lane + lanes];
+        }
+    }
+    double total = 0;
+    for (int64_t lane = 0; lane < 8; ++lane) {
+        total += partial[lane];
+    }
+    return total;
+}
+
+// numpy.max keeps a NaN of either operand, and so does this.
+inline float larger(float a, float b) {
+    return a > b || a != a ? a : b;
+}
+
+}  // namespace
+
+EVERY_LEVEL
+void sum_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __restrict out) noexcept {
+    std::memcpy(out, rows, n_dims * sizeof(float));
+    const bool far = n_rows * n_dims > CACHED_FLOATS;
+    int64_t    row = 1;
+    for (; row + ROWS <= n_rows; row += ROWS) {
+        const float * a = rows + row * n_dims;
+        if (far) {
+            read_ahead(a + 2 * ROWS * n_dims, ROWS * n_dims);
+        }
+        const float * b = a + n_dims;
+        const float * c = b + n_dims;
+        const float * d = c + n_dims;
+        for (int64_t i = 0; i < n_dims; ++i) {
+            out[i] += (a[i] + b[i]) + (c[i] + d[i]);
+        }
+    }
+    for (; row < n_rows; ++row) {
+        const float * a = rows + row * n_dims;
+        for (int64_t i = 0; i < n_dims; ++i) {
+            out[i] += a[i];
+        }
+    }
+}
+
+EVERY_LEVEL
+void max_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __restrict out) noexcept {
+    std::memcpy(out, rows, n_dims * sizeof(float));
+    const bool far = n_rows * n_dims > CACHED_FLOATS;
+    int64_t    row = 1;
+    for (; row + ROWS <= n_rows; row += ROWS) {
+        const float * a = rows + row * n_dims;
+        if (far) {
+            read_ahead(a + 2 * ROWS * n_dims, ROWS * n_dims);
+        }
+        const float * b = a + n_dims;
+        const float * c = b + n_dims;
+        const float * d = c + n_dims;
+        // One instruction a comparison; the rare NaN among the four rows takes the slow way after.
+        int32_t has_nan = 0;
+        for (int64_t i = 0; i < n_dims; ++i) {
+            const float ab   = a[i] > b[i] ? a[i] : b[i];
+            const float cd   = c[i] > d[i] ? c[i] : d[i];
+            const float abcd = ab > cd ? ab : cd;
+            out[i]           = abcd > out[i] ? abcd : out[i];
+            has_nan |= __builtin_isunordered(a[i], b[i]) | __builtin_isunordered(c[i], d[i]);
+        }
+        for (int64_t i = 0; has_nan && i < ROWS * n_dims; ++i) {
+            out[i % n_dims] = larger(a[i], out[i % n_dims]);
+        }
+    }
+    for (; row < n_rows; ++row) {
+        const float * a = rows + row * n_dims;
+        for (int64_t i = 0; i < n_dims; ++i) {
+            out[i] = larger(out[i], a[i]);
+        }
+    }
+}
+
+EVERY_LEVEL
+void scale(float * vector, int64_t n_dims, float factor) noexcept {
+    for (int64_t i = 0; i < n_dims; ++i) {
+        vector[i] *= factor;
+    }
+}
+
+EVERY_LEVEL
+void divide(float * vector, int64_t n_dims, double divisor) noexcept {
+    for (int64_t i = 0; i < n_dims; ++i) {
+        vector[i] = static_cast<float>(vector[i] / divisor);
+    }
+}
+
+EVERY_LEVEL
+double sum_of_squares(const float * vector, int64_t n_dims) noexcept {
+    float   partial[LANES] = {};
+    int64_t i              = 0;
+    for (; i + LANES <= n_dims; i += LANES) {
+        for (int64_t lane = 0; lane < LANES; ++lane) {
+            partial[lane] += vector[i + lane] * vector[i + lane];
+        }
+    }
+    double total = sum_lanes(partial);
+    for (; i < n_dims; ++i) {
+        total += static_cast<double>(vector[i]) * vector[i];
+    }
+    return total;
+}
+
+EVERY_LEVEL
+float max_abs(const float * vector, int64_t n_dims) noexcept {
+    float   partial[LANES] = {};
+    int64_t i              = 0;
+    for (; i + LANES <= n_dims; i += LANES) {
+        for (int64_t lane = 0; lane < LANES; ++lane) {
+            const float value = std::fabs(vector[i + lane]);
+            partial[lane]     = value > partial[lane] ? value : partial[lane];
+        }
+    }
+    float peak = 0;
+    for (; i < n_dims; ++i) {
+        peak = std::fmax(peak, std::fabs(vector[i]));
+    }
+    for (const float value : partial) {
+        peak = std::fmax(peak, value);
+    }
+    return peak;
+}
+
+EVERY_LEVEL
+bool is_finite(const float * vector, int64_t n_dims) noexcept {
+    // x * 0 is 0 for finite x and NaN otherwise, and a sum that meets a NaN stays NaN.
+    float   partial[LANES] = {};
+    int64_t i              = 0;
+    for (; i + LANES <= n_dims; i += LANES) {
+        for (int64_t lane = 0; lane < LANES; ++lane) {
+            partial[lane] += vector[i + lane] * 0.0f;
+        }
+    }
+    double total = sum_lanes(partial);
+    for (; i < n_dims; ++i) {
+        total += vector[i] * 0.0f;
+    }
+    return total == 0;
+}
+
+EVERY_LEVEL
+void to_float16(const float * vector, int64_t n_dims, uint16_t * __restrict out) noexcept {
+    for (int64_t i = 0; i < n_dims; ++i) {
+        const _Float16 value = static_cast<_Float16>(vector[i]);
+        std::memcpy(&out[i], &value, sizeof(value));
+    }
+}
+
+EVERY_LEVEL
+void to_int8(const float * vector, int64_t n_dims, int8_t * __restrict out) noexcept {
+    for (int64_t i = 0; i < n_dims; ++i) {
+        const float value = std::nearbyint(vector[i] * 127.0f);
+        out[i] = static_cast<int8_t>(static_cast<int32_t>(value > 127 ? 127.0f : value < -127 ? -127.0f : value));
+    }
+}
+
+EVERY_LEVEL
+void to_levels(const float * vector, int64_t n_dims, const float * starts, const float * steps, uint8_t flip,
+               uint8_t * __restrict out) noexcept {
+    for (int64_t i = 0; i < n_dims; ++i) {
+        const float level = std::floor((vector[i] - starts[i]) / steps[i]);
+        out[i] = static_cast<uint8_t>(static_cast<int32_t>(level > 255 ? 255.0f : level < 0 ? 0.0f : level)) ^ flip;
+    }
+}
+
+EVERY_LEVEL
+void to_bits(const float * vector, int64_t n_dims, uint8_t flip, uint8_t * __restrict out) noexcept {
+    const int64_t whole = n_dims / 8;
+    for (int64_t i = 0; i < whole; ++i) {
+        uint32_t bits = 0;
+        for (int bit = 0; bit < 8; ++bit) {
+            bits |= static_cast<uint32_t>(vector[8 * i + bit] > 0) << (7 - bit);
+        }
+        out[i] = static_cast<uint8_t>(bits) ^ flip;
+    }
+    if (whole * 8 < n_dims) {
+        uint32_t bits = 0;
+        for (int64_t i = whole * 8; i < n_dims; ++i) {
+            bits |= static_cast<uint32_t>(vector[i] > 0) << (7 - i % 8);
+        }
+        out[whole] = static_cast<uint8_t>(bits) ^ flip;
+    }
+}
+
+}  // namespace embellama
