@@ -59,6 +59,8 @@ cdef class Vocabulary:
     # How many special tokens the vocabulary puts before and after a text.
     cdef readonly int32_t n_prefix
     cdef readonly int32_t n_suffix
+    # Whether tokenizing recurses once per character, which only a large stack holds.
+    cdef readonly bint recurses
     # The special tokens before, between and after a pair of texts.
     cdef readonly tuple pair_frame
 

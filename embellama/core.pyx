@@ -102,6 +102,10 @@ cdef class Vocabulary:
         self.sep = llama.llama_vocab_sep(vocabulary)
         kind = llama.llama_vocab_type_of(vocabulary)
         cdef bint word_piece = kind == llama.LLAMA_VOCAB_TYPE_WPM
+        # The regular expressions of BPE pre-tokenizers (unicode.cpp) run on std::regex.
+        self.recurses = kind not in (
+            llama.LLAMA_VOCAB_TYPE_WPM, llama.LLAMA_VOCAB_TYPE_SPM, llama.LLAMA_VOCAB_TYPE_UGM
+        )
         cdef bint add_bos = word_piece or llama.llama_vocab_get_add_bos(vocabulary)
         cdef bint add_eos = llama.llama_vocab_get_add_eos(vocabulary)
         cdef bint add_sep = llama.llama_vocab_get_add_sep(vocabulary)

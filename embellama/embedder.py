@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ from embellama.errors import (
     InvalidInputError,
 )
 from embellama.model_info import ModelInfo
-from embellama.workers import Failure, Workers
+from embellama.jobs import Failure
+from embellama.workers import Workers
 
 __all__ = ["Embedder", "Tokens"]
 
@@ -49,15 +51,6 @@ class Tokens:
         """Tokens of each text."""
         return np.diff(self.offsets).astype(np.int32)
 
-    def window(self, start: int, stop: int) -> Tokens:
-        """The texts from `start` to `stop`."""
-        return Tokens(
-            self.ids,
-            self.offsets[start : stop + 1],
-            self.truncated[start:stop],
-            self.indices[start:stop],
-        )
-
 
 class Embedder:
     """The weights, the workers, and the limits that hold for them.
@@ -77,7 +70,6 @@ class Embedder:
         self._config = config
         self._info = info
         self._pooling = pooling
-        self._max_tokens = config.micro_batch_tokens or _MICRO_BATCH_TOKENS
         self._max_texts = config.n_seq_max or _MAX_TEXTS
         model = Model(
             path,
@@ -92,7 +84,7 @@ class Embedder:
             model,
             config.name,
             n_threads=self.n_threads,
-            micro_batch_tokens=self._max_tokens,
+            micro_batch_tokens=config.micro_batch_tokens or _MICRO_BATCH_TOKENS,
             n_sequences=self._max_texts,
             ranks=pooling is PoolingStrategy.RANK,
         )
@@ -112,18 +104,28 @@ class Embedder:
         deadline: Deadline | None = None,
     ) -> Tokens:
         """Tokenize, and cut if the configuration says so and `cut` does."""
-        final_id = -1
-        if self._pooling is PoolingStrategy.LAST:
-            # Causal embedders are trained to gather the text's meaning in its last token, EOS.
-            final_id = self.vocabulary.eos
         tokenized = self._workers.tokenize(
             tuple(texts),
             parse_special=self._config.parse_special,
             limit=self._limit if cut and self._config.truncate is not False else 0,
-            final_id=final_id,
+            final_id=self._final_id,
             deadline=deadline,
         )
         return Tokens(*tokenized, indices)
+
+    @property
+    def _final_id(self) -> int:
+        # Causal embedders are trained to gather the text's meaning in its last token, EOS.
+        return self.vocabulary.eos if self._pooling is PoolingStrategy.LAST else -1
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """The token budget of a micro-batch."""
+        return self._workers.micro_batch_tokens
+
+    @micro_batch_tokens.setter
+    def micro_batch_tokens(self, n_tokens: int) -> None:
+        self._workers.micro_batch_tokens = n_tokens
 
     @property
     def _limit(self) -> int:
@@ -219,28 +221,55 @@ class Embedder:
             index = int(too_long[0])
             raise self._unfit(int(tokens.counts[index]), index, " with the query")
 
+    def vector(self, text: str) -> NDArray[np.float32]:
+        """Compute the vector of one text."""
+        norm, p = _norm(self._config.normalization)
+        vector: NDArray[np.float32] | None = self._workers.embed_short(
+            text,
+            n_dims=self.n_dims,
+            longest=self.longest,
+            pooling=self._pooling.value,
+            norm=norm,
+            p=p,
+            parse_special=self._config.parse_special,
+            limit=self._limit if self._config.truncate is not False else 0,
+            final_id=self._final_id,
+        )
+        if vector is None:
+            vector = self.vectors(self.tokenize_fitting([text], [None]))[0]
+        return vector
+
     def vectors(
         self,
         tokens: Tokens,
         *,
         n_dims: int | None = None,
         per_token: bool = False,
-        out: NDArray[np.float32] | None = None,
+        out: NDArray[Any] | None = None,
+        dtype: str = "float32",
+        levels: NDArray[np.float32] | None = None,
+        places: NDArray[np.int64] | None = None,
         errors: dict[int, EmbellamaError] | None = None,
         deadline: Deadline | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> NDArray[np.float32]:
-        """Compute a row per text, or per token; a failure raises, or goes into `errors`."""
+    ) -> NDArray[Any]:
+        """Compute a row per text, or per token; a failure raises, or goes into `errors`.
+
+        Text i has row ``places[i]`` of `out`, where it is given; :func:`embellama.quantize` says
+        what `dtype` means and :func:`embellama.quantization.quantization_levels` makes `levels`.
+        """
         counts = tokens.counts
         order, bounds = batch.plan(
             counts,
-            max_tokens=self._max_tokens,
+            max_tokens=self.micro_batch_tokens,
             max_texts=self._max_texts,
             n_workers=self.n_threads,
         )
+        if n_dims is None:
+            n_dims = self.n_dims
         if out is None:
             rows = int(counts.sum()) if per_token else len(counts)
-            out = np.empty((rows, n_dims or self.n_dims), dtype=np.float32)
+            out = np.empty((rows, n_dims), dtype=np.float32)
         norm, p = _norm(self._config.normalization)
         failures, reason = self._workers.embed(
             tokens.ids,
@@ -248,10 +277,14 @@ class Embedder:
             order,
             bounds,
             out,
+            n_dims=n_dims,
             pooling=self._pooling.value,
             norm=norm,
             p=p,
             per_token=per_token,
+            dtype=dtype,
+            levels=levels,
+            places=places,
             deadline=deadline,
             progress=progress,
         )

@@ -64,6 +64,10 @@ class JobQueue {
     // Set while the items that `worker` runs should stop; for a llama_context's abort callback.
     int32_t * abort_flag(int32_t worker) { return &workers_[worker].abort; }
 
+    // Tokens of a micro-batch made of several jobs' items.
+    int64_t max_tokens() const { return max_tokens_; }
+    void    set_max_tokens(int64_t max_tokens) { max_tokens_ = max_tokens; }
+
     int32_t n_threads() const { return static_cast<int32_t>(workers_.size()); }
 
     JobQueue(const JobQueue &)             = delete;
@@ -88,7 +92,7 @@ class JobQueue {
     std::condition_variable work_;
     std::deque<Job *>       jobs_;  // those with items not begun, the next to serve first
     std::vector<Worker>     workers_;
-    int64_t                 max_tokens_;
+    std::atomic<int64_t>    max_tokens_;
     int64_t                 max_texts_;
     int32_t                 n_started_ = 0;
     int32_t                 n_busy_    = 0;

@@ -29,4 +29,6 @@ cdef extern from "job_queue.hpp" namespace "embellama" nogil:
         bool wait(Job &job, double seconds) noexcept
         void cancel(Job &job) noexcept
         void cancel_all() noexcept
+        int64_t max_tokens() noexcept
+        void set_max_tokens(int64_t max_tokens) noexcept
         int32_t *abort_flag(int32_t worker) noexcept

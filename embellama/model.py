@@ -7,7 +7,6 @@ import operator
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
@@ -25,7 +24,7 @@ from embellama.errors import (
 )
 from embellama.loadable import LoadableModel
 from embellama.progress import Progress, progress_callback
-from embellama.quantization import DTYPES, quantize, quantized_width
+from embellama.quantization import DTYPES, quantization_levels, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 from embellama.texts import check_text, check_texts
@@ -38,8 +37,6 @@ __all__ = ["BatchOptions", "EmbeddingModel"]
 
 # Texts embed_iter takes from its source at a time: enough for well-packed micro-batches.
 _WINDOW_TEXTS = 2048
-# Rows computed in float32 before they become another type.
-_WINDOW_ROWS = 65536
 
 
 class BatchOptions(TypedDict, total=False):
@@ -111,10 +108,7 @@ class EmbeddingModel(LoadableModel):
         (384,)
         """
         self._check_pools()
-        embedder = self._loaded()
-        tokens = embedder.tokenize_fitting([check_text(text, self.name)], [None])
-        vector: NDArray[np.float32] = embedder.vectors(tokens)[0]
-        return vector
+        return self._loaded().vector(check_text(text, self.name))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """:meth:`embed` with the model's prompt for queries before the text.
@@ -279,8 +273,7 @@ class EmbeddingModel(LoadableModel):
         width = quantized_width(n_dims, dtype)
         if on_error == "nan" and not dtype.startswith("float"):
             raise ConfigurationError(f'on_error="nan" needs a float dtype: {dtype} has no NaN')
-        # Also checks `ranges` before anything is computed.
-        quantize(np.zeros((0, n_dims)), dtype, ranges=ranges)
+        levels = quantization_levels(dtype, n_dims, ranges)
         good, errors = check_texts(
             texts, self.name, prompt=prompt, first_index=first_index, on_error=on_error
         )
@@ -291,20 +284,23 @@ class EmbeddingModel(LoadableModel):
         tokens = embedder.tokenize_fitting(good, indices, errors=skipped, deadline=deadline)
         rows = np.array(tokens.indices, dtype=np.int64) - first_index
         out = self._output(out, (n_texts, width), DTYPES[dtype][0])
-        direct = dtype == "float32" and not errors and out.flags.c_contiguous
+        # Workers write where the values of a row lie side by side.
+        direct = out.flags.aligned and (width < 2 or out.strides[1] == out.itemsize)
+        target = out if direct else np.empty_like(out, order="C")
         with progress_callback(progress, len(rows), cancelled) as tell:
-            for start in range(0, len(rows), _WINDOW_ROWS):
-                stop = min(start + _WINDOW_ROWS, len(rows))
-                vectors = embedder.vectors(
-                    tokens.window(start, stop),
-                    n_dims=n_dims,
-                    out=out[start:stop] if direct else None,
-                    errors=skipped,
-                    deadline=deadline,
-                    progress=tell and partial(tell, start),
-                )
-                if not direct:
-                    out[rows[start:stop]] = quantize(vectors, dtype, ranges=ranges)
+            embedder.vectors(
+                tokens,
+                n_dims=n_dims,
+                out=target,
+                dtype=dtype,
+                levels=levels,
+                places=rows,
+                errors=skipped,
+                deadline=deadline,
+                progress=tell,
+            )
+        if not direct:
+            out[...] = target
         counts = np.zeros(n_texts, dtype=np.int32)
         truncated = np.zeros(n_texts, dtype=np.bool_)
         counts[rows] = tokens.counts

@@ -18,12 +18,8 @@ Progress = bool | Callable[[int, int], None]
 @contextlib.contextmanager
 def progress_callback(
     progress: Progress, total: int, cancelled: threading.Event | None
-) -> Iterator[Callable[[int, int, int], None] | None]:
-    """Make one function of what the caller asked for; None if there is nothing to do.
-
-    It takes the texts done before the window that is computed now, those done in it, and those
-    it holds.
-    """
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Make one function of (done, total) of what the caller asked for; None for nothing to do."""
     with contextlib.ExitStack() as stack:
         report = None if isinstance(progress, bool) else progress
         if progress is True:
@@ -35,10 +31,10 @@ def progress_callback(
             def report(done: int, total: int) -> None:
                 bar.update(done - bar.n)
 
-        def tell(before: int, done: int, _: int) -> None:
+        def tell(done: int, total: int) -> None:
             if cancelled is not None and cancelled.is_set():
                 raise EmbeddingGenerationError("the task was cancelled")
             if report is not None:
-                report(before + done, total)
+                report(done, total)
 
         yield None if report is None and cancelled is None else tell

@@ -1,18 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable
-from enum import IntFlag
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embellama.core import Model, Vocabulary
 from embellama.deadline import Deadline
-
-class Failure(IntFlag):
-    DONE = 0
-    NOT_FINITE = 1
-    NOT_COMPUTED = 2
 
 @final
 class Workers:
@@ -46,18 +40,39 @@ class Workers:
         final_id: int = -1,
         deadline: Deadline | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]: ...
+    @property
+    def micro_batch_tokens(self) -> int: ...
+    @micro_batch_tokens.setter
+    def micro_batch_tokens(self, n_tokens: int) -> None: ...
     def embed(
         self,
         ids: NDArray[np.int32],
         offsets: NDArray[np.int64],
         order: NDArray[np.int32],
         bounds: NDArray[np.int32],
-        out: NDArray[np.float32],
+        out: NDArray[Any],
         *,
+        n_dims: int,
         pooling: str = "mean",
         norm: str = "l2",
         p: float = 2.0,
         per_token: bool = False,
+        dtype: str = "float32",
+        levels: NDArray[np.float32] | None = None,
+        places: NDArray[np.int64] | None = None,
         deadline: Deadline | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> tuple[NDArray[np.int8], Exception | None]: ...
+    def embed_short(
+        self,
+        text: str,
+        *,
+        n_dims: int,
+        longest: int,
+        pooling: str = "mean",
+        norm: str = "l2",
+        p: float = 2.0,
+        parse_special: bool = True,
+        limit: int = 0,
+        final_id: int = -1,
+    ) -> NDArray[np.float32] | None: ...

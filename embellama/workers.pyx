@@ -17,249 +17,35 @@ from embellama.errors import (
     ResourceLimitError,
     TokenizationError,
 )
-from embellama.kernels import NORMS, POOLINGS
+from embellama.kernels import NORMS, POOLINGS, ROW_TYPES
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.buffer cimport PyBUF_STRIDED, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
 from embellama cimport core, kernels
-from embellama.libllama.handles cimport llama_vocab
-
-from embellama.job_queue cimport Claim, Job, JobQueue
+from embellama.job_queue cimport Job, JobQueue
+from embellama.jobs cimport (
+    CHUNK_TEXTS,
+    DONE,
+    EmbedRequest,
+    Pool,
+    TokenizeRequest,
+    run_embed,
+    run_tokenize,
+    tokenize_chunk,
+)
 
 # How often a waiting caller looks for signals, its timeout and progress.
 cdef double WAIT_SECONDS = 0.05
-# Texts tokenized per item: enough to make the queue's cost vanish, few enough to balance.
+# Bytes of a text that the calling thread tokenizes itself: some ten microseconds' work, and no
+# deeper stack than any thread has.
 cdef enum:
-    CHUNK_TEXTS = 64
-
-# Why a text has no vector.
-cpdef enum Failure:
-    DONE = 0
-    NOT_FINITE = 1
-    NOT_COMPUTED = 2
-
-
-cdef struct Pool:
-    # One per worker, and one with all threads for a micro-batch that has the machine to itself.
-    core.State *states
-    core.State alone
-    JobQueue *queue
-    int32_t n_workers
-    int32_t micro_batch_tokens
-    int32_t n_sequences
-    int64_t n_dims
-    # Per worker: n_sequences pointers and lengths, and one vector.
-    const int32_t **ids
-    int32_t *lengths
-    float *vectors
-
-
-cdef struct TokenizeRequest:
-    const llama_vocab *vocabulary
-    const char **texts
-    const int64_t *n_bytes
-    int32_t n_texts
-    bint add_special
-    bint parse_special
-    int32_t limit       # tokens to keep of each text; 0 keeps all
-    int32_t n_suffix    # of them the last, which are kept whatever is cut
-    int32_t final_id    # appended where the vocabulary does not; -1 for none
-    int32_t **chunks    # ids of CHUNK_TEXTS texts, one after the other
-    int64_t *chunk_sizes
-    int32_t *counts     # tokens of each text, or a negative Status
-    uint8_t *truncated
-    char[core.MESSAGE_SIZE] message
-
-
-cdef struct EmbedRequest:
-    const int32_t *ids
-    const int64_t *offsets
-    const int32_t *order     # texts in the order of the plan
-    const int32_t *bounds    # micro-batch i holds order[bounds[i]] .. order[bounds[i + 1] - 1]
-    float *out
-    int64_t n_out            # values per row of out
-    bint per_token           # a row per token instead of one per text
-    bint ranks
-    kernels.Pooling pooling
-    kernels.Norm norm
-    double p
-    int8_t *failures         # a Failure per text
-    int status               # of the first micro-batch that could not be computed
-    char[core.MESSAGE_SIZE] message
-
-
-cdef void run_tokenize(
-    void *owner, int32_t worker, cpp_bool alone, const Claim *claims, int32_t n_claims
-) noexcept nogil:
-    cdef TokenizeRequest *request = <TokenizeRequest *>claims[0].job.request
-    cdef int32_t chunk = claims[0].item
-    cdef int32_t first = chunk * CHUNK_TEXTS
-    cdef int32_t last = min(first + CHUNK_TEXTS, request.n_texts)
-    cdef int32_t text, n_ids
-    cdef int64_t used = 0
-    cdef int64_t capacity = 0
-    cdef int32_t *ids = NULL
-    cdef int32_t *larger
-    cdef int status
-    for text in range(first, last):
-        capacity += request.n_bytes[text] + 16
-    ids = <int32_t *>malloc(capacity * sizeof(int32_t))
-    text = first
-    while text < last:
-        if ids == NULL:
-            request.counts[text] = core.NO_MEMORY
-            text += 1
-            continue
-        n_ids = 0
-        status = core.tokenize_utf8(
-            request.vocabulary, request.texts[text], request.n_bytes[text], ids + used,
-            <int32_t>min(capacity - used, <int64_t>2147483647), request.add_special,
-            request.parse_special, &n_ids, request.message,
-        )
-        # One place more than the tokens, for the final id.
-        if status == 0 and (n_ids < 0 or used + n_ids + 1 > capacity):
-            capacity += (-n_ids if n_ids < 0 else n_ids) + 16
-            larger = <int32_t *>realloc(ids, capacity * sizeof(int32_t))
-            if larger != NULL:
-                ids = larger
-                continue
-            status = core.NO_MEMORY
-        if status != 0:
-            request.counts[text] = status
-        else:
-            request.counts[text] = keep_tokens(request, text, ids + used, n_ids)
-            used += request.counts[text]
-        text += 1
-    request.chunks[chunk] = ids
-    request.chunk_sizes[chunk] = used
-    claims[0].job.texts_done.fetch_add(last - first)
-
-
-cdef int32_t keep_tokens(
-    TokenizeRequest *request, int32_t text, int32_t *ids, int32_t n_ids
-) noexcept nogil:
-    cdef int32_t n_suffix = request.n_suffix
-    cdef int32_t i
-    if request.final_id >= 0 and (n_ids == 0 or ids[n_ids - 1] != request.final_id):
-        ids[n_ids] = request.final_id
-        n_ids += 1
-    if request.final_id >= 0:
-        n_suffix = max(n_suffix, 1)
-    if request.limit == 0 or n_ids <= request.limit:
-        return n_ids
-    request.truncated[text] = 1
-    n_suffix = min(n_suffix, request.limit)
-    for i in range(n_suffix):
-        ids[request.limit - n_suffix + i] = ids[n_ids - n_suffix + i]
-    return request.limit
-
-
-cdef void run_embed(
-    void *owner, int32_t worker, cpp_bool alone, const Claim *claims, int32_t n_claims
-) noexcept nogil:
-    cdef Pool *pool = <Pool *>owner
-    cdef core.State *state = &pool.states[worker]
-    cdef const int32_t **ids = pool.ids + <int64_t>worker * pool.n_sequences
-    cdef int32_t *lengths = pool.lengths + <int64_t>worker * pool.n_sequences
-    cdef float *vector = pool.vectors + worker * pool.n_dims
-    cdef EmbedRequest *request
-    cdef const float *rows
-    cdef int32_t claim, i, text
-    cdef int32_t n_texts = 0
-    cdef int64_t n_tokens = 0
-    cdef int status
-    if alone and pool.alone.n_threads > 1:
-        state = &pool.alone
-    state.abort_flag = pool.queue.abort_flag(worker)
-    for claim in range(n_claims):
-        request = <EmbedRequest *>claims[claim].job.request
-        for i in range(
-            request.bounds[claims[claim].item], request.bounds[claims[claim].item + 1]
-        ):
-            text = request.order[i]
-            ids[n_texts] = request.ids + request.offsets[text]
-            lengths[n_texts] = <int32_t>(request.offsets[text + 1] - request.offsets[text])
-            n_tokens += lengths[n_texts]
-            n_texts += 1
-    status = core.reserve(state, room_for(pool, n_tokens), pool.n_sequences)
-    if status == core.OK:
-        status = core.compute(state, ids, lengths, n_texts)
-    rows = NULL
-    if status == core.OK and state.pooling == core.TOKENS:
-        rows = core.token_vectors(state)
-        if rows == NULL:
-            status = core.COMPUTE_FAILED
-    n_texts = 0
-    for claim in range(n_claims):
-        request = <EmbedRequest *>claims[claim].job.request
-        if status != core.OK:
-            request.status = status
-            memcpy(request.message, state.message, core.MESSAGE_SIZE)
-        for i in range(
-            request.bounds[claims[claim].item], request.bounds[claims[claim].item + 1]
-        ):
-            text = request.order[i]
-            if status != core.OK:
-                request.failures[text] = NOT_COMPUTED
-            elif request.ranks:
-                request.failures[text] = write_scores(request, text, core.scores(state, n_texts))
-            else:
-                request.failures[text] = write_vectors(
-                    pool, request, text, rows, lengths[n_texts], vector
-                )
-                rows += lengths[n_texts] * pool.n_dims
-            n_texts += 1
-        claims[claim].job.texts_done.fetch_add(
-            request.bounds[claims[claim].item + 1] - request.bounds[claims[claim].item]
-        )
-
-
-cdef int32_t room_for(Pool *pool, int64_t n_tokens) noexcept nogil:
-    # Doubling, so that a run of ever longer texts does not open a context for each.
-    cdef int64_t room = pool.micro_batch_tokens
-    while room < n_tokens:
-        room *= 2
-    return <int32_t>min(room, <int64_t>2147483647)
-
-
-cdef Failure write_scores(
-    EmbedRequest *request, int32_t text, const float *scores
-) noexcept nogil:
-    cdef float *out = request.out + text * request.n_out
-    if scores == NULL:
-        return NOT_COMPUTED
-    memcpy(out, scores, request.n_out * sizeof(float))
-    return DONE if kernels.normalize(kernels.NORM_NONE, 0, out, request.n_out) else NOT_FINITE
-
-
-cdef Failure write_vectors(
-    Pool *pool, EmbedRequest *request, int32_t text, const float *rows, int32_t n_rows,
-    float *vector,
-) noexcept nogil:
-    cdef float *out
-    cdef int32_t row
-    cdef bint finite = True
-    if request.per_token:
-        out = request.out + request.offsets[text] * request.n_out
-        for row in range(n_rows):
-            memcpy(out, rows + row * pool.n_dims, request.n_out * sizeof(float))
-            finite &= kernels.normalize(request.norm, request.p, out, request.n_out)
-            out += request.n_out
-    else:
-        out = request.out + text * request.n_out
-        if request.n_out == pool.n_dims:
-            vector = out
-        kernels.pool(request.pooling, rows, n_rows, pool.n_dims, vector)
-        if vector != out:
-            memcpy(out, vector, request.n_out * sizeof(float))
-        finite = kernels.normalize(request.norm, request.p, out, request.n_out)
-    return DONE if finite else NOT_FINITE
-
+    SHORT_BYTES = 4096
 
 _live = weakref.WeakSet()
 
@@ -286,6 +72,7 @@ cdef class Workers:
     cdef readonly core.Vocabulary vocabulary
     cdef readonly str name
     cdef Pool pool
+    cdef int32_t max_tokens
     cdef int n_callers
     cdef bint closed
     cdef object __weakref__
@@ -301,11 +88,11 @@ cdef class Workers:
         self.name = name
         self.vocabulary = core.Vocabulary(model)
         self.pool.n_workers = n_threads
-        self.pool.micro_batch_tokens = micro_batch_tokens
-        self.pool.n_sequences = min(n_sequences, micro_batch_tokens)
+        self.pool.n_sequences = n_sequences
         self.pool.n_dims = model.n_dimensions
         self.pool.alone.pooling = core.RANK if ranks else core.TOKENS
         self.pool.alone.n_threads = n_threads
+        self.max_tokens = micro_batch_tokens
         self.open()
         _live.add(self)
 
@@ -324,13 +111,24 @@ cdef class Workers:
             pool.states[worker].pooling = pool.alone.pooling
             pool.states[worker].n_threads = 1
         pool.alone.model = self.model.handle
-        pool.queue = new JobQueue(pool.n_workers, pool.micro_batch_tokens, pool.n_sequences)
+        pool.queue = new JobQueue(pool.n_workers, self.max_tokens, pool.n_sequences)
         return 0
 
     @property
     def n_threads(self):
         """Micro-batches computed at a time."""
         return self.pool.n_workers
+
+    @property
+    def micro_batch_tokens(self):
+        """Tokens a micro-batch may hold; may be set at any time."""
+        return self.max_tokens
+
+    @micro_batch_tokens.setter
+    def micro_batch_tokens(self, int32_t n_tokens):
+        self.max_tokens = n_tokens
+        if self.pool.queue != NULL:
+            self.pool.queue.set_max_tokens(n_tokens)
 
     def close(self):
         """Stop the threads and free their contexts, after the calls under way have ended."""
@@ -384,13 +182,17 @@ cdef class Workers:
         if not self.closed:
             self.open()
 
+    cdef int check_open(self) except -1:
+        if self.closed:
+            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
+        return 0
+
     cdef int run(self, Job *job, deadline, progress, int64_t n_texts) except -1:
         """Submit a job and wait for it, looking out for signals, the deadline and progress."""
         cdef cpp_bool finished = False
         cdef double seconds
         cdef double end = INFINITY if deadline is None else deadline.end
-        if self.closed:
-            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
+        self.check_open()
         self.n_callers += 1
         try:
             job.owner = &self.pool
@@ -486,27 +288,21 @@ cdef class Workers:
                 ) from None
             size_view[i] = n_bytes
         cdef TokenizeRequest request
-        memset(&request, 0, sizeof(request))
-        request.vocabulary = self.vocabulary.handle
+        self.prepare_tokenizing(&request, add_special, parse_special, limit, final_id)
         request.texts = <const char **>&pointer_view[0]
         request.n_bytes = &size_view[0]
         request.n_texts = n_texts
-        request.add_special = add_special
-        request.parse_special = parse_special
-        request.limit = limit
-        request.n_suffix = self.vocabulary.n_suffix if add_special else 0
-        request.final_id = final_id
         request.chunks = <int32_t **>&chunk_view[0]
         request.chunk_sizes = &chunk_size_view[0]
         request.counts = &count_view[0]
         request.truncated = &truncated_view[0]
-        cdef Job *job = new Job()
+        cdef Job job
         cdef int32_t[::1] id_view
         try:
             job.run = run_tokenize
             job.request = &request
             job.n_items = n_chunks
-            self.run(job, deadline, None, n_texts)
+            self.run(&job, deadline, None, n_texts)
             for i in range(n_texts):
                 if count_view[i] < 0:
                     self.raise_for_text(i, count_view[i], request.message)
@@ -523,9 +319,20 @@ cdef class Workers:
                     total += chunk_size_view[i]
             return ids, offsets, truncated.view(np.bool_)
         finally:
-            del job
             for i in range(n_chunks):
                 free(<void *>chunk_view[i])
+
+    cdef void prepare_tokenizing(
+        self, TokenizeRequest *request, bint add_special, bint parse_special, int32_t limit,
+        int32_t final_id,
+    ) noexcept:
+        memset(request, 0, sizeof(TokenizeRequest))
+        request.vocabulary = self.vocabulary.handle
+        request.add_special = add_special
+        request.parse_special = parse_special
+        request.limit = limit
+        request.n_suffix = self.vocabulary.n_suffix if add_special else 0
+        request.final_id = final_id
 
     cdef int raise_for_text(self, int32_t index, int status, const char *message) except -1:
         reason = message.decode("utf-8", "replace")
@@ -543,8 +350,9 @@ cdef class Workers:
 
     def embed(
         self, const int32_t[::1] ids, const int64_t[::1] offsets, const int32_t[::1] order,
-        const int32_t[::1] bounds, float[:, ::1] out, *, str pooling="mean", str norm="l2",
-        double p=2.0, bint per_token=False, deadline=None, progress=None,
+        const int32_t[::1] bounds, out, *, int64_t n_dims, str pooling="mean", str norm="l2",
+        double p=2.0, bint per_token=False, str dtype="float32", float[:, ::1] levels=None,
+        const int64_t[::1] places=None, deadline=None, progress=None,
     ):
         """Compute the vectors of tokenized texts.
 
@@ -554,13 +362,21 @@ cdef class Workers:
             As :meth:`tokenize` returns them.
         order, bounds : numpy.ndarray of int32
             As :func:`embellama.batch.plan` returns them.
-        out : numpy.ndarray of float32
-            A row per text, or per token with `per_token`; fewer columns than the model has
-            dimensions cut the vectors before they are normalised.
+        out : numpy.ndarray
+            A row per text, or per token with `per_token`, of the type and width that `dtype`
+            and `n_dims` ask for; the values of a row lie side by side.
+        n_dims : int
+            Dimensions to keep; fewer than the model has are cut before they are normalised.
         pooling, norm, p
             See :mod:`embellama.kernels`; `norm` ``"p"`` uses `p`.
         per_token : bool, optional
             Write every token's vector instead of pooling (default False).
+        dtype : str, optional
+            See :func:`embellama.quantize` (default ``"float32"``).
+        levels : numpy.ndarray of float32, shape (2, n_dims), optional
+            See :func:`embellama.kernels.quantize_rows`.
+        places : numpy.ndarray of int64, shape (N,), optional
+            The row of each text; default: text i has row i.
         deadline : Deadline, optional
             When to give up.
         progress : callable, optional
@@ -577,7 +393,7 @@ cdef class Workers:
         failures = np.zeros(max(n_texts, 1), dtype=np.int8)
         cdef int8_t[::1] failure_view = failures
         reason = None
-        if n_texts == 0 or out.shape[1] == 0:
+        if n_texts == 0 or n_dims == 0:
             return failures[:n_texts], reason
         item_tokens = np.diff(
             np.concatenate([[0], np.cumsum(np.diff(np.asarray(offsets))[np.asarray(order)])])[
@@ -588,31 +404,32 @@ cdef class Workers:
         cdef int32_t[::1] token_view = item_tokens
         cdef int32_t[::1] text_view = item_texts
         cdef EmbedRequest request
-        memset(&request, 0, sizeof(request))
+        cdef Py_buffer rows
+        cdef Job job
+        self.prepare_embedding(&request, pooling, norm, p)
         request.ids = &ids[0]
         request.offsets = &offsets[0]
         request.order = &order[0]
         request.bounds = &bounds[0]
-        request.out = &out[0, 0]
-        request.n_out = out.shape[1]
-        request.per_token = per_token
-        request.ranks = self.pool.alone.pooling == core.RANK
-        if not per_token and not request.ranks:
-            request.pooling = POOLINGS[pooling]
-        request.norm = kernels.NORM_P if norm == "p" else NORMS[norm]
-        request.p = p
         request.failures = &failure_view[0]
-        cdef Job *job = new Job()
+        request.rows.n_dims = n_dims
+        request.rows.per_token = per_token
+        request.rows.row_type = ROW_TYPES[dtype]
+        if levels is not None:
+            request.rows.starts = &levels[0, 0]
+            request.rows.steps = &levels[1, 0]
+        if places is not None:
+            request.rows.places = &places[0]
+        job.n_items = <int32_t>text_view.shape[0]
+        job.item_tokens = &token_view[0]
+        job.item_texts = &text_view[0]
+        PyObject_GetBuffer(out, &rows, PyBUF_STRIDED)
         try:
-            job.run = run_embed
-            job.request = &request
-            job.n_items = <int32_t>text_view.shape[0]
-            job.item_tokens = &token_view[0]
-            job.item_texts = &text_view[0]
-            job.merge_key = &self.pool
-            self.run(job, deadline, progress, n_texts)
+            request.rows.out = <char *>rows.buf
+            request.rows.stride = rows.strides[0]
+            self.run_embedding(&job, &request, deadline, progress, n_texts)
         finally:
-            del job
+            PyBuffer_Release(&rows)
         if request.status != core.OK:
             try:
                 core.raise_for_status(
@@ -621,6 +438,102 @@ cdef class Workers:
             except (EmbeddingGenerationError, InvalidInputError, ResourceLimitError) as error:
                 reason = error
         return failures[:n_texts], reason
+
+    def embed_short(
+        self, str text not None, *, int64_t n_dims, int32_t longest, str pooling="mean",
+        str norm="l2", double p=2.0, bint parse_special=True, int32_t limit=0,
+        int32_t final_id=-1,
+    ):
+        """Compute the vector of a short text with one hand-over between threads.
+
+        Parameters
+        ----------
+        text : str
+        n_dims : int
+            Dimensions to keep.
+        longest : int
+            Tokens a text may have.
+        pooling, norm, p, parse_special, limit, final_id
+            As for :meth:`tokenize` and :meth:`embed`.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n_dims,), or None
+            None where the text is not short, or has no vector: :meth:`tokenize` and
+            :meth:`embed` then say why.
+        """
+        cdef Py_ssize_t n_bytes = 0
+        cdef const char *utf8 = core.utf8_of(text, &n_bytes)
+        # A tokenizer of regular expressions recurses, which only a worker's stack is made for.
+        if n_bytes > SHORT_BYTES or self.vocabulary.recurses:
+            return None
+        cdef TokenizeRequest tokenizing
+        cdef EmbedRequest request
+        cdef Job job
+        cdef int32_t *ids = NULL
+        cdef int32_t count = 0
+        cdef int64_t n_text_bytes = n_bytes
+        cdef int64_t n_ids = 0
+        cdef uint8_t truncated = 0
+        cdef int8_t failure = DONE
+        cdef int64_t[2] offsets
+        cdef int32_t[2] bounds
+        cdef int32_t one = 1
+        self.check_open()
+        self.prepare_tokenizing(&tokenizing, True, parse_special, limit, final_id)
+        tokenizing.texts = &utf8
+        tokenizing.n_bytes = &n_text_bytes
+        tokenizing.n_texts = 1
+        tokenizing.chunks = &ids
+        tokenizing.chunk_sizes = &n_ids
+        tokenizing.counts = &count
+        tokenizing.truncated = &truncated
+        vector = np.empty(n_dims, dtype=np.float32)
+        cdef float[::1] view = vector
+        try:
+            with nogil:
+                tokenize_chunk(&tokenizing, 0)
+            if not 1 <= count <= longest:
+                return None
+            offsets[0] = bounds[0] = 0
+            offsets[1] = count
+            bounds[1] = 1
+            self.prepare_embedding(&request, pooling, norm, p)
+            request.ids = ids
+            request.offsets = offsets
+            request.order = bounds
+            request.bounds = bounds
+            request.failures = &failure
+            request.rows.out = <char *>&view[0]
+            request.rows.n_dims = n_dims
+            request.rows.row_type = kernels.ROW_FLOAT32
+            job.n_items = 1
+            job.item_tokens = &count
+            job.item_texts = &one
+            self.run_embedding(&job, &request, None, None, 1)
+        finally:
+            free(ids)
+        return vector if failure == DONE else None
+
+    cdef int prepare_embedding(
+        self, EmbedRequest *request, str pooling, str norm, double p
+    ) except -1:
+        memset(request, 0, sizeof(EmbedRequest))
+        request.ranks = self.pool.alone.pooling == core.RANK
+        if not request.ranks:
+            request.pooling = POOLINGS.get(pooling, kernels.POOL_NONE)
+        request.norm = kernels.NORM_P if norm == "p" else NORMS[norm]
+        request.p = p
+        return 0
+
+    cdef int run_embedding(
+        self, Job *job, EmbedRequest *request, deadline, progress, int64_t n_texts
+    ) except -1:
+        job.run = run_embed
+        job.request = request
+        # Any two micro-batches of the same workers may be computed together.
+        job.merge_key = &self.pool
+        return self.run(job, deadline, progress, n_texts)
 
 
 def _reopen_all():

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "embellama"
 
 LAYERS = [
-    {"errors", "libllama", "cores"},
+    {"errors", "libllama", "cores", "vector_loops"},
     {"config", "gguf_header", "kernels", "job_queue"},
     {
         "core",
@@ -25,7 +25,8 @@ LAYERS = [
         "texts",
     },
     {"verification"},
-    {"workers", "batch", "convert"},
+    {"jobs", "batch", "convert"},
+    {"workers"},
     {"acquisition"},
     {"catalog"},
     {"model_info"},
@@ -87,7 +88,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_core_knows_no_configuration_and_configuration_no_llama_cpp() -> None:
-    for name in ("core.pyx", "kernels.pyx", "workers.pyx"):
+    for name in ("core.pyx", "kernels.pyx", "jobs.pyx", "workers.pyx"):
         assert "config" not in imported(SOURCE / name)
     assert imported(SOURCE / "config.py") == {"errors"}
     assert imported(SOURCE / "errors.py") == set()

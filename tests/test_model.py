@@ -262,19 +262,6 @@ def test_bad_timeouts(minilm: EmbeddingModel, timeout: float) -> None:
         minilm.embed_batch(["a"], timeout="1")  # type: ignore[arg-type]
 
 
-def test_windows_share_progress_and_timeout(
-    minilm: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embellama.model._WINDOW_ROWS", 10)
-    calls: list[tuple[int, int]] = []
-    minilm.embed_batch(make_texts(25), progress=lambda done, total: calls.append((done, total)))
-    assert calls == sorted(calls)
-    assert calls[-1] == (25, 25)
-    assert {total for _, total in calls} == {25}
-    with pytest.raises(OperationTimeoutError):
-        minilm.embed_batch(["word " * 300] * 400, timeout=0.5)
-
-
 def test_progress_callback(minilm: EmbeddingModel) -> None:
     calls: list[tuple[int, int]] = []
     minilm.embed_batch(make_texts(50), progress=lambda done, total: calls.append((done, total)))

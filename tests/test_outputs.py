@@ -88,9 +88,29 @@ def test_out_is_written_in_place(minilm: EmbeddingModel, tmp_path: Path) -> None
     minilm.embed_batch(TEXTS, out=mapped, dtype="float16")
     mapped.flush()
     np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected.astype(np.float16))
-    strided = np.zeros((3, 768), dtype=np.float32)[:, ::2]
-    minilm.embed_batch(TEXTS, out=strided)
-    np.testing.assert_array_equal(strided, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "ubinary"])
+@pytest.mark.parametrize("on_error", ["raise", "nan"])
+def test_out_of_any_layout(minilm: EmbeddingModel, dtype: str, on_error: str) -> None:
+    expected = minilm.embed_batch(TEXTS, dtype=dtype)
+    width = expected.shape[1]
+    whole = np.zeros((7, 2 * width), dtype=expected.dtype)
+    unaligned = np.zeros(3 * width * expected.itemsize + 1, dtype=np.uint8)[1:]
+    layouts = [
+        whole[1::2, width:],
+        whole[4:1:-1, :width],
+        whole[:3, ::2],
+        whole[:3, width - 1 :: -1],
+        np.zeros((width, 3), dtype=expected.dtype).T,
+        unaligned.view(expected.dtype).reshape(3, width),
+    ]
+    for out in layouts:
+        if on_error == "nan" and not dtype.startswith("float"):
+            continue
+        out[...] = 1
+        assert minilm.embed_batch(TEXTS, out=out, dtype=dtype, on_error=on_error) is out
+        np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize(

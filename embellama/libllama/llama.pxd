@@ -20,7 +20,9 @@ cdef extern from "llama.h" nogil:
 
     cdef enum llama_vocab_type:
         LLAMA_VOCAB_TYPE_NONE
+        LLAMA_VOCAB_TYPE_SPM
         LLAMA_VOCAB_TYPE_WPM
+        LLAMA_VOCAB_TYPE_UGM
 
     cdef enum llama_pooling_type:
         LLAMA_POOLING_TYPE_NONE

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a worker thread runs: a chunk of texts to tokenize, a micro-batch to compute. No Python.
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
+from libcpp cimport bool as cpp_bool
+
+from embellama cimport core, kernels
+from embellama.libllama.handles cimport llama_vocab
+
+from embellama.job_queue cimport Claim, JobQueue
+
+# Texts tokenized per item: enough to make the queue's cost vanish, few enough to balance.
+cdef enum:
+    CHUNK_TEXTS = 64
+
+# Why a text has no vector.
+cpdef enum Failure:
+    DONE = 0
+    NOT_FINITE = 1
+    NOT_COMPUTED = 2
+
+
+cdef struct Pool:
+    # One per worker, and one with all threads for a micro-batch that has the machine to itself.
+    core.State *states
+    core.State alone
+    JobQueue *queue
+    int32_t n_workers
+    int32_t n_sequences
+    int64_t n_dims
+    # Per worker: n_sequences pointers and lengths, and one vector.
+    const int32_t **ids
+    int32_t *lengths
+    float *vectors
+
+
+cdef struct TokenizeRequest:
+    const llama_vocab *vocabulary
+    const char **texts
+    const int64_t *n_bytes
+    int32_t n_texts
+    bint add_special
+    bint parse_special
+    int32_t limit       # tokens to keep of each text; 0 keeps all
+    int32_t n_suffix    # of them the last, which are kept whatever is cut
+    int32_t final_id    # appended where the vocabulary does not; -1 for none
+    int32_t **chunks    # ids of CHUNK_TEXTS texts, one after the other; the caller frees them
+    int64_t *chunk_sizes
+    int32_t *counts     # tokens of each text, or a negative Status
+    uint8_t *truncated
+    char[core.MESSAGE_SIZE] message
+
+
+# Where vectors go, and as what.
+cdef struct Rows:
+    char *out
+    int64_t stride           # bytes from one row to the next
+    const int64_t *places    # the row of each text; NULL where text i has row i
+    int64_t n_dims           # dimensions kept of each vector
+    bint per_token           # a row per token instead of one per text, in float32
+    kernels.RowType row_type
+    const float *starts      # of the int8 and uint8 types with ranges
+    const float *steps
+
+
+cdef struct EmbedRequest:
+    const int32_t *ids
+    const int64_t *offsets
+    const int32_t *order     # texts in the order of the plan
+    const int32_t *bounds    # micro-batch i holds order[bounds[i]] .. order[bounds[i + 1] - 1]
+    Rows rows
+    bint ranks
+    kernels.Pooling pooling
+    kernels.Norm norm
+    double p
+    int8_t *failures         # a Failure per text
+    int status               # of the first micro-batch that could not be computed
+    char[core.MESSAGE_SIZE] message
+
+
+cdef void tokenize_chunk(TokenizeRequest *request, int32_t chunk) noexcept nogil
+
+# For Job.run, with a TokenizeRequest or an EmbedRequest as its request.
+cdef void run_tokenize(
+    void *owner, int32_t worker, cpp_bool alone, const Claim *claims, int32_t n_claims
+) noexcept nogil
+cdef void run_embed(
+    void *owner, int32_t worker, cpp_bool alone, const Claim *claims, int32_t n_claims
+) noexcept nogil
