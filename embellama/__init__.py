@@ -11,7 +11,15 @@ Examples
 
 import logging
 
-from embellama.config import EngineConfig, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama.cache import CacheStats
+from embellama.config import (
+    CacheConfig,
+    EngineConfig,
+    ModelConfig,
+    NormalizationMode,
+    PNorm,
+    PoolingStrategy,
+)
 
 try:
     from embellama.core import backend_info
@@ -44,6 +52,8 @@ from embellama.similarity import pairwise_similarity, similarity
 
 __all__ = [
     "BatchError",
+    "CacheConfig",
+    "CacheStats",
     "ConfigurationError",
     "DimensionMismatchError",
     "EmbeddingEngine",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from embellama.errors import ConfigurationError
 
 __all__ = [
+    "CacheConfig",
     "EngineConfig",
     "ModelConfig",
     "NormalizationMode",
@@ -146,8 +147,60 @@ def _member(name: str, kind: type[_Enum], value: Any) -> _Enum:
         raise ConfigurationError(f"{name} must be one of {known}, not {value!r}") from None
 
 
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not value > 0:
+        raise ConfigurationError(f"{name} must be above 0, not {value}")
+    return value
+
+
 _INT32_MAX = 2**31 - 1
 _MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """What a model remembers of the texts it has seen, for texts that come again.
+
+    Entries are known by everything that changes them: the text with its prompt, the file, and the
+    model's pooling, normalisation and truncation. The least recently used go first.
+
+    Parameters
+    ----------
+    embedding_cache_size : int, optional
+        Vectors to keep (default 10000); 0 for none.
+    token_cache_size : int, optional
+        Tokenized texts to keep (default 0, none). Vectors that are kept need no tokens: this is
+        for programs that count tokens before they embed.
+    max_memory_mb : float, optional
+        MB (10**6 bytes) that all of it may take (default 64).
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is out of its range.
+    TypeError
+        If a value has the wrong type.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> cache = embellama.CacheConfig(embedding_cache_size=500)
+    >>> embellama.ModelConfig("all-MiniLM-L6-v2", cache=cache).cache.max_memory_mb
+    64
+    """
+
+    embedding_cache_size: int = 10_000
+    token_cache_size: int = 0
+    max_memory_mb: float = 64
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_cache_size", "token_cache_size"):
+            size = _integer(name, getattr(self, name), 0, _INT32_MAX)
+            object.__setattr__(self, name, size)
+        if not math.isfinite(_positive("max_memory_mb", self.max_memory_mb)):
+            raise ConfigurationError("max_memory_mb must be finite")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,6 +248,8 @@ class ModelConfig:
     query_prompt, document_prompt : str, optional
         What ``embed_query`` and ``embed_documents`` put before a text. Default: the catalog's
         for the model, else nothing.
+    cache : CacheConfig, optional
+        Keep the vectors or tokens of texts. Default: none are kept.
 
     Raises
     ------
@@ -228,6 +283,7 @@ class ModelConfig:
     parse_special: bool = True
     query_prompt: str | None = None
     document_prompt: str | None = None
+    cache: CacheConfig | None = None
 
     def __post_init__(self) -> None:
         path = os.fspath(self.model_path)
@@ -263,6 +319,8 @@ class ModelConfig:
             )
         if not isinstance(self.truncate, bool):
             values["truncate"] = _integer("truncate", self.truncate, 1, _INT32_MAX)
+        if self.cache is not None and not isinstance(self.cache, CacheConfig):
+            raise TypeError(f"cache must be a CacheConfig, not {type(self.cache).__name__}")
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -344,13 +402,8 @@ class EngineConfig:
         if not isinstance(self.model_config, ModelConfig):
             object.__setattr__(self, "model_config", ModelConfig(self.model_config))
         _boolean("use_gpu", self.use_gpu)
-        limit = self.memory_limit_mb
-        if limit is None:
-            return
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)):
-            raise TypeError(f"memory_limit_mb must be a number, not {type(limit).__name__}")
-        if not limit > 0:
-            raise ConfigurationError(f"memory_limit_mb must be above 0, not {limit}")
+        if self.memory_limit_mb is not None:
+            _positive("memory_limit_mb", self.memory_limit_mb)
 
     def replace(self, **changes: Any) -> EngineConfig:
         """Return a copy with some settings changed, validated like a new one.
@@ -384,10 +437,11 @@ class EngineConfig:
     def from_env(cls) -> EngineConfig:
         """Read the settings from environment variables.
 
-        Each setting of :class:`ModelConfig` and of this class has a variable of its name in
-        capitals after ``EMBELLAMA_``: ``EMBELLAMA_MODEL_PATH`` (required),
-        ``EMBELLAMA_N_THREADS``, ``EMBELLAMA_MEMORY_LIMIT_MB``. Truth values are ``1``, ``true``,
-        ``yes``, ``on`` and ``0``, ``false``, ``no``, ``off``; empty variables count as unset.
+        Each setting of :class:`ModelConfig`, of :class:`CacheConfig` (any of which turns the cache
+        on) and of this class has a variable of its name in capitals after ``EMBELLAMA_``:
+        ``EMBELLAMA_MODEL_PATH`` (required), ``EMBELLAMA_N_THREADS``,
+        ``EMBELLAMA_MEMORY_LIMIT_MB``. Truth values are ``1``, ``true``, ``yes``, ``on`` and
+        ``0``, ``false``, ``no``, ``off``; empty variables count as unset.
 
         Returns
         -------
@@ -411,6 +465,9 @@ class EngineConfig:
             raise ConfigurationError(
                 "EMBELLAMA_MODEL_PATH is not set: set it to a GGUF file or a known model"
             )
+        cache = _from_env(CacheConfig)
+        if cache:
+            model["cache"] = CacheConfig(**cache)
         return cls(ModelConfig(**model), **_from_env(cls))
 
 
@@ -420,12 +477,12 @@ _TRUTH = {
 }
 
 
-def _from_env(kind: type[ModelConfig] | type[EngineConfig]) -> dict[str, Any]:
+def _from_env(kind: type[ModelConfig | CacheConfig | EngineConfig]) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(kind):
         variable = f"EMBELLAMA_{field.name.upper()}"
         text = os.environ.get(variable, "")
-        if not text or field.name == "model_config":
+        if not text or field.name in ("model_config", "cache"):
             continue
         values[field.name] = _parsed(variable, field.name, str(field.type), text)
     return values

@@ -22,15 +22,15 @@ from embellama.errors import (
     EmbellamaError,
     InvalidInputError,
 )
-from embellama.model_info import ModelInfo
 from embellama.jobs import Failure
+from embellama.model_info import ModelInfo
 from embellama.workers import Workers
 
-__all__ = ["Embedder", "Tokens"]
+__all__ = ["MICRO_BATCH_TOKENS", "Embedded", "Embedder", "Index", "Tokens"]
 
 # Measured best for MiniLM on two cores: attention in llama.cpp runs over the whole micro-batch,
 # so its cost grows with the square of this.
-_MICRO_BATCH_TOKENS = 256
+MICRO_BATCH_TOKENS = 256
 _MAX_TEXTS = 256
 
 # Where a text stood in the caller's list; None for a lone text.
@@ -50,6 +50,15 @@ class Tokens:
     def counts(self) -> NDArray[np.int32]:
         """Tokens of each text."""
         return np.diff(self.offsets).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """Which rows were written, with the tokens of each text and whether it was cut."""
+
+    rows: NDArray[np.int64]
+    token_counts: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
 
 
 class Embedder:
@@ -84,7 +93,7 @@ class Embedder:
             model,
             config.name,
             n_threads=self.n_threads,
-            micro_batch_tokens=config.micro_batch_tokens or _MICRO_BATCH_TOKENS,
+            micro_batch_tokens=config.micro_batch_tokens or MICRO_BATCH_TOKENS,
             n_sequences=self._max_texts,
             ranks=pooling is PoolingStrategy.RANK,
         )
@@ -104,14 +113,19 @@ class Embedder:
         deadline: Deadline | None = None,
     ) -> Tokens:
         """Tokenize, and cut if the configuration says so and `cut` does."""
-        tokenized = self._workers.tokenize(
+        limit = self._limit if cut and self._config.truncate is not False else 0
+        return Tokens(*self._tokenize(texts, limit, deadline), indices)
+
+    def _tokenize(
+        self, texts: Sequence[str], limit: int, deadline: Deadline | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+        return self._workers.tokenize(
             tuple(texts),
             parse_special=self._config.parse_special,
-            limit=self._limit if cut and self._config.truncate is not False else 0,
+            limit=limit,
             final_id=self._final_id,
             deadline=deadline,
         )
-        return Tokens(*tokenized, indices)
 
     @property
     def _final_id(self) -> int:
@@ -239,6 +253,43 @@ class Embedder:
             vector = self.vectors(self.tokenize_fitting([text], [None]))[0]
         return vector
 
+    def embed(
+        self,
+        texts: Sequence[str],
+        indices: Sequence[Index],
+        rows: NDArray[np.int64],
+        out: NDArray[Any],
+        *,
+        n_dims: int,
+        dtype: str = "float32",
+        levels: NDArray[np.float32] | None = None,
+        errors: dict[int, EmbellamaError] | None = None,
+        deadline: Deadline | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Embedded:
+        """Write the vector of text i to row ``rows[i]`` of `out`.
+
+        A text that has none raises, or goes into `errors` and is left out;
+        :func:`embellama.quantize` says what `dtype` means and
+        :func:`embellama.quantization.quantization_levels` makes `levels`.
+        """
+        tokens = self.tokenize_fitting(texts, indices, errors=errors, deadline=deadline)
+        if len(tokens.indices) < len(indices):
+            row_of = dict(zip(indices, rows.tolist(), strict=True))
+            rows = np.array([row_of[index] for index in tokens.indices], dtype=np.int64)
+        self.vectors(
+            tokens,
+            n_dims=n_dims,
+            out=out,
+            dtype=dtype,
+            levels=levels,
+            places=rows,
+            errors=errors,
+            deadline=deadline,
+            progress=progress,
+        )
+        return Embedded(rows, tokens.counts, tokens.truncated)
+
     def vectors(
         self,
         tokens: Tokens,
@@ -253,11 +304,7 @@ class Embedder:
         deadline: Deadline | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[Any]:
-        """Compute a row per text, or per token; a failure raises, or goes into `errors`.
-
-        Text i has row ``places[i]`` of `out`, where it is given; :func:`embellama.quantize` says
-        what `dtype` means and :func:`embellama.quantization.quantization_levels` makes `levels`.
-        """
+        """Compute a row per text, or per token; a failure raises, or goes into `errors`."""
         counts = tokens.counts
         order, bounds = batch.plan(
             counts,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embellama.config import EngineConfig, ModelConfig
 from embellama.cores import usable_cores
+from embellama.embedder import MICRO_BATCH_TOKENS
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
 from embellama.model import EmbeddingModel
 from embellama.model_info import ModelInfo, model_info
@@ -557,7 +558,8 @@ def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) 
 
 
 def _memory_mb(config: ModelConfig, info: ModelInfo) -> float:
-    """Weights, and a context per core: each holds about 32 float32 rows of a token's width."""
+    """Weights, caches, and a context per core of about 32 float32 rows of a token's width."""
     contexts = (config.n_threads or usable_cores()) + 1
-    tokens = config.micro_batch_tokens or 256
-    return (info.file_size + contexts * tokens * info.embedding_length * 4 * 32) / 1e6
+    tokens = config.micro_batch_tokens or MICRO_BATCH_TOKENS
+    cache = config.cache.max_memory_mb if config.cache else 0
+    return cache + (info.file_size + contexts * tokens * info.embedding_length * 4 * 32) / 1e6

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from embellama.errors import ModelLoadError, ModelNotFoundError
 
-__all__ = ["GGUFHeader", "StringArray", "TensorInfo", "read_header"]
+__all__ = ["GGUFHeader", "StringArray", "TensorInfo", "file_identity", "read_header"]
 
 # Gemma 4's header, with 262,144 tokens and 514,906 merges, is 16 MB. What llama.cpp builds from a
 # header takes some ten times the room.
@@ -196,6 +196,11 @@ class TensorInfo:
         return math.prod(self.shape)
 
 
+def file_identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file from another, and from itself after a change."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclasses.dataclass(frozen=True)
 class GGUFHeader:
     """Everything in a GGUF file but the weights.
@@ -206,6 +211,8 @@ class GGUFHeader:
         The file.
     file_size : int
         Its bytes.
+    identity : tuple of int
+        Device, inode, size and time of change (ns): another file, or a changed one, has another.
     version : int
         Of the format: 2 or 3.
     alignment : int
@@ -233,6 +240,7 @@ class GGUFHeader:
 
     path: Path
     file_size: int
+    identity: tuple[int, ...]
     version: int
     alignment: int
     metadata: Mapping[str, Any]
@@ -315,7 +323,7 @@ def read_header(path: str | os.PathLike[str]) -> GGUFHeader:
         raise ModelLoadError(f"{file_path} is no regular file")
     try:
         with file_path.open("rb", buffering=0) as file:
-            return _Reader(file_path, file, os.fstat(file.fileno()).st_size).header()
+            return _Reader(file_path, file).header()
     except OSError as error:
         if isinstance(error, ModelLoadError):
             raise
@@ -329,10 +337,12 @@ def _error(path: Path, problem: str, remedy: str | None) -> ModelLoadError:
 class _Reader:
     """Walks through a header, reading the file only as far as needed."""
 
-    def __init__(self, path: Path, file: io.FileIO, file_size: int) -> None:
+    def __init__(self, path: Path, file: io.FileIO) -> None:
         self._path = path
         self._file = file
-        self._size = file_size
+        status = os.fstat(file.fileno())
+        self._size = status.st_size
+        self._identity = file_identity(status)
         self._buffer = bytearray()
         self._at = 0
         self._strings_left = _MAX_STRINGS
@@ -416,6 +426,7 @@ class _Reader:
         return GGUFHeader(
             path=self._path,
             file_size=self._size,
+            identity=self._identity,
             version=version,
             alignment=alignment,
             metadata=MappingProxyType(metadata),

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.cache import CacheStats, ModelCache
+from embellama.cached_embedder import CachedEmbedder
 from embellama.config import ModelConfig, PoolingStrategy
 from embellama.embedder import Embedder
 from embellama.errors import ConfigurationError, ModelLoadError
+from embellama.gguf_header import file_identity
 from embellama.model_info import ModelInfo, model_info
 
 if TYPE_CHECKING:
@@ -37,12 +40,13 @@ class LoadableModel:
         self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
-        self._info = model_info(self._config.model_path)
-        self._pooling = self._config.pooling or self._info.pooling
-        self._check_settings()
+        self._cache = ModelCache(self._config.cache) if self._config.cache else None
+        self._read_info()
         self.load()
 
-    def _check_settings(self) -> None:
+    def _read_info(self) -> None:
+        self._info = model_info(self._config.model_path)
+        self._pooling = self._config.pooling or self._info.pooling
         asked = self._config.n_ctx
         longest = self._info.context_length
         if asked is not None and asked > longest:
@@ -78,7 +82,17 @@ class LoadableModel:
         with self._lock:
             if self._embedder is not None:
                 return
-            self._embedder = Embedder(str(self.path), self._config, self._info, self._pooling)
+            if (
+                not self.path.exists()
+                or file_identity(self.path.stat()) != self._info.file_identity
+            ):
+                # Another file than the one that was checked: nothing known of it holds.
+                self._read_info()
+            arguments = (str(self.path), self._config, self._info, self._pooling)
+            if self._cache is None:
+                self._embedder = Embedder(*arguments)
+            else:
+                self._embedder = CachedEmbedder(*arguments, self._cache)
             # Kept for the properties of an unloaded model.
             self._dimensions = self._embedder.n_dims
             self._model_size = self._embedder.size
@@ -173,6 +187,11 @@ class LoadableModel:
         return self.max_sequence_length - self._special_tokens
 
     @property
+    def micro_batch_tokens(self) -> int:
+        """The token budget of one micro-batch, as configured, derived or tuned."""
+        return self._loaded().micro_batch_tokens
+
+    @property
     def model_size(self) -> int:
         """Bytes of all tensors."""
         return self._model_size
@@ -229,6 +248,41 @@ class LoadableModel:
         6
         """
         return len(self.tokenize(text))
+
+    def cache_stats(self) -> dict[str, CacheStats]:
+        """Return how the model's caches have served.
+
+        Returns
+        -------
+        dict of str to CacheStats
+            ``"embeddings"`` and ``"tokens"``, those of them that the configuration turns on.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
+        >>> model = embellama.EmbeddingModel(config)
+        >>> same = model.embed("a cat") == model.embed("a cat")
+        >>> model.cache_stats()["embeddings"].hits
+        1
+        """
+        return {} if self._cache is None else self._cache.stats()
+
+    def clear_cache(self) -> None:
+        """Forget the texts that the caches keep, and their statistics.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
+        >>> model = embellama.EmbeddingModel(config)
+        >>> vector = model.embed("a cat")
+        >>> model.clear_cache()
+        >>> model.cache_stats()["embeddings"].entry_count
+        0
+        """
+        if self._cache is not None:
+            self._cache.clear()
 
     def _loaded(self) -> Embedder:
         embedder = self._embedder

@@ -28,6 +28,7 @@ from embellama.quantization import DTYPES, quantization_levels, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 from embellama.texts import check_text, check_texts
+from embellama.tuning import fastest_micro_batch
 from embellama.verification import check_batches, check_known_vector
 
 if TYPE_CHECKING:
@@ -281,20 +282,20 @@ class EmbeddingModel(LoadableModel):
         indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
         skipped = errors if on_error == "nan" else None
         embedder = self._loaded()
-        tokens = embedder.tokenize_fitting(good, indices, errors=skipped, deadline=deadline)
-        rows = np.array(tokens.indices, dtype=np.int64) - first_index
+        rows = np.array(indices, dtype=np.int64) - first_index
         out = self._output(out, (n_texts, width), DTYPES[dtype][0])
         # Workers write where the values of a row lie side by side.
         direct = out.flags.aligned and (width < 2 or out.strides[1] == out.itemsize)
         target = out if direct else np.empty_like(out, order="C")
         with progress_callback(progress, len(rows), cancelled) as tell:
-            embedder.vectors(
-                tokens,
+            embedded = embedder.embed(
+                good,
+                indices,
+                rows,
+                target,
                 n_dims=n_dims,
-                out=target,
                 dtype=dtype,
                 levels=levels,
-                places=rows,
                 errors=skipped,
                 deadline=deadline,
                 progress=tell,
@@ -303,8 +304,8 @@ class EmbeddingModel(LoadableModel):
             out[...] = target
         counts = np.zeros(n_texts, dtype=np.int32)
         truncated = np.zeros(n_texts, dtype=np.bool_)
-        counts[rows] = tokens.counts
-        truncated[rows] = tokens.truncated
+        counts[embedded.rows] = embedded.token_counts
+        truncated[embedded.rows] = embedded.truncated
         for index in errors:
             out[index - first_index] = np.nan
         return EmbeddingResult(out, counts, truncated, dict(sorted(errors.items())))
@@ -718,8 +719,42 @@ class EmbeddingModel(LoadableModel):
     def _similarity_kind(self) -> str:
         return "dot" if self._config.normalization is NormalizationMode.L2 else "cosine"
 
-    def warmup(self) -> None:
+    def warm_cache(self, texts: Iterable[str]) -> None:
+        """Compute the vectors of texts that will come, so that the cache has them.
+
+        Parameters
+        ----------
+        texts : iterable of str
+
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed_batch`.
+        ConfigurationError
+            If the configuration turns no cache on.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
+        >>> model = embellama.EmbeddingModel(config)
+        >>> model.warm_cache(["a cat", "a dog"])
+        >>> vector = model.embed("a cat")
+        >>> model.cache_stats()["embeddings"].hits
+        1
+        """
+        if self._cache is None:
+            raise ConfigurationError(f"{self.name} has no cache: set ModelConfig's cache")
+        self._embed_batch(texts)
+
+    def warmup(self, *, tune: bool = False) -> None:
         """Make the contexts and touch the weights, so that the next call is at full speed.
+
+        Parameters
+        ----------
+        tune : bool, optional
+            Also measure on this machine which micro-batch size computes most tokens a second,
+            and use it from now on; takes some seconds. Default False.
 
         Raises
         ------
@@ -732,7 +767,10 @@ class EmbeddingModel(LoadableModel):
         >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
         >>> model.warmup()
         """
-        texts = ["warm up " * 20] * (self._loaded().n_threads * 8)
+        embedder = self._loaded()
+        if tune:
+            embedder.micro_batch_tokens = fastest_micro_batch(embedder)
+        texts = ["warm up " * 20] * (embedder.n_threads * 8)
         if self._pooling is PoolingStrategy.RANK:
             self.rerank("warm up", texts)
         else:

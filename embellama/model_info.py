@@ -78,6 +78,11 @@ class ModelInfo:
         return self._header.file_size
 
     @property
+    def file_identity(self) -> tuple[int, ...]:
+        """Device, inode, size and time of change of the file that was read."""
+        return self._header.identity
+
+    @property
     def n_parameters(self) -> int:
         """Number of weights."""
         return self._header.n_parameters

@@ -15,6 +15,7 @@ LAYERS = [
     {"errors", "libllama", "cores", "vector_loops"},
     {"config", "gguf_header", "kernels", "job_queue"},
     {
+        "cache",
         "core",
         "deadline",
         "gguf_check",
@@ -31,6 +32,7 @@ LAYERS = [
     {"catalog"},
     {"model_info"},
     {"embedder"},
+    {"cached_embedder", "tuning"},
     {"loadable"},
     {"model"},
     {"engine"},

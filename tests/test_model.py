@@ -342,6 +342,24 @@ def test_a_forked_child_computes(minilm_path: Path) -> None:
     assert done.stdout == "0 (384,)\n", done.stderr
 
 
+def test_an_idle_model_uses_no_processor(minilm_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import time, embellama
+        model = embellama.EmbeddingModel({str(minilm_path)!r})
+        model.embed("a cat")
+        model.embed_batch(["a cat", "a dog"] * 20)
+        time.sleep(0.2)
+        before = time.process_time()
+        time.sleep(1.5)
+        print(time.process_time() - before)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    # One thread that spins would use all of 1.5 seconds.
+    assert float(done.stdout) < 0.05
+
+
 def test_public_names_exist() -> None:
     for name in embellama.__all__:
         assert getattr(embellama, name) is not None

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which micro-batch size computes most tokens a second on this machine."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from embellama.embedder import Embedder, Tokens
+
+__all__ = ["fastest_micro_batch"]
+
+CANDIDATES = (64, 128, 256, 512, 1024, 2048)
+ROUNDS = 3
+# A size this much slower than the best so far is not measured again.
+HOPELESS = 1.5
+
+
+def fastest_micro_batch(embedder: Embedder) -> int:
+    """Measure the candidates in turns and return the best; what was set is set again.
+
+    The texts have 8 to 64 tokens, as sentences and short paragraphs do, and every worker gets
+    two micro-batches.
+
+    Parameters
+    ----------
+    embedder : Embedder
+
+    Returns
+    -------
+    int
+        Tokens.
+    """
+    before = embedder.micro_batch_tokens
+    seconds_per_token = dict.fromkeys(CANDIDATES, float("inf"))
+    try:
+        for _ in range(ROUNDS):
+            limit = HOPELESS * min(seconds_per_token.values())
+            for size in CANDIDATES:
+                if seconds_per_token[size] <= limit:
+                    embedder.micro_batch_tokens = size
+                    tokens = _texts(embedder, 2 * size * embedder.n_threads)
+                    start = time.perf_counter()
+                    embedder.vectors(tokens)
+                    seconds = (time.perf_counter() - start) / len(tokens.ids)
+                    seconds_per_token[size] = min(seconds_per_token[size], seconds)
+    finally:
+        embedder.micro_batch_tokens = before
+    return min(CANDIDATES, key=seconds_per_token.__getitem__)
+
+
+def _texts(embedder: Embedder, n_tokens: int) -> Tokens:
+    generator = np.random.default_rng(0)
+    longest = min(64, embedder.longest)
+    lengths = generator.integers(min(8, longest), longest + 1, size=n_tokens // 8)
+    lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), n_tokens)) + 1]
+    ids = generator.integers(0, len(embedder.vocabulary), size=int(lengths.sum()), dtype=np.int32)
+    return Tokens(
+        ids,
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.zeros(len(lengths), dtype=np.bool_),
+        [None] * len(lengths),
+    )
