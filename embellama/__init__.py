@@ -13,6 +13,7 @@ import logging
 
 from embellama.cache import CacheStats
 from embellama.config import (
+    Accuracy,
     CacheConfig,
     EngineConfig,
     ModelConfig,
@@ -51,6 +52,7 @@ from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 
 __all__ = [
+    "Accuracy",
     "BatchError",
     "CacheConfig",
     "CacheStats",

@@ -23,8 +23,9 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.string cimport memcpy, memset
 from libcpp.string cimport string
+from libcpp.vector cimport vector
 
-from embellama.libllama cimport ggml, guarded, llama, llama_log
+from embellama.libllama cimport encoder, ggml, guarded, llama, llama_log
 
 cdef extern from *:
     """
@@ -234,6 +235,27 @@ cdef int tokenize_utf8(
     )
 
 
+cdef const encoder.Kernels *_kernels_for(
+    str architecture, str instruction_set, bint exact
+) except? NULL:
+    cdef const encoder.Kernels *kernels
+    if instruction_set == "llama.cpp" or not encoder.claims(architecture.encode()):
+        return NULL
+    kernels = encoder.choose_kernels(instruction_set.encode(), exact)
+    if kernels == NULL:
+        names = ", ".join(_instruction_sets())
+        raise ConfigurationError(
+            f"instruction_set={instruction_set!r} is none of those that run here: {names}, "
+            "llama.cpp"
+        )
+    return kernels
+
+
+def _instruction_sets():
+    cdef vector[const encoder.Kernels *] available = encoder.available_kernels()
+    return [available[i].name.decode() for i in range(available.size())]
+
+
 cdef class Model:
     """The weights and vocabulary of one GGUF file.
 
@@ -247,6 +269,14 @@ cdef class Model:
         Map the file (default True); lock its pages in memory (default False).
     n_gpu_layers : int, optional
         Layers to put on a GPU (default 0).
+    architecture : str, optional
+        What the file says in ``general.architecture``. Where embellama's own encoder knows it,
+        weights are packed for that; empty, the default, leaves all to llama.cpp.
+    exact : bool, optional
+        Whether the encoder shall compute in float32 throughout (default False).
+    instruction_set : str, optional
+        One of ``backend_info()["instruction_sets"]``, or ``"llama.cpp"`` to leave all to
+        llama.cpp. Empty, the default, takes the fastest.
 
     Raises
     ------
@@ -255,14 +285,16 @@ cdef class Model:
     ModelLoadError
         If llama.cpp can't load it; the message holds what llama.cpp logged.
     ConfigurationError
-        If `n_gpu_layers` is not 0 in a build without a GPU backend.
+        If `n_gpu_layers` is not 0 in a build without a GPU backend, or `instruction_set` names
+        none that runs here.
     """
 
     def __cinit__(self):
         self.handle = NULL
 
     def __init__(
-        self, str path not None, *, bint use_mmap=True, bint use_mlock=False, int n_gpu_layers=0
+        self, str path not None, *, bint use_mmap=True, bint use_mlock=False, int n_gpu_layers=0,
+        str architecture not None="", bint exact=False, str instruction_set not None="",
     ):
         if self.handle != NULL:
             raise RuntimeError("a Model is initialised once")
@@ -283,6 +315,7 @@ cdef class Model:
             params.load_mode = (
                 llama.LLAMA_LOAD_MODE_MLOCK if use_mlock else llama.LLAMA_LOAD_MODE_NONE
             )
+        cdef const encoder.Kernels *kernels = _kernels_for(architecture, instruction_set, exact)
         cdef bytes file_name = os.fsencode(path)
         cdef const char *name = file_name
         self.path = path
@@ -290,7 +323,7 @@ cdef class Model:
         llama_log.take_errors()
         try:
             with nogil:
-                self.handle = llama.llama_model_load_from_file(name, params)
+                self.handle = guarded.load_model(name, params, kernels)
         except MemoryError:
             raise ResourceLimitError(f"{path}: not enough memory to load the model") from None
         finally:
@@ -325,6 +358,13 @@ cdef class Model:
         cdef char[256] buffer
         llama.llama_model_desc(self.handle, buffer, sizeof(buffer))
         return buffer.decode("utf-8", "replace")
+
+    @property
+    def instruction_set(self):
+        """What the encoder computes with; ``"llama.cpp"`` where all is left to llama.cpp."""
+        self.check_open()
+        cdef const encoder.Kernels *kernels = encoder.kernels_of(self.handle)
+        return "llama.cpp" if kernels == NULL else kernels.name.decode()
 
     @property
     def n_dimensions(self):
@@ -586,8 +626,9 @@ def backend_info():
     Returns
     -------
     dict
-        ``llama_cpp`` (release), ``devices`` (list of str) and ``cpu_features`` (list of the
-        instruction sets the build uses on this machine).
+        ``llama_cpp`` (release), ``instruction_set`` (what encoders are computed with by default),
+        ``instruction_sets`` (those that run here, the fastest first), ``devices`` (list of str)
+        and ``cpu_features`` (list of the instruction sets llama.cpp's own code uses).
 
     Examples
     --------
@@ -620,6 +661,8 @@ def backend_info():
         )
     return {
         "llama_cpp": llama.llama_version().decode(),
+        "instruction_set": encoder.choose_kernels("", False).name.decode(),
+        "instruction_sets": _instruction_sets(),
         "devices": devices,
         "cpu_features": [name for name, present in features.items() if present],
     }
@@ -628,3 +671,4 @@ def backend_info():
 # The log callback and the backend registry are unlocked process globals: set them up once.
 llama_log.install_log()
 llama.llama_backend_init()
+encoder.register_backend()

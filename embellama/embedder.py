@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama import batch
-from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
 from embellama.core import Model
 from embellama.cores import usable_cores
 from embellama.deadline import Deadline
@@ -85,6 +85,9 @@ class Embedder:
             use_mmap=config.use_mmap,
             use_mlock=config.use_mlock,
             n_gpu_layers=config.n_gpu_layers,
+            architecture=info.architecture,
+            exact=config.accuracy is Accuracy.EXACT,
+            instruction_set=config.instruction_set or "",
         )
         self.n_dims = model.n_dimensions
         self.size = model.size

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <new>
 
+#include "../encoder/offer.hpp"
 #include "ggml-cpu.h"
 #include "llama.h"
 
@@ -48,12 +49,24 @@ inline int tokenize(const llama_vocab * vocab, const char * text, int32_t n_byte
     });
 }
 
+// `kernels` may be null: llama.cpp then computes alone. Throws what llama.cpp throws.
+inline llama_model * load_model(const char * path, llama_model_params params, const encoder::Kernels * kernels) {
+    const bool mapped = params.load_mode == LLAMA_LOAD_MODE_MMAP || params.load_mode == LLAMA_LOAD_MODE_MMAP_MLOCK;
+    const encoder::Offer offer(kernels, mapped);
+    return llama_model_load_from_file(path, params);
+}
+
 inline int new_context(llama_model * model, llama_context_params params, llama_context ** context, char * message,
                        size_t size) noexcept {
     // Creating a context writes to state that the contexts of a model share.
     static std::mutex one_at_a_time;
     return guarded(message, size, [&] {
         const std::lock_guard<std::mutex> lock(one_at_a_time);
+        const encoder::Offer offer(encoder::kernels_of(model));
+        if (offer.kernels) {
+            // AUTO turns it off where a layer's weights and its attention are on different devices.
+            params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+        }
         *context = llama_init_from_model(model, params);
         return *context ? OK : NO_MEMORY;
     });

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from libc.stdint cimport int32_t
 
+from embellama.libllama.encoder cimport Kernels
 from embellama.libllama.ggml cimport ggml_threadpool
 from embellama.libllama.handles cimport (
     llama_batch_ext,
@@ -8,7 +9,11 @@ from embellama.libllama.handles cimport (
     llama_model,
     llama_vocab,
 )
-from embellama.libllama.llama cimport llama_context_params, llama_process_type
+from embellama.libllama.llama cimport (
+    llama_context_params,
+    llama_model_params,
+    llama_process_type,
+)
 
 cdef extern from "guarded.hpp" namespace "embellama" nogil:
     int tokenize(
@@ -16,6 +21,9 @@ cdef extern from "guarded.hpp" namespace "embellama" nogil:
         int32_t capacity, bint add_special, bint parse_special, int32_t *n_ids,
         char *message, size_t size,
     ) noexcept
+    llama_model *load_model(
+        const char *path, llama_model_params params, const Kernels *kernels
+    ) except +
     int new_context(
         llama_model *model, llama_context_params params, llama_context **context,
         char *message, size_t size,

@@ -68,7 +68,6 @@ cdef extern from "llama.h" nogil:
     llama_context_params llama_context_default_params() noexcept
     llama_model_quantize_params llama_model_quantize_default_params() noexcept
 
-    llama_model *llama_model_load_from_file(const char *path, llama_model_params params) except +
     void llama_model_free(llama_model *model) noexcept
     void llama_free(llama_context *context) noexcept
     uint32_t llama_model_quantize(

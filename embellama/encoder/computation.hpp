@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one context needs to compute its graphs: a plan, memory, threads.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "ggml-backend.h"
+#include "plan.hpp"
+#include "scratch.hpp"
+#include "thread_team.hpp"
+
+namespace embellama::encoder {
+
+class Computation {
+public:
+    Computation();
+    ~Computation();
+    Computation(const Computation &) = delete;
+    Computation & operator=(const Computation &) = delete;
+
+    ggml_status compute(ggml_cgraph * graph);
+    void set_n_threads(int n) { n_threads = n; }
+    void set_abort_callback(ggml_abort_callback callback, void * data);
+
+private:
+    void reserve_scratch();
+    void work(int thread);
+    void perform(const Product & product, int thread);
+    void perform(const LayerNorm & norm, int thread);
+    void perform(const Attention & attention, int thread);
+    void perform(const Pack & pack, int thread);
+    void perform(const Nodes & nodes, int thread);
+    // Whether the computation shall end early, because it was told to or failed.
+    bool ending();
+    void end(ggml_status reason);
+    // Thread's share of n items.
+    int share(int n, int thread) const { return static_cast<int>(static_cast<int64_t>(n) * thread / team->size()); }
+
+    // Of llama.cpp, for what the planner leaves to it.
+    ggml_backend_t cpu;
+    ggml_abort_callback abort_callback = nullptr;
+    void * abort_data = nullptr;
+    int n_threads = 1;
+    std::unique_ptr<ThreadTeam> team;
+    Plan plan;
+    std::vector<std::unique_ptr<Scratch>> scratch;  // of each thread
+    ggml_cgraph * graph = nullptr;
+    std::atomic<ggml_status> status{GGML_STATUS_SUCCESS};
+};
+
+}  // namespace embellama::encoder

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "instruction_sets.hpp"
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace embellama::encoder {
+
+size_t bytes_per_weight(WeightFormat format) { return format == WeightFormat::FLOAT32 ? 4 : 2; }
+
+namespace {
+
+#if defined(__x86_64__)
+
+// Bits of CPUID, named as in Intel's Architecture Instruction Set Extensions Programming Reference.
+struct Cpuid {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+
+    Cpuid(unsigned leaf, unsigned subleaf) { __get_cpuid_count(leaf, subleaf, &eax, &ebx, &ecx, &edx); }
+};
+
+bool bit(unsigned value, int position) { return value >> position & 1; }
+
+// Registers that the operating system saves when it switches threads.
+uint64_t saved_registers() {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return static_cast<uint64_t>(high) << 32 | low;
+}
+
+struct Processor {
+    bool avx2 = false;
+    bool avx512 = false;
+    bool avx512_bf16 = false;
+    bool amd = false;
+
+    Processor() {
+        const Cpuid vendor(0, 0), basic(1, 0), extended(7, 0), more(7, 1);
+        amd = vendor.ebx == signature_AMD_ebx && vendor.ecx == signature_AMD_ecx && vendor.edx == signature_AMD_edx;
+        if (!bit(basic.ecx, 27)) {  // OSXSAVE
+            return;
+        }
+        const uint64_t saved = saved_registers();
+        const bool fma = bit(basic.ecx, 12), f16c = bit(basic.ecx, 29);
+        avx2 = (saved & 0x6) == 0x6 && bit(extended.ebx, 5) && fma && f16c;
+        // F, DQ, BW, VL; XMM, YMM, the masks and both halves of ZMM.
+        avx512 = avx2 && (saved & 0xe6) == 0xe6 && bit(extended.ebx, 16) && bit(extended.ebx, 17) &&
+                 bit(extended.ebx, 30) && bit(extended.ebx, 31);
+        avx512_bf16 = avx512 && extended.eax >= 1 && bit(more.eax, 5);
+    }
+};
+
+std::vector<const Kernels *> find_kernels() {
+    const Processor processor;
+    std::vector<const Kernels *> found;
+    // Zen 4 computes a dot product of bfloat16 as fast as a product of float32, so that it does
+    // twice the work. Intel's cores that have it are slower with it than with float32 (measured on
+    // Sapphire Rapids), for which reason it comes last there.
+    if (processor.avx512_bf16 && processor.amd) {
+        found.push_back(&avx512_bf16_kernels);
+    }
+    if (processor.avx512) {
+        found.push_back(&avx512_kernels);
+    }
+    if (processor.avx2) {
+        found.push_back(&avx2_kernels);
+    }
+    found.push_back(&generic_kernels);
+    if (processor.avx512_bf16 && !processor.amd) {
+        found.push_back(&avx512_bf16_kernels);
+    }
+    return found;
+}
+
+#else
+
+std::vector<const Kernels *> find_kernels() { return {&generic_kernels}; }
+
+#endif
+
+}  // namespace
+
+const std::vector<const Kernels *> & available_kernels() {
+    static const std::vector<const Kernels *> kernels = find_kernels();
+    return kernels;
+}
+
+const Kernels * choose_kernels(const char * name, bool exact) {
+    for (const Kernels * kernels : available_kernels()) {
+        if (*name ? strcmp(name, kernels->name) == 0 : kernels->exact || !exact) {
+            return kernels;
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace embellama::encoder

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an instruction set offers: one table of functions, the same for all of them.
+//
+// Activations that a product reads lie in *tiles*: blocks of `rows_per_block` rows, each block a
+// sequence of 64-byte lines, first the first line of each of its rows, then the second of each:
+//     [row / rows_per_block][value / line][row % rows_per_block][value % line]
+// so that a kernel walks through memory in one direction whatever the sizes are.
+//
+// Weights lie in *panels* of `columns_per_panel` outputs, each a sequence of 32-bit words (one
+// float32 or two neighbouring bfloat16 along the depth):
+//     [column / columns_per_panel][depth word][column % columns_per_panel]
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace embellama::encoder {
+
+// Every depth and every number of columns is a multiple of this: two lines of float32, one of
+// bfloat16.
+constexpr int GRANULE = 32;
+
+constexpr int MAX_HEAD_SIZE = 256;
+
+enum class WeightFormat : int32_t { FLOAT32, FLOAT16, BFLOAT16 };
+
+enum class Activation : int32_t { NONE, GELU_ERF, GELU_TANH };
+
+struct Tiles {
+    void * data;
+    int n_rows;
+    int rows_per_block;
+    int depth;
+};
+
+struct Weights {
+    const void * panels;
+    WeightFormat format;
+    int depth;
+    int n_columns;
+};
+
+// activation(input * weights + bias) + residual, into `rows` or into `tiles`.
+struct Product {
+    Tiles input;
+    Weights weights;
+    const float * bias;      // [n_columns] or null
+    Activation activation;
+    const float * residual;  // [n_rows][n_columns] or null
+    float * rows;            // [n_rows][n_columns], or null and
+    Tiles tiles;
+};
+
+// (x - mean) / sqrt(variance + epsilon) * scale + shift of each row; `rows` may be `input`.
+struct LayerNorm {
+    const float * input;  // [n_rows][n_columns]
+    int n_rows;
+    int n_columns;
+    float epsilon;
+    const float * scale;  // [n_columns] or null
+    const float * shift;  // [n_columns] or null
+    float * rows;         // [n_rows][n_columns]
+    Tiles tiles;          // a copy, where data is not null
+};
+
+// Rows of one head: row i begins at data + i * row_stride + head * head_stride.
+struct Heads {
+    const float * data;
+    int64_t row_stride;
+    int64_t head_stride;
+};
+
+// softmax(query * key' * scale) * value, each text for itself, the heads of a row side by side.
+struct Attention {
+    Heads query;
+    Heads key;
+    Heads value;
+    int head_size;
+    float scale;
+    float * rows;        // or null and
+    Tiles tiles;         // whose lines hold whole parts of one head
+    int64_t row_stride;  // of rows
+};
+
+struct Kernels {
+    const char * name;
+    bool exact;  // arithmetic in float32 throughout
+    int values_per_word;
+    int rows_per_block;     // the most rows of a block of tiles
+    int columns_per_panel;
+    // What pack_panel makes of weights that a file holds in this format.
+    WeightFormat (*format_for)(WeightFormat file);
+    // One panel, of columns_per_panel rows of `depth` float32 values.
+    void (*pack_panel)(const float * columns, int depth, WeightFormat format, void * panel);
+    void (*pack_rows)(const float * rows, const Tiles & tiles, int first_row, int last_row);
+    // The panels from first to last; `scratch` holds multiply_scratch(depth) bytes.
+    void (*multiply)(const Product & product, int first_panel, int last_panel, void * scratch);
+    size_t (*multiply_scratch)(int depth);
+    void (*normalize)(const LayerNorm & norm, int first_row, int last_row);
+    // One head of one text, whose rows are first_row .. first_row + n_rows - 1.
+    void (*attend)(const Attention & attention, int first_row, int n_rows, int head, void * scratch);
+    size_t (*attend_scratch)(int n_rows, int head_size);
+    // Around all of the above on a thread: what the thread must hold while it computes.
+    void (*begin)();
+    void (*end)();
+
+    size_t bytes_per_value() const { return values_per_word == 2 ? 2 : 4; }
+    int values_per_line() const { return 16 * values_per_word; }
+};
+
+size_t bytes_per_weight(WeightFormat format);
+
+extern const Kernels generic_kernels;
+#if defined(__x86_64__)
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+extern const Kernels avx512_bf16_kernels;
+#endif
+
+}  // namespace embellama::encoder

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// One head of one text: its keys and values become panels, and blocks of its queries pass them as
+// the rows of a product would.
+#pragma once
+
+#include "../kernels.hpp"
+#include "product.hpp"
+#include "simd.hpp"
+#include "tiles.hpp"
+
+namespace embellama::encoder {
+namespace {
+
+// Where the parts of the scratch memory begin, in bytes.
+template <typename Number, int ROWS, int COLUMNS>
+struct AttentionScratch {
+    size_t keys, values, queries, scores, weights, size;
+    int depth;     // head_size, up to a whole line
+    int n_keys;    // up to a whole panel
+    int key_depth;  // keys as the depth of the second product, up to a whole line
+
+    AttentionScratch(int n_rows, int head_size) {
+        constexpr size_t VALUE = sizeof(typename Number::Value);
+        depth = rounded_up(head_size, Number::VALUES_PER_LINE);
+        key_depth = rounded_up(n_rows, Number::VALUES_PER_LINE);
+        n_keys = rounded_up(key_depth, COLUMNS);
+        keys = 0;
+        values = keys + VALUE * n_keys * depth;
+        queries = values + VALUE * key_depth * rounded_up(head_size, COLUMNS);
+        scores = queries + VALUE * ROWS * depth;
+        weights = scores + sizeof(float) * ROWS * n_keys;
+        size = weights + VALUE * ROWS * key_depth;
+    }
+};
+
+// 2**(score - largest score) of the first n of a row of scores, as a row of tiles; returns 1 / sum.
+template <typename Number>
+EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, typename Number::Value * line, int rows) {
+    for (int i = n; i < key_depth; i++) {
+        scores[i] = -1e30f;
+    }
+    Floats highest = load(scores);
+    // The comparisons drop a NaN, this keeps it.
+    Floats poison{};
+    for (int i = 0; i < key_depth; i += WIDTH) {
+        const Floats x = load(scores + i);
+        highest = maximum(highest, x);
+        poison += x * splat(0.0f);
+    }
+    const Floats top = splat(largest_of(highest));
+    Floats sum = poison;
+    for (int i = 0; i < key_depth; i += Number::VALUES_PER_LINE) {
+        for (int j = i; j < i + Number::VALUES_PER_LINE; j += WIDTH) {
+            const Floats x = power_of_two(load(scores + j) - top);
+            sum += x;
+            store(scores + j, x);
+        }
+        Number::store_line(line, scores + i);
+        line += rows * Number::VALUES_PER_LINE;
+    }
+    return 1.0f / sum_of(sum);
+}
+
+template <typename Number, int ROWS, int COLUMNS>
+void attend(const Attention & attention, int first_row, int n_rows, int head, void * memory) {
+    using Value = typename Number::Value;
+    constexpr int LINE = Number::VALUES_PER_LINE;
+    const int head_size = attention.head_size;
+    const AttentionScratch<Number, ROWS, COLUMNS> scratch(n_rows, head_size);
+    char * base = static_cast<char *>(memory);
+    Value * keys = reinterpret_cast<Value *>(base + scratch.keys);
+    Value * values = reinterpret_cast<Value *>(base + scratch.values);
+    Value * queries = reinterpret_cast<Value *>(base + scratch.queries);
+    float * scores = reinterpret_cast<float *>(base + scratch.scores);
+    Value * weights = reinterpret_cast<Value *>(base + scratch.weights);
+    const auto row_of = [head](const Heads & heads, int row) {
+        return heads.data + row * heads.row_stride + head * heads.head_stride;
+    };
+    for (int key = 0; key < n_rows; key += COLUMNS) {
+        transpose_into_panel<Number, COLUMNS>(row_of(attention.key, first_row + key), attention.key.row_stride,
+                                              smaller(COLUMNS, n_rows - key), head_size,
+                                              keys + static_cast<size_t>(key) * scratch.depth);
+    }
+    alignas(64) static constexpr float ZEROS[COLUMNS] = {};
+    for (int column = 0; column < head_size; column += COLUMNS) {
+        const int n_columns = smaller(COLUMNS, head_size - column);
+        Value * words = values + static_cast<size_t>(column) * scratch.key_depth;
+        for (int key = 0; key < scratch.key_depth; key += Number::VALUES_PER_WORD) {
+            const float * rows[2] = {ZEROS, ZEROS};
+            for (int i = 0; i < Number::VALUES_PER_WORD; i++) {
+                if (key + i < n_rows) {
+                    rows[i] = row_of(attention.value, first_row + key + i) + column;
+                }
+            }
+            Number::interleave(rows[0], rows[1], words, n_columns);
+            memset(words + n_columns * Number::VALUES_PER_WORD, 0,
+                   (COLUMNS - n_columns) * Number::VALUES_PER_WORD * sizeof(Value));
+            words += COLUMNS * Number::VALUES_PER_WORD;
+        }
+    }
+    alignas(64) float sums[ROWS * COLUMNS];
+    float query[MAX_HEAD_SIZE + LINE] = {};
+    float factors[ROWS];
+    for (int row = 0; row < n_rows; row += ROWS) {
+        const int block = smaller(ROWS, n_rows - row);
+        const Tiles tiles{queries, block, block, scratch.depth};
+        for (int i = 0; i < block; i++) {
+            const float * source = row_of(attention.query, first_row + row + i);
+            for (int k = 0; k < head_size; k++) {
+                query[k] = source[k] * (attention.scale * LOG2_E);
+            }
+            store_tile_row<Number>(tiles, i, query);
+        }
+        for (int key = 0; key < n_rows; key += COLUMNS) {
+            multiply_rows<Number, ROWS, COLUMNS>(block, queries, block, scratch.depth / LINE,
+                                                 keys + static_cast<size_t>(key) * scratch.depth, sums);
+            for (int i = 0; i < block; i++) {
+                memcpy(scores + i * scratch.n_keys + key, sums + i * COLUMNS, sizeof(float) * COLUMNS);
+            }
+        }
+        for (int i = 0; i < block; i++) {
+            factors[i] = softmax<Number>(scores + i * scratch.n_keys, n_rows, scratch.key_depth, weights + i * LINE,
+                                         block);
+        }
+        for (int column = 0; column < head_size; column += COLUMNS) {
+            multiply_rows<Number, ROWS, COLUMNS>(block, weights, block, scratch.key_depth / LINE,
+                                                 values + static_cast<size_t>(column) * scratch.key_depth, sums);
+            const int n_columns = smaller(COLUMNS, head_size - column);
+            for (int i = 0; i < block; i++) {
+                float * result = sums + i * COLUMNS;
+                for (int j = 0; j < COLUMNS; j += WIDTH) {
+                    store(result + j, load(result + j) * splat(factors[i]));
+                }
+                const int target = first_row + row + i;
+                const int at = head * head_size + column;
+                if (attention.rows) {
+                    memcpy(attention.rows + target * attention.row_stride + at, result, n_columns * sizeof(float));
+                } else {
+                    for (int j = 0; j < n_columns; j += LINE) {
+                        Number::store_line(line_of<Number>(attention.tiles, target, at + j), result + j);
+                    }
+                }
+            }
+        }
+    }
+}
+
+template <typename Number, int ROWS, int COLUMNS>
+size_t attend_scratch(int n_rows, int head_size) {
+    return AttentionScratch<Number, ROWS, COLUMNS>(n_rows, head_size).size;
+}
+
+}  // namespace
+}  // namespace embellama::encoder

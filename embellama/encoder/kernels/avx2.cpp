@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+// AVX2, FMA and F16C: 6 x 2 sums, two columns and a broadcast value fill the 16 registers.
+#define EMBELLAMA_VECTOR_WIDTH 8
+
+#include "float32.hpp"
+#include "table.hpp"
+
+const embellama::encoder::Kernels embellama::encoder::avx2_kernels =
+    embellama::encoder::table_of<embellama::encoder::Float32, 6, 16>("avx2");

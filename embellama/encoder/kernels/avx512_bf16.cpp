@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+// AVX-512 with dot products of bfloat16: twice the products per instruction.
+#define EMBELLAMA_VECTOR_WIDTH 16
+
+#include "bfloat16.hpp"
+#include "table.hpp"
+
+const embellama::encoder::Kernels embellama::encoder::avx512_bf16_kernels =
+    embellama::encoder::table_of<embellama::encoder::Bfloat16, 12, 32>("avx512_bf16");

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of bfloat16 summed in float32 (AVX512_BF16): a word is two neighbouring values.
+#pragma once
+
+#include <immintrin.h>
+
+#include "../kernels.hpp"
+#include "simd.hpp"
+#include "tiles.hpp"
+
+namespace embellama::encoder {
+namespace {
+
+struct Bfloat16 {
+    using Value = uint16_t;
+    static constexpr int VALUES_PER_WORD = 2;
+    static constexpr int VALUES_PER_LINE = 32;
+
+    EMBELLAMA_INLINE Floats multiply_add(Floats sum, const Value * word, const Value * column) {
+        int32_t pair;
+        memcpy(&pair, word, sizeof pair);
+        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair),
+                                        (__m512bh)_mm512_loadu_si512(column));
+    }
+
+    EMBELLAMA_INLINE void store_line(Value * line, const float * values) {
+        _mm512_storeu_si512(line, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(values + 16), _mm512_loadu_ps(values)));
+    }
+
+    EMBELLAMA_INLINE void interleave(const float * upper, const float * lower, Value * words, int n) {
+        for (int i = 0; i < n; i += 16) {
+            const __m512i first = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(upper + i)));
+            const __m512i second = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(lower + i)));
+            _mm512_storeu_si512(words + 2 * i, _mm512_or_si512(first, _mm512_slli_epi32(second, 16)));
+        }
+    }
+
+    static WeightFormat format_for(WeightFormat) { return WeightFormat::BFLOAT16; }
+
+    template <int COLUMNS>
+    static void pack_panel(const float * columns, int depth, WeightFormat, void * panel) {
+        transpose_into_panel<Bfloat16, COLUMNS>(columns, depth, COLUMNS, depth, static_cast<Value *>(panel));
+    }
+
+    EMBELLAMA_INLINE const Value * words(const void * panel, WeightFormat, size_t, Value *) {
+        return static_cast<const Value *>(panel);
+    }
+};
+
+}  // namespace
+}  // namespace embellama::encoder

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "packed_weights.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "ggml-backend-impl.h"
+#include "ggml-impl.h"
+#include "ggml.h"
+#include "offer.hpp"
+
+namespace embellama::encoder {
+
+namespace {
+
+constexpr size_t HUGE_PAGE = size_t(2) << 20;
+
+const std::array tables = {
+    &generic_kernels,
+#if defined(__x86_64__)
+    &avx2_kernels,
+    &avx512_kernels,
+    &avx512_bf16_kernels,
+#endif
+};
+
+WeightFormat format_in_file(ggml_type type) {
+    return type == GGML_TYPE_F16    ? WeightFormat::FLOAT16
+           : type == GGML_TYPE_BF16 ? WeightFormat::BFLOAT16
+                                    : WeightFormat::FLOAT32;
+}
+
+WeightFormat format_of(const Kernels & kernels, const ggml_tensor * tensor) {
+    return kernels.format_for(format_in_file(tensor->type));
+}
+
+size_t bytes_per_panel(const Kernels & kernels, const ggml_tensor * tensor) {
+    return kernels.columns_per_panel * tensor->ne[0] * bytes_per_weight(format_of(kernels, tensor));
+}
+
+const char * type_name(ggml_backend_buffer_type_t type) { return kernels_of(type)->name; }
+
+void free_buffer(ggml_backend_buffer_t buffer) { free(buffer->context); }
+
+void * base_of(ggml_backend_buffer_t buffer) { return buffer->context; }
+
+void memset_tensor(ggml_backend_buffer_t, ggml_tensor * tensor, uint8_t value, size_t offset, size_t size) {
+    memset(static_cast<char *>(tensor->data) + offset, value, size);
+}
+
+// A tensor that is not packable lies in the buffer as in a file: llama.cpp puts none there, but a
+// buffer type must be able to hold any.
+void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
+    if (!packable(tensor)) {
+        memcpy(static_cast<char *>(tensor->data) + offset, data, size);
+        return;
+    }
+    const Kernels & kernels = *kernels_of(buffer->buft);
+    const int depth = static_cast<int>(tensor->ne[0]);
+    const int columns = kernels.columns_per_panel;
+    const size_t row_size = ggml_row_size(tensor->type, depth);
+    const size_t panel_size = row_size * columns;
+    const ggml_to_float_t to_float = ggml_get_type_traits(tensor->type)->to_float;
+    const char * source = static_cast<const char *>(data);
+    std::vector<float> floats(static_cast<size_t>(columns) * depth);
+    // llama.cpp writes tensors whole; of a part, the panels that it covers are written.
+    const size_t first = (offset + panel_size - 1) / panel_size;
+    for (size_t panel = first; (panel + 1) * panel_size <= offset + size; panel++) {
+        const char * rows = source + (panel * panel_size - offset);
+        if (tensor->type == GGML_TYPE_F32) {
+            memcpy(floats.data(), rows, panel_size);
+        } else {
+            for (int column = 0; column < columns; column++) {
+                to_float(rows + column * row_size, floats.data() + static_cast<size_t>(column) * depth, depth);
+            }
+        }
+        kernels.pack_panel(floats.data(), depth, format_of(kernels, tensor),
+                           static_cast<char *>(tensor->data) + panel * bytes_per_panel(kernels, tensor));
+    }
+    if (Offer::current() && Offer::current()->mapped) {
+        // The file's pages are not needed any more; those at the ends hold other tensors too.
+        const size_t page = 4096;
+        const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
+        const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) & ~(page - 1);
+        if (begin < end) {
+            madvise(reinterpret_cast<void *>(begin), end - begin, MADV_DONTNEED);
+        }
+    }
+}
+
+// Nothing that embellama calls reads weights back (saving a model and merging adapters would).
+void get_tensor(ggml_backend_buffer_t, const ggml_tensor * tensor, void * data, size_t offset, size_t size) {
+    if (packable(tensor)) {
+        GGML_LOG_ERROR("%s: %s is packed for the encoder and can't be read back\n", __func__, tensor->name);
+        memset(data, 0, size);
+    } else {
+        memcpy(data, static_cast<const char *>(tensor->data) + offset, size);
+    }
+}
+
+void clear(ggml_backend_buffer_t buffer, uint8_t value) { memset(buffer->context, value, buffer->size); }
+
+ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
+    void * memory = nullptr;
+    if (posix_memalign(&memory, std::min(HUGE_PAGE, std::max<size_t>(4096, size)), size) != 0) {
+        return nullptr;
+    }
+    madvise(memory, size, MADV_HUGEPAGE);
+    ggml_backend_buffer_i iface = {};
+    iface.free_buffer = free_buffer;
+    iface.get_base = base_of;
+    iface.memset_tensor = memset_tensor;
+    iface.set_tensor = set_tensor;
+    iface.get_tensor = get_tensor;
+    iface.clear = clear;
+    return ggml_backend_buffer_init(type, iface, memory, size);
+}
+
+size_t alignment(ggml_backend_buffer_type_t) { return 64; }
+
+size_t alloc_size(ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
+    const Kernels & kernels = *kernels_of(type);
+    return packable(tensor) ? tensor->ne[1] / kernels.columns_per_panel * bytes_per_panel(kernels, tensor)
+                            : ggml_nbytes(tensor);
+}
+
+// Host memory would be read as if it were the file's own layout.
+bool is_host(ggml_backend_buffer_type_t) { return false; }
+
+std::array<ggml_backend_buffer_type, tables.size()> make_types() {
+    std::array<ggml_backend_buffer_type, tables.size()> types = {};
+    for (size_t i = 0; i < tables.size(); i++) {
+        types[i].iface.get_name = type_name;
+        types[i].iface.alloc_buffer = alloc_buffer;
+        types[i].iface.get_alignment = alignment;
+        types[i].iface.get_alloc_size = alloc_size;
+        types[i].iface.is_host = is_host;
+        types[i].context = const_cast<Kernels *>(tables[i]);
+    }
+    return types;
+}
+
+std::array<ggml_backend_buffer_type, tables.size()> buffer_types = make_types();
+
+}  // namespace
+
+ggml_backend_buffer_type_t packed_buffer_type(const Kernels & kernels) {
+    const auto found = std::find(tables.begin(), tables.end(), &kernels);
+    return &buffer_types[found - tables.begin()];
+}
+
+const Kernels * kernels_of(ggml_backend_buffer_type_t type) {
+    return type && type->iface.alloc_buffer == alloc_buffer ? static_cast<const Kernels *>(type->context) : nullptr;
+}
+
+const Kernels * kernels_of(const ggml_tensor * tensor) {
+    const ggml_backend_buffer_t buffer = tensor->view_src ? tensor->view_src->buffer : tensor->buffer;
+    return buffer ? kernels_of(buffer->buft) : nullptr;
+}
+
+bool packable(const ggml_tensor * tensor) {
+    return (tensor->type == GGML_TYPE_F32 || ggml_get_type_traits(tensor->type)->to_float) && !tensor->view_src &&
+           tensor->ne[0] % GRANULE == 0 && tensor->ne[1] % GRANULE == 0 && tensor->ne[2] == 1 &&
+           tensor->ne[3] == 1 && ggml_is_contiguous(tensor);
+}
+
+Weights weights_of(const ggml_tensor * tensor) {
+    return {tensor->data, format_of(*kernels_of(tensor), tensor), static_cast<int>(tensor->ne[0]),
+            static_cast<int>(tensor->ne[1])};
+}
+
+void set_packed_device(ggml_backend_dev_t device) {
+    for (ggml_backend_buffer_type & type : buffer_types) {
+        type.device = device;
+    }
+}
+
+}  // namespace embellama::encoder

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The buffer type that keeps weights as panels: llama.cpp puts them there instead of mapping them.
+#pragma once
+
+#include "ggml-backend.h"
+#include "kernels.hpp"
+
+namespace embellama::encoder {
+
+// One per table of kernels, whose layout it has.
+ggml_backend_buffer_type_t packed_buffer_type(const Kernels & kernels);
+
+// The kernels whose buffer type holds the tensor; null for a tensor anywhere else.
+const Kernels * kernels_of(const ggml_tensor * tensor);
+const Kernels * kernels_of(ggml_backend_buffer_type_t type);
+
+// Whether a tensor of this shape and type can be packed.
+bool packable(const ggml_tensor * tensor);
+
+// What a product needs to know of a packed tensor.
+Weights weights_of(const ggml_tensor * tensor);
+
+// The device that llama.cpp asks for this buffer type; set once.
+void set_packed_device(ggml_backend_dev_t device);
+
+}  // namespace embellama::encoder

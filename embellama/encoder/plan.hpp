@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// A graph of llama.cpp as a short list of fused steps.
+#pragma once
+
+#include <array>
+#include <variant>
+#include <vector>
+
+#include "attention_mask.hpp"
+#include "kernels.hpp"
+#include "scratch.hpp"
+
+struct ggml_cgraph;
+
+namespace embellama::encoder {
+
+// Rows of float32 into tiles, for a product whose input no other step has put there.
+struct Pack {
+    const float * rows;
+    Tiles tiles;
+};
+
+// The nodes from first to last - 1, left to llama.cpp's code for the CPU.
+struct Nodes {
+    int first;
+    int last;
+};
+
+struct Step {
+    std::variant<Product, LayerNorm, Attention, Pack, Nodes> work;
+    // Whether the threads must have finished it before the next step begins.
+    bool meet = true;
+};
+
+// Where tiles lie between two steps, by what produces them.
+enum Place { NORMALIZED, ACTIVATED, ATTENDED, PACKED, N_PLACES };
+
+struct Plan {
+    const Kernels * kernels = nullptr;
+    std::vector<Step> steps;
+    std::vector<Text> texts;
+    std::array<Scratch, N_PLACES> places;
+};
+
+// Throws std::bad_alloc.
+void make_plan(ggml_cgraph * graph, Plan & plan);
+
+// Whether make_plan has a step for the operation, which has a packed weight; the shapes are known,
+// memory need not be.
+bool plannable(const ggml_tensor * operation);
+
+}  // namespace embellama::encoder
