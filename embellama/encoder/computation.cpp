@@ -14,8 +14,11 @@ namespace {
 // Multiplications between two looks at the abort callback: some 10 to 100 milliseconds.
 constexpr int64_t WORK_BETWEEN_LOOKS = int64_t(1) << 30;
 
-// From this many tokens on, each head of a text is preceded by a look.
-constexpr int LONG_TEXT = 512;
+// Items per thread where there are several: the last to finish is then a quarter of a share late.
+constexpr int ITEMS_PER_THREAD = 4;
+
+// Where the part of n things that belongs to an item begins.
+int share(int n, int item, int n_items) { return static_cast<int>(static_cast<int64_t>(n) * item / n_items); }
 
 }  // namespace
 
@@ -44,12 +47,21 @@ ggml_status Computation::compute(ggml_cgraph * new_graph) {
             team = std::make_unique<ThreadTeam>(n_threads);
         }
         reserve_scratch();
+        n_items.clear();
+        for (const Step & step : plan.steps) {
+            n_items.push_back(std::visit([this](const auto & work) { return items_of(work); }, step));
+        }
     } catch (const std::bad_alloc &) {
         return GGML_STATUS_ALLOC_FAILED;
     }
-    team->run([](void * self, int thread) { static_cast<Computation *>(self)->work(thread); }, this);
+    const auto work_on = [](void * self, int thread, int step, int item) {
+        static_cast<Computation *>(self)->work(thread, step, item);
+    };
+    team->run(n_items, work_on, this);
     return status;
 }
+
+int Computation::n_shares() const { return team->size() == 1 ? 1 : ITEMS_PER_THREAD * team->size(); }
 
 void Computation::reserve_scratch() {
     while (static_cast<int>(scratch.size()) < team->size()) {
@@ -61,9 +73,9 @@ void Computation::reserve_scratch() {
         longest = std::max(longest, text.n_rows);
     }
     for (const Step & step : plan.steps) {
-        if (const Product * product = std::get_if<Product>(&step.work)) {
+        if (const Product * product = std::get_if<Product>(&step)) {
             n_bytes = std::max(n_bytes, plan.kernels->multiply_scratch(product->weights.depth));
-        } else if (const Attention * attention = std::get_if<Attention>(&step.work)) {
+        } else if (const Attention * attention = std::get_if<Attention>(&step)) {
             n_bytes = std::max(n_bytes, plan.kernels->attend_scratch(longest, attention->head_size));
         }
     }
@@ -73,21 +85,9 @@ void Computation::reserve_scratch() {
     }
 }
 
-void Computation::work(int thread) {
-    if (plan.kernels) {
-        plan.kernels->begin();
-    }
-    for (const Step & step : plan.steps) {
-        // Every thread comes to every meeting, also when there is nothing left to do.
-        if (!ending()) {
-            std::visit([&](const auto & work) { perform(work, thread); }, step.work);
-        }
-        if (step.meet) {
-            team->meet();
-        }
-    }
-    if (plan.kernels) {
-        plan.kernels->end();
+void Computation::work(int thread, int step, int item) {
+    if (!ending()) {
+        std::visit([&](const auto & work) { perform(work, thread, item); }, plan.steps[step]);
     }
 }
 
@@ -103,48 +103,53 @@ void Computation::end(ggml_status reason) {
     status.compare_exchange_strong(none, reason);
 }
 
-void Computation::perform(const Product & product, int thread) {
-    const int columns = plan.kernels->columns_per_panel;
-    const int n_panels = product.weights.n_columns / columns;
-    const int last = share(n_panels, thread + 1);
-    const int64_t work_per_panel = int64_t(product.input.n_rows) * product.weights.depth * columns;
-    const int step = static_cast<int>(std::min<int64_t>(WORK_BETWEEN_LOOKS / work_per_panel + 1, n_panels));
-    for (int panel = share(n_panels, thread); panel < last && !ending(); panel += step) {
-        plan.kernels->multiply(product, panel, std::min(panel + step, last), scratch[thread]->reserve(0));
-    }
+// Panels: enough items for the threads to finish together, and for a look between two of them.
+int Computation::items_of(const Product & product) const {
+    const int n_panels = product.weights.n_columns / plan.kernels->columns_per_panel;
+    const int64_t work = int64_t(product.input.n_rows) * product.weights.depth * product.weights.n_columns;
+    const int64_t n_wanted = std::max<int64_t>(work / WORK_BETWEEN_LOOKS + 1, n_shares());
+    return static_cast<int>(std::min<int64_t>(n_wanted, n_panels));
 }
 
-void Computation::perform(const LayerNorm & norm, int thread) {
-    plan.kernels->normalize(norm, share(norm.n_rows, thread), share(norm.n_rows, thread + 1));
+void Computation::perform(const Product & product, int thread, int item) {
+    const int n_panels = product.weights.n_columns / plan.kernels->columns_per_panel;
+    const int n = items_of(product);
+    plan.kernels->multiply(product, share(n_panels, item, n), share(n_panels, item + 1, n),
+                           scratch[thread]->reserve(0));
 }
 
-void Computation::perform(const Attention & attention, int thread) {
-    const int n_heads = static_cast<int>(attention.row_stride) / attention.head_size;
-    int item = 0;
-    for (const Text & text : plan.texts) {
-        for (int head = 0; head < n_heads; head++, item++) {
-            if (item % team->size() == thread) {
-                if (text.n_rows >= LONG_TEXT && ending()) {
-                    return;
-                }
-                plan.kernels->attend(attention, text.first_row, text.n_rows, head, scratch[thread]->reserve(0));
-            }
-        }
-    }
+int Computation::items_of(const LayerNorm & norm) const { return std::min(norm.n_rows, n_shares()); }
+
+void Computation::perform(const LayerNorm & norm, int, int item) {
+    const int n = items_of(norm);
+    plan.kernels->normalize(norm, share(norm.n_rows, item, n), share(norm.n_rows, item + 1, n));
 }
 
-void Computation::perform(const Pack & pack, int thread) {
-    plan.kernels->pack_rows(pack.rows, pack.tiles, share(pack.tiles.n_rows, thread),
-                            share(pack.tiles.n_rows, thread + 1));
+int Computation::items_of(const Attention & attention) const {
+    return static_cast<int>(plan.texts.size() * (attention.row_stride / attention.head_size));
 }
 
-void Computation::perform(const Nodes & nodes, int thread) {
-    if (thread == 0) {
-        ggml_cgraph view = ggml_graph_view(graph, nodes.first, nodes.last);
-        const ggml_status result = ggml_backend_graph_compute(cpu, &view);
-        if (result != GGML_STATUS_SUCCESS) {
-            end(result);
-        }
+void Computation::perform(const Attention & attention, int thread, int item) {
+    const int n_heads = static_cast<int>(attention.row_stride / attention.head_size);
+    const Text & text = plan.texts[item / n_heads];
+    plan.kernels->attend(attention, text.first_row, text.n_rows, item % n_heads, scratch[thread]->reserve(0));
+}
+
+int Computation::items_of(const Pack & pack) const { return std::min(pack.tiles.n_rows, n_shares()); }
+
+void Computation::perform(const Pack & pack, int, int item) {
+    const int n = items_of(pack);
+    plan.kernels->pack_rows(pack.rows, pack.tiles, share(pack.tiles.n_rows, item, n),
+                            share(pack.tiles.n_rows, item + 1, n));
+}
+
+int Computation::items_of(const Nodes &) const { return 1; }
+
+void Computation::perform(const Nodes & nodes, int, int) {
+    ggml_cgraph view = ggml_graph_view(graph, nodes.first, nodes.last);
+    const ggml_status result = ggml_backend_graph_compute(cpu, &view);
+    if (result != GGML_STATUS_SUCCESS) {
+        end(result);
     }
 }
 

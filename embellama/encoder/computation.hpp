@@ -26,17 +26,22 @@ public:
 
 private:
     void reserve_scratch();
-    void work(int thread);
-    void perform(const Product & product, int thread);
-    void perform(const LayerNorm & norm, int thread);
-    void perform(const Attention & attention, int thread);
-    void perform(const Pack & pack, int thread);
-    void perform(const Nodes & nodes, int thread);
+    void work(int thread, int step, int item);
+    int n_shares() const;
+    // Into how many items a step is divided, and one of these items.
+    int items_of(const Product & product) const;
+    int items_of(const LayerNorm & norm) const;
+    int items_of(const Attention & attention) const;
+    int items_of(const Pack & pack) const;
+    int items_of(const Nodes & nodes) const;
+    void perform(const Product & product, int thread, int item);
+    void perform(const LayerNorm & norm, int thread, int item);
+    void perform(const Attention & attention, int thread, int item);
+    void perform(const Pack & pack, int thread, int item);
+    void perform(const Nodes & nodes, int thread, int item);
     // Whether the computation shall end early, because it was told to or failed.
     bool ending();
     void end(ggml_status reason);
-    // Thread's share of n items.
-    int share(int n, int thread) const { return static_cast<int>(static_cast<int64_t>(n) * thread / team->size()); }
 
     // Of llama.cpp, for what the planner leaves to it.
     ggml_backend_t cpu;
@@ -45,6 +50,7 @@ private:
     int n_threads = 1;
     std::unique_ptr<ThreadTeam> team;
     Plan plan;
+    std::vector<int> n_items;  // of each step
     std::vector<std::unique_ptr<Scratch>> scratch;  // of each thread
     ggml_cgraph * graph = nullptr;
     std::atomic<ggml_status> status{GGML_STATUS_SUCCESS};

@@ -100,9 +100,6 @@ struct Kernels {
     // One head of one text, whose rows are first_row .. first_row + n_rows - 1.
     void (*attend)(const Attention & attention, int first_row, int n_rows, int head, void * scratch);
     size_t (*attend_scratch)(int n_rows, int head_size);
-    // Around all of the above on a thread: what the thread must hold while it computes.
-    void (*begin)();
-    void (*end)();
 
     size_t bytes_per_value() const { return values_per_word == 2 ? 2 : 4; }
     int values_per_line() const { return 16 * values_per_word; }

@@ -56,7 +56,6 @@ public:
                 index = next;
             }
         }
-        mark_independent_products();
     }
 
 private:
@@ -103,13 +102,13 @@ private:
 
     void leave(int index) {
         if (!plan.steps.empty()) {
-            Nodes * nodes = std::get_if<Nodes>(&plan.steps.back().work);
+            Nodes * nodes = std::get_if<Nodes>(&plan.steps.back());
             if (nodes && next_computing(nodes->last - 1) == index) {
                 nodes->last = index + 1;
                 return;
             }
         }
-        plan.steps.push_back({Nodes{index, index + 1}});
+        plan.steps.push_back(Nodes{index, index + 1});
     }
 
     Tiles place_tiles(Place place, const ggml_tensor * tensor, int n_rows, int depth) {
@@ -131,7 +130,7 @@ private:
             }
         }
         const Tiles packed = place_tiles(PACKED, source, static_cast<int>(input->ne[1]), static_cast<int>(input->ne[0]));
-        plan.steps.push_back({Pack{floats(input), packed}});
+        plan.steps.push_back(Pack{floats(input), packed});
         return packed;
     }
 
@@ -194,7 +193,7 @@ private:
         if (!product.tiles.data) {
             product.rows = static_cast<float *>(node(last)->data);
         }
-        plan.steps.push_back({product});
+        plan.steps.push_back(product);
         return last + 1;
     }
 
@@ -232,7 +231,7 @@ private:
         if (is_packed_product(next_computing(last)) && node(next_computing(last))->src[1] == node(last)) {
             norm.tiles = place_tiles(NORMALIZED, node(last), norm.n_rows, norm.n_columns);
         }
-        plan.steps.push_back({norm});
+        plan.steps.push_back(norm);
         return last + 1;
     }
 
@@ -277,23 +276,13 @@ private:
         } else {
             attention.rows = static_cast<float *>(result->data);
         }
-        plan.steps.push_back({attention});
+        plan.steps.push_back(attention);
         return index + 1;
     }
 
     static Heads heads_of(const ggml_tensor * heads) {
         return {floats(heads), static_cast<int64_t>(heads->nb[1] / sizeof(float)),
                 static_cast<int64_t>(heads->nb[2] / sizeof(float))};
-    }
-
-    // Queries, keys and values: products of the same tiles that write elsewhere and read no rows.
-    void mark_independent_products() {
-        for (size_t i = 0; i + 1 < plan.steps.size(); i++) {
-            const Product * product = std::get_if<Product>(&plan.steps[i].work);
-            const Product * next = std::get_if<Product>(&plan.steps[i + 1].work);
-            plan.steps[i].meet = !(product && next && product->rows && next->rows && !next->residual &&
-                                   product->input.data == next->input.data);
-        }
     }
 };
 

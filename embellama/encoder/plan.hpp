@@ -26,11 +26,7 @@ struct Nodes {
     int last;
 };
 
-struct Step {
-    std::variant<Product, LayerNorm, Attention, Pack, Nodes> work;
-    // Whether the threads must have finished it before the next step begins.
-    bool meet = true;
-};
+using Step = std::variant<Product, LayerNorm, Attention, Pack, Nodes>;
 
 // Where tiles lie between two steps, by what produces them.
 enum Place { NORMALIZED, ACTIVATED, ATTENDED, PACKED, N_PLACES };

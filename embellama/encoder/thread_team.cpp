@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "thread_team.hpp"
 
+#include <sched.h>
+
 #include <system_error>
 
 #if defined(__x86_64__)
@@ -11,9 +13,6 @@ namespace embellama::encoder {
 
 namespace {
 
-// Some 30 to 80 microseconds: longer than a step of one text takes, far shorter than a time slice.
-constexpr int SPINS = 2000;
-
 void pause() {
 #if defined(__x86_64__)
     _mm_pause();
@@ -22,28 +21,40 @@ void pause() {
 #endif
 }
 
+// Some 50 microseconds, longer than a step of one text takes and far shorter than a time slice.
+constexpr int SPINS = 100;
+constexpr int PAUSES_PER_SPIN = 20;
+
+uint32_t step_of(uint64_t open) { return static_cast<uint32_t>(open >> 32); }
+
+uint32_t n_left_of(uint64_t open) { return static_cast<uint32_t>(open); }
+
 }  // namespace
 
-void Signal::raise() {
-    count.fetch_add(1, std::memory_order_seq_cst);
-    // Either this sees the sleeper's count, or the sleeper sees the new value before it sleeps.
-    if (sleepers.load(std::memory_order_seq_cst) > 0) {
-        { const std::lock_guard<std::mutex> lock(mutex); }
-        condition.notify_all();
-    }
-}
-
-void Signal::wait_beyond(unsigned seen) {
-    for (int i = 0; i < SPINS; i++) {
-        if (value() != seen) {
-            return;
+template <typename Condition>
+void Bell::wait_until(Condition condition) {
+    for (int spin = 0; spin < SPINS; spin++) {
+        for (int i = 0; i < PAUSES_PER_SPIN; i++) {
+            if (condition()) {
+                return;
+            }
+            pause();
         }
-        pause();
+        // The thread that is waited for may want this very core.
+        sched_yield();
     }
     std::unique_lock<std::mutex> lock(mutex);
-    sleepers.fetch_add(1, std::memory_order_seq_cst);
-    condition.wait(lock, [&] { return count.load(std::memory_order_seq_cst) != seen; });
-    sleepers.fetch_sub(1, std::memory_order_relaxed);
+    sleepers.fetch_add(1);
+    woken.wait(lock, condition);
+    sleepers.fetch_sub(1);
+}
+
+void Bell::ring() {
+    // Either this sees the sleeper, or the sleeper sees the change before it sleeps.
+    if (sleepers.load() > 0) {
+        { const std::lock_guard<std::mutex> lock(mutex); }
+        woken.notify_all();
+    }
 }
 
 ThreadTeam::ThreadTeam(int n_threads) : n_asked(n_threads) {
@@ -59,43 +70,50 @@ ThreadTeam::ThreadTeam(int n_threads) : n_asked(n_threads) {
 
 ThreadTeam::~ThreadTeam() {
     stopping = true;
-    begin.raise();
+    step_begins.ring();
     for (std::thread & thread : threads) {
         thread.join();
     }
 }
 
 void ThreadTeam::serve(int thread) {
-    for (unsigned seen = 0;; seen++) {
-        begin.wait_beyond(seen);
-        if (stopping) {
-            return;
+    while (!stopping) {
+        if (!take_item(thread)) {
+            step_begins.wait_until([this] { return n_left_of(open.load()) > 0 || stopping.load(); });
         }
-        work(data, thread);
-        meet();
     }
 }
 
-void ThreadTeam::run(Work new_work, void * new_data) {
+bool ThreadTeam::take_item(int thread) {
+    uint64_t now = open.load();
+    do {
+        if (n_left_of(now) == 0) {
+            return false;
+        }
+    } while (!open.compare_exchange_weak(now, now - 1));
+    const int step = static_cast<int>(step_of(now) - first_step);
+    const int n = (*n_items)[step];
+    work(data, thread, step, n - static_cast<int>(n_left_of(now)));
+    if (n_done.fetch_add(1) + 1 == n) {
+        step_ends.ring();
+    }
+    return true;
+}
+
+void ThreadTeam::run(const std::vector<int> & new_items, Work new_work, void * new_data) {
+    n_items = &new_items;
     work = new_work;
     data = new_data;
-    if (!threads.empty()) {
-        begin.raise();
-    }
-    work(data, 0);
-    meet();
-}
-
-void ThreadTeam::meet() {
-    if (threads.empty()) {
-        return;
-    }
-    const unsigned seen = met.value();
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == size()) {
-        arrived.store(0, std::memory_order_relaxed);
-        met.raise();
-    } else {
-        met.wait_beyond(seen);
+    first_step = next_step;
+    for (const int n : new_items) {
+        n_done = 0;
+        open = static_cast<uint64_t>(next_step++) << 32 | static_cast<uint32_t>(n);
+        if (n > 1) {
+            step_begins.ring();
+        }
+        while (take_item(0)) {
+        }
+        step_ends.wait_until([&] { return n_done.load() == n; });
     }
 }
 

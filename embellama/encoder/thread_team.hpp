@@ -1,28 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that compute one graph together, in step.
+// Threads that compute one graph together, a step at a time.
+//
+// A step is a number of items that any thread may take. It is finished when all items are, not
+// when all threads have come: a thread that the system does not let run holds nobody up, and the
+// caller alone gets everything done.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 namespace embellama::encoder {
 
-// A counter that threads wait on: a while by spinning, then asleep, so that threads that are
-// more than the cores there are do not keep each other from running.
-class Signal {
+// Lets threads wait for each other: a while by spinning, then asleep.
+class Bell {
 public:
-    unsigned value() const { return count.load(std::memory_order_acquire); }
-    void raise();
-    void wait_beyond(unsigned seen);
+    template <typename Condition>
+    void wait_until(Condition condition);
+    // After the change that a condition waits for, which must be to a sequentially consistent
+    // atomic.
+    void ring();
 
 private:
-    std::atomic<unsigned> count{0};
     std::atomic<int> sleepers{0};
     std::mutex mutex;
-    std::condition_variable condition;
+    std::condition_variable woken;
 };
 
 class ThreadTeam {
@@ -36,23 +41,29 @@ public:
     const int n_asked;
     int size() const { return static_cast<int>(threads.size()) + 1; }
 
-    // Calls work(data, thread) on all threads, from 0 (the caller) on, and returns when all have.
-    using Work = void (*)(void * data, int thread);
-    void run(Work work, void * data);
-
-    // Within work: waits until every thread has come here.
-    void meet();
+    // What is to be done for an item of a step; thread 0 is the caller.
+    using Work = void (*)(void * data, int thread, int step, int item);
+    // Works through steps of n_items[0], n_items[1], ... items.
+    void run(const std::vector<int> & n_items, Work work, void * data);
 
 private:
     void serve(int thread);
+    // Takes an item of the step under way and does it; false where none is left.
+    bool take_item(int thread);
 
     std::vector<std::thread> threads;
-    Signal begin;
-    Signal met;
-    std::atomic<int> arrived{0};
+    // A number for the step, in the upper half, and how many of its items nobody has taken yet.
+    std::atomic<uint64_t> open{0};
+    std::atomic<int> n_done{0};
+    std::atomic<bool> stopping{false};
+    Bell step_begins;
+    Bell step_ends;
+    // Read by a thread that holds an item, and so not changed meanwhile.
+    const std::vector<int> * n_items = nullptr;
     Work work = nullptr;
     void * data = nullptr;
-    bool stopping = false;
+    uint32_t first_step = 0;
+    uint32_t next_step = 0;
 };
 
 }  // namespace embellama::encoder

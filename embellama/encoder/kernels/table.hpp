@@ -16,8 +16,6 @@ void pack_panel(const float * columns, int depth, WeightFormat format, void * pa
     Number::template pack_panel<COLUMNS>(columns, depth, format, panel);
 }
 
-void nothing() {}
-
 template <typename Number, int ROWS, int COLUMNS>
 constexpr Kernels table_of(const char * name) {
     return {
@@ -34,8 +32,6 @@ constexpr Kernels table_of(const char * name) {
         normalize<Number>,
         attend<Number, ROWS, COLUMNS>,
         attend_scratch<Number, ROWS, COLUMNS>,
-        nothing,
-        nothing,
     };
 }
 
