@@ -37,12 +37,6 @@ def minilm_f32_path() -> Path:
     return catalog.resolve(MINILM, file_type="F32")
 
 
-@pytest.fixture(scope="session", params=["F32", "F16", "Q8_0"])
-def typed_minilm(request: pytest.FixtureRequest) -> Iterator[tuple[str, embellama.EmbeddingModel]]:
-    with embellama.EmbeddingModel(catalog.resolve(MINILM, file_type=request.param)) as model:
-        yield request.param, model
-
-
 @pytest.fixture(scope="session")
 def minilm(minilm_path: Path) -> Iterator[embellama.EmbeddingModel]:
     with embellama.EmbeddingModel(minilm_path) as model:

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embellama import EmbeddingModel, ModelConfig
+from embellama import EmbeddingModel, ModelConfig, catalog
 
 DATA = Path(__file__).parent / "data"
 TEXTS = {row["name"]: row["text"] for row in json.loads((DATA / "texts.json").read_text())}
 TOKENS = json.loads((DATA / "minilm_tokens.json").read_text())
 REFERENCE = np.load(DATA / "minilm_reference.npz")
 
-# Least cosine of any text, and of the texts on average. F32 leaves room for the order of sums, F16
-# for weights and activations rounded by 2**-11. Q8_0 weights alone cost 0.0005 (dequantised and
-# computed in float32, no text is below 0.9995); the rest is that llama.cpp rounds the activations
-# to 8 bits too, most visibly where a text is little more than [UNK].
+# Least cosine of any text, and of the texts on average, by llama.cpp alone. F32 leaves room for the
+# order of sums, F16 for weights and activations rounded by 2**-11. Q8_0 weights alone cost 0.0005;
+# the rest is that llama.cpp rounds the activations to 8 bits too, most visibly where a text is
+# little more than [UNK]. test_encoder.py has the same of embellama's own encoder.
 COSINE = {"F32": (0.999999, 0.9999999), "F16": (0.99999, 0.999999), "Q8_0": (0.998, 0.999)}
 
 
@@ -28,12 +28,12 @@ def test_tokens_equal_hugging_face(minilm: EmbeddingModel, name: str) -> None:
     assert minilm.tokenize(TEXTS[name]).tolist() == TOKENS[name]
 
 
-def test_vectors_equal_sentence_transformers(
-    typed_minilm: tuple[str, EmbeddingModel],
-) -> None:
-    file_type, model = typed_minilm
+@pytest.mark.parametrize("file_type", COSINE)
+def test_vectors_equal_sentence_transformers(file_type: str) -> None:
     names = REFERENCE["names"].tolist()
-    vectors = model.embed_batch([TEXTS[name] for name in names])
+    path = catalog.resolve("all-MiniLM-L6-v2", file_type=file_type)
+    with EmbeddingModel(ModelConfig(path, instruction_set="llama.cpp")) as model:
+        vectors = model.embed_batch([TEXTS[name] for name in names])
     cosines = np.sum(vectors.astype(np.float64) * REFERENCE["vectors"], axis=1)
     worst = int(np.argmin(cosines))
     least, average = COSINE[file_type]
@@ -44,16 +44,19 @@ def test_vectors_equal_sentence_transformers(
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_pooled_vectors_equal_transformers(minilm_f32_path: Path, pooling: str) -> None:
     names = REFERENCE["pooled_names"].tolist()
-    config = ModelConfig(minilm_f32_path, pooling=pooling, normalization="none")
+    config = ModelConfig(
+        minilm_f32_path, pooling=pooling, normalization="none", accuracy="exact"
+    )
     with EmbeddingModel(config) as model:
         vectors = model.embed_batch([TEXTS[name] for name in names])
     # Values of size 1, summed over 384 to 1536 products in another order.
     np.testing.assert_allclose(vectors, REFERENCE[pooling], rtol=0, atol=2e-5)
 
 
-def test_float32_is_exact(minilm_f32_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{"accuracy": "exact"}, {"instruction_set": "llama.cpp"}])
+def test_float32_is_exact(minilm_f32_path: Path, settings: dict[str, str]) -> None:
     names = REFERENCE["names"].tolist()
-    with EmbeddingModel(minilm_f32_path) as model:
+    with EmbeddingModel(ModelConfig(minilm_f32_path, **settings)) as model:
         vectors = model.embed_batch([TEXTS[name] for name in names])
     # 2**-24 is 6e-8; the reference itself is within 2e-7 of a computation in float64.
     np.testing.assert_allclose(vectors, REFERENCE["vectors"], rtol=0, atol=2e-6)

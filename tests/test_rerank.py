@@ -19,7 +19,7 @@ DOCUMENTS = REFERENCE["documents"].tolist()
 
 @pytest.fixture(scope="module")
 def reranker(reranker_path: Path) -> Iterator[EmbeddingModel]:
-    with EmbeddingModel(reranker_path) as model:
+    with EmbeddingModel(ModelConfig(reranker_path, accuracy="exact")) as model:
         yield model
 
 

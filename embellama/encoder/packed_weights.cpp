@@ -18,6 +18,7 @@ namespace embellama::encoder {
 
 namespace {
 
+constexpr size_t PAGE = 4096;
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
 
 const std::array tables = {
@@ -84,9 +85,8 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     }
     if (Offer::current() && Offer::current()->mapped) {
         // The file's pages are not needed any more; those at the ends hold other tensors too.
-        const size_t page = 4096;
-        const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
-        const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) & ~(page - 1);
+        const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + PAGE - 1) & ~(PAGE - 1);
+        const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) & ~(PAGE - 1);
         if (begin < end) {
             madvise(reinterpret_cast<void *>(begin), end - begin, MADV_DONTNEED);
         }
@@ -107,7 +107,7 @@ void clear(ggml_backend_buffer_t buffer, uint8_t value) { memset(buffer->context
 
 ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
     void * memory = nullptr;
-    if (posix_memalign(&memory, std::min(HUGE_PAGE, std::max<size_t>(4096, size)), size) != 0) {
+    if (posix_memalign(&memory, size >= HUGE_PAGE ? HUGE_PAGE : PAGE, size) != 0) {
         return nullptr;
     }
     madvise(memory, size, MADV_HUGEPAGE);
