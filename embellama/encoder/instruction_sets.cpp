@@ -5,11 +5,11 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace embellama::encoder {
-
-size_t bytes_per_weight(WeightFormat format) { return format == WeightFormat::FLOAT32 ? 4 : 2; }
 
 namespace {
 
@@ -31,10 +31,21 @@ uint64_t saved_registers() {
     return static_cast<uint64_t>(high) << 32 | low;
 }
 
+// Linux saves tiles only for a process that asked for it (Documentation/arch/x86/xstate.rst).
+bool tiles_permitted() {
+#if defined(__linux__)
+    constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+
 struct Processor {
     bool avx2 = false;
     bool avx512 = false;
     bool avx512_bf16 = false;
+    bool amx = false;
     bool amd = false;
 
     Processor() {
@@ -50,12 +61,18 @@ struct Processor {
         avx512 = avx2 && (saved & 0xe6) == 0xe6 && bit(extended.ebx, 16) && bit(extended.ebx, 17) &&
                  bit(extended.ebx, 30) && bit(extended.ebx, 31);
         avx512_bf16 = avx512 && extended.eax >= 1 && bit(more.eax, 5);
+        // AMX-BF16 and AMX-TILE; the tiles' configuration and their data.
+        amx = avx512_bf16 && bit(extended.edx, 22) && bit(extended.edx, 24) && (saved >> 17 & 3) == 3 &&
+              tiles_permitted();
     }
 };
 
 std::vector<const Kernels *> find_kernels() {
     const Processor processor;
     std::vector<const Kernels *> found;
+    if (processor.amx) {
+        found.push_back(&amx_kernels);
+    }
     // Zen 4 computes a dot product of bfloat16 as fast as a product of float32, so that it does
     // twice the work. Intel's cores that have it are slower with it than with float32 (measured on
     // Sapphire Rapids), for which reason it comes last there.

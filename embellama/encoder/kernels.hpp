@@ -90,6 +90,7 @@ struct Kernels {
     int columns_per_panel;
     // What pack_panel makes of weights that a file holds in this format.
     WeightFormat (*format_for)(WeightFormat file);
+    size_t (*bytes_per_weight)(WeightFormat format);
     // One panel, of columns_per_panel rows of `depth` float32 values.
     void (*pack_panel)(const float * columns, int depth, WeightFormat format, void * panel);
     void (*pack_rows)(const float * rows, const Tiles & tiles, int first_row, int last_row);
@@ -105,13 +106,12 @@ struct Kernels {
     int values_per_line() const { return 16 * values_per_word; }
 };
 
-size_t bytes_per_weight(WeightFormat format);
-
 extern const Kernels generic_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
 extern const Kernels avx512_bf16_kernels;
+extern const Kernels amx_kernels;
 #endif
 
 }  // namespace embellama::encoder

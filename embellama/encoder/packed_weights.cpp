@@ -27,6 +27,7 @@ const std::array tables = {
     &avx2_kernels,
     &avx512_kernels,
     &avx512_bf16_kernels,
+    &amx_kernels,
 #endif
 };
 
@@ -41,7 +42,7 @@ WeightFormat format_of(const Kernels & kernels, const ggml_tensor * tensor) {
 }
 
 size_t bytes_per_panel(const Kernels & kernels, const ggml_tensor * tensor) {
-    return kernels.columns_per_panel * tensor->ne[0] * bytes_per_weight(format_of(kernels, tensor));
+    return kernels.columns_per_panel * tensor->ne[0] * kernels.bytes_per_weight(format_of(kernels, tensor));
 }
 
 const char * type_name(ggml_backend_buffer_type_t type) { return kernels_of(type)->name; }

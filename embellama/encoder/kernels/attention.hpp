@@ -12,7 +12,7 @@ namespace embellama::encoder {
 namespace {
 
 // Where the parts of the scratch memory begin, in bytes.
-template <typename Number, int ROWS, int COLUMNS>
+template <typename Block>
 struct AttentionScratch {
     size_t keys, values, queries, scores, weights, size;
     int depth;     // head_size, up to a whole line
@@ -20,7 +20,10 @@ struct AttentionScratch {
     int key_depth;  // keys as the depth of the second product, up to a whole line
 
     AttentionScratch(int n_rows, int head_size) {
-        constexpr size_t VALUE = sizeof(typename Number::Value);
+        using Number = typename Block::Number;
+        constexpr size_t VALUE = sizeof(typename Block::Value);
+        constexpr int ROWS = Block::ROWS;
+        constexpr int COLUMNS = Block::COLUMNS;
         depth = rounded_up(head_size, Number::VALUES_PER_LINE);
         key_depth = rounded_up(n_rows, Number::VALUES_PER_LINE);
         n_keys = rounded_up(key_depth, COLUMNS);
@@ -61,12 +64,15 @@ EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, typename Nu
     return 1.0f / sum_of(sum);
 }
 
-template <typename Number, int ROWS, int COLUMNS>
+template <typename Block>
 void attend(const Attention & attention, int first_row, int n_rows, int head, void * memory) {
-    using Value = typename Number::Value;
+    using Number = typename Block::Number;
+    using Value = typename Block::Value;
+    constexpr int ROWS = Block::ROWS;
+    constexpr int COLUMNS = Block::COLUMNS;
     constexpr int LINE = Number::VALUES_PER_LINE;
     const int head_size = attention.head_size;
-    const AttentionScratch<Number, ROWS, COLUMNS> scratch(n_rows, head_size);
+    const AttentionScratch<Block> scratch(n_rows, head_size);
     char * base = static_cast<char *>(memory);
     Value * keys = reinterpret_cast<Value *>(base + scratch.keys);
     Value * values = reinterpret_cast<Value *>(base + scratch.values);
@@ -101,10 +107,12 @@ void attend(const Attention & attention, int first_row, int n_rows, int head, vo
     alignas(64) float sums[ROWS * COLUMNS];
     float query[MAX_HEAD_SIZE + LINE] = {};
     float factors[ROWS];
-    for (int row = 0; row < n_rows; row += ROWS) {
-        const int block = smaller(ROWS, n_rows - row);
-        const Tiles tiles{queries, block, block, scratch.depth};
-        for (int i = 0; i < block; i++) {
+    const int rows_per_block = smaller(ROWS, n_rows);
+    Block block(rows_per_block);
+    for (int row = 0; row < n_rows; row += rows_per_block) {
+        const int n = smaller(rows_per_block, n_rows - row);
+        const Tiles tiles{queries, n, rows_per_block, scratch.depth};
+        for (int i = 0; i < n; i++) {
             const float * source = row_of(attention.query, first_row + row + i);
             for (int k = 0; k < head_size; k++) {
                 query[k] = source[k] * (attention.scale * LOG2_E);
@@ -112,21 +120,21 @@ void attend(const Attention & attention, int first_row, int n_rows, int head, vo
             store_tile_row<Number>(tiles, i, query);
         }
         for (int key = 0; key < n_rows; key += COLUMNS) {
-            multiply_rows<Number, ROWS, COLUMNS>(block, queries, block, scratch.depth / LINE,
-                                                 keys + static_cast<size_t>(key) * scratch.depth, sums);
-            for (int i = 0; i < block; i++) {
+            block.multiply(n, queries, rows_per_block, scratch.depth / LINE,
+                           keys + static_cast<size_t>(key) * scratch.depth, sums);
+            for (int i = 0; i < n; i++) {
                 memcpy(scores + i * scratch.n_keys + key, sums + i * COLUMNS, sizeof(float) * COLUMNS);
             }
         }
-        for (int i = 0; i < block; i++) {
+        for (int i = 0; i < n; i++) {
             factors[i] = softmax<Number>(scores + i * scratch.n_keys, n_rows, scratch.key_depth, weights + i * LINE,
-                                         block);
+                                         rows_per_block);
         }
         for (int column = 0; column < head_size; column += COLUMNS) {
-            multiply_rows<Number, ROWS, COLUMNS>(block, weights, block, scratch.key_depth / LINE,
-                                                 values + static_cast<size_t>(column) * scratch.key_depth, sums);
+            block.multiply(n, weights, rows_per_block, scratch.key_depth / LINE,
+                           values + static_cast<size_t>(column) * scratch.key_depth, sums);
             const int n_columns = smaller(COLUMNS, head_size - column);
-            for (int i = 0; i < block; i++) {
+            for (int i = 0; i < n; i++) {
                 float * result = sums + i * COLUMNS;
                 for (int j = 0; j < COLUMNS; j += WIDTH) {
                     store(result + j, load(result + j) * splat(factors[i]));
@@ -145,9 +153,9 @@ void attend(const Attention & attention, int first_row, int n_rows, int head, vo
     }
 }
 
-template <typename Number, int ROWS, int COLUMNS>
+template <typename Block>
 size_t attend_scratch(int n_rows, int head_size) {
-    return AttentionScratch<Number, ROWS, COLUMNS>(n_rows, head_size).size;
+    return AttentionScratch<Block>(n_rows, head_size).size;
 }
 
 }  // namespace

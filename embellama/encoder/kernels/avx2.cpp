@@ -5,5 +5,8 @@
 #include "float32.hpp"
 #include "table.hpp"
 
-const embellama::encoder::Kernels embellama::encoder::avx2_kernels =
-    embellama::encoder::table_of<embellama::encoder::Float32, 6, 16>("avx2");
+namespace embellama::encoder {
+
+const Kernels avx2_kernels = table_of<Registers<Float32, 6, 16>>("avx2");
+
+}  // namespace embellama::encoder

@@ -5,5 +5,8 @@
 #include "float32.hpp"
 #include "table.hpp"
 
-const embellama::encoder::Kernels embellama::encoder::avx512_kernels =
-    embellama::encoder::table_of<embellama::encoder::Float32, 12, 32>("avx512");
+namespace embellama::encoder {
+
+const Kernels avx512_kernels = table_of<Registers<Float32, 12, 32>>("avx512");
+
+}  // namespace embellama::encoder

@@ -5,5 +5,8 @@
 #include "bfloat16.hpp"
 #include "table.hpp"
 
-const embellama::encoder::Kernels embellama::encoder::avx512_bf16_kernels =
-    embellama::encoder::table_of<embellama::encoder::Bfloat16, 12, 32>("avx512_bf16");
+namespace embellama::encoder {
+
+const Kernels avx512_bf16_kernels = table_of<Registers<Bfloat16, 12, 32>>("avx512_bf16");
+
+}  // namespace embellama::encoder

@@ -37,6 +37,8 @@ struct Bfloat16 {
 
     static WeightFormat format_for(WeightFormat) { return WeightFormat::BFLOAT16; }
 
+    static size_t bytes_per_weight(WeightFormat) { return 2; }
+
     template <int COLUMNS>
     static void pack_panel(const float * columns, int depth, WeightFormat, void * panel) {
         transpose_into_panel<Bfloat16, COLUMNS>(columns, depth, COLUMNS, depth, static_cast<Value *>(panel));

@@ -31,6 +31,8 @@ struct Float32 {
 
     static WeightFormat format_for(WeightFormat file) { return file; }
 
+    static size_t bytes_per_weight(WeightFormat format) { return format == WeightFormat::FLOAT32 ? 4 : 2; }
+
     // In the file's own format: half the memory, and widened once for all rows of a chunk.
     template <int COLUMNS>
     static void pack_panel(const float * columns, int depth, WeightFormat format, void * panel) {

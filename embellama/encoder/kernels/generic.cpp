@@ -5,5 +5,8 @@
 #include "float32.hpp"
 #include "table.hpp"
 
-const embellama::encoder::Kernels embellama::encoder::generic_kernels =
-    embellama::encoder::table_of<embellama::encoder::Float32, 3, 16>("generic");
+namespace embellama::encoder {
+
+const Kernels generic_kernels = table_of<Registers<Float32, 3, 16>>("generic");
+
+}  // namespace embellama::encoder

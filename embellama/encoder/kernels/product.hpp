@@ -41,20 +41,35 @@ __attribute__((noinline)) void multiply_block(const typename Number::Value * til
     }
 }
 
-template <typename Number, int COLUMNS>
-using MultiplyBlock = void (*)(const typename Number::Value *, int, int, const typename Number::Value *, float *);
+// Blocks of up to ROWS rows, whose sums are in vector registers.
+template <typename N, int ROWS_, int COLUMNS_>
+struct Registers {
+    using Number = N;
+    using Value = typename Number::Value;
+    static constexpr int ROWS = ROWS_;
+    static constexpr int COLUMNS = COLUMNS_;
 
-// multiply_block for each number of rows from 1 to ROWS.
-template <typename Number, int ROWS, int COLUMNS>
-EMBELLAMA_INLINE void multiply_rows(int n_rows, const typename Number::Value * tile, int rows_per_block, int n_lines,
-                                    const typename Number::Value * panel, float * sums) {
-    if constexpr (ROWS > 1) {
-        if (n_rows < ROWS) {
-            return multiply_rows<Number, ROWS - 1, COLUMNS>(n_rows, tile, rows_per_block, n_lines, panel, sums);
-        }
+    // Around products of tiles with blocks of `rows_per_block` rows.
+    explicit Registers(int) {}
+
+    // Of the first n_rows rows of a block.
+    EMBELLAMA_INLINE void multiply(int n_rows, const Value * tile, int rows_per_block, int n_lines,
+                                   const Value * panel, float * sums) {
+        multiply_rows<ROWS>(n_rows, tile, rows_per_block, n_lines, panel, sums);
     }
-    multiply_block<Number, ROWS, COLUMNS>(tile, rows_per_block, n_lines, panel, sums);
-}
+
+private:
+    template <int MOST>
+    EMBELLAMA_INLINE void multiply_rows(int n_rows, const Value * tile, int rows_per_block, int n_lines,
+                                        const Value * panel, float * sums) {
+        if constexpr (MOST > 1) {
+            if (n_rows < MOST) {
+                return multiply_rows<MOST - 1>(n_rows, tile, rows_per_block, n_lines, panel, sums);
+            }
+        }
+        multiply_block<Number, MOST, COLUMNS>(tile, rows_per_block, n_lines, panel, sums);
+    }
+};
 
 template <int COLUMNS>
 EMBELLAMA_INLINE void activate(Activation activation, float * sums, const float * bias) {
@@ -94,38 +109,51 @@ EMBELLAMA_INLINE void finish(const Product & product, int first_row, int n_rows,
     }
 }
 
-template <typename Number, int ROWS, int COLUMNS>
+// How the rows of a product are divided.
+template <typename Number>
+struct Chunks {
+    int rows_per_block;
+    int rows_per_chunk;
+
+    explicit Chunks(const Tiles & input) {
+        rows_per_block = input.rows_per_block;
+        const size_t bytes_per_block = sizeof(typename Number::Value) * rows_per_block * input.depth;
+        rows_per_chunk = bytes_per_block < CHUNK_BYTES ? static_cast<int>(CHUNK_BYTES / bytes_per_block) : 1;
+        rows_per_chunk *= rows_per_block;
+    }
+};
+
+template <typename Block>
 void multiply(const Product & product, int first_panel, int last_panel, void * scratch) {
+    using Number = typename Block::Number;
+    using Value = typename Block::Value;
+    constexpr int COLUMNS = Block::COLUMNS;
     static_assert(COLUMNS % Number::VALUES_PER_LINE == 0 && GRANULE % COLUMNS == 0);
     const Tiles & input = product.input;
     const Weights & weights = product.weights;
     const size_t values_per_panel = static_cast<size_t>(weights.depth) * COLUMNS;
-    const size_t bytes_per_panel = values_per_panel * bytes_per_weight(weights.format);
+    const size_t bytes_per_panel = values_per_panel * Number::bytes_per_weight(weights.format);
     const int n_lines = weights.depth / Number::VALUES_PER_LINE;
-    const int rows_per_block = input.rows_per_block;
-    const size_t bytes_per_block = sizeof(typename Number::Value) * rows_per_block * weights.depth;
-    const int blocks_per_chunk = bytes_per_block < CHUNK_BYTES ? static_cast<int>(CHUNK_BYTES / bytes_per_block) : 1;
-    const int rows_per_chunk = blocks_per_chunk * rows_per_block;
-    alignas(64) float sums[ROWS * COLUMNS];
-    for (int chunk = 0; chunk < input.n_rows; chunk += rows_per_chunk) {
-        const int end = smaller(chunk + rows_per_chunk, input.n_rows);
+    const Chunks<Number> chunks(input);
+    Block block(chunks.rows_per_block);
+    alignas(64) float sums[Block::ROWS * COLUMNS];
+    for (int chunk = 0; chunk < input.n_rows; chunk += chunks.rows_per_chunk) {
+        const int end = smaller(chunk + chunks.rows_per_chunk, input.n_rows);
         for (int index = first_panel; index < last_panel; index++) {
-            const typename Number::Value * panel =
-                Number::words(static_cast<const char *>(weights.panels) + index * bytes_per_panel, weights.format,
-                              values_per_panel, static_cast<typename Number::Value *>(scratch));
-            for (int row = chunk; row < end; row += rows_per_block) {
-                const int n_rows = smaller(rows_per_block, end - row);
-                multiply_rows<Number, ROWS, COLUMNS>(n_rows, line_of<Number>(input, row, 0), rows_per_block, n_lines,
-                                                     panel, sums);
+            const Value * panel = Number::words(static_cast<const char *>(weights.panels) + index * bytes_per_panel,
+                                                weights.format, values_per_panel, static_cast<Value *>(scratch));
+            for (int row = chunk; row < end; row += chunks.rows_per_block) {
+                const int n_rows = smaller(chunks.rows_per_block, end - row);
+                block.multiply(n_rows, line_of<Number>(input, row, 0), chunks.rows_per_block, n_lines, panel, sums);
                 finish<Number, COLUMNS>(product, row, n_rows, index * COLUMNS, sums);
             }
         }
     }
 }
 
-template <typename Number, int COLUMNS>
+template <typename Block>
 size_t multiply_scratch(int depth) {
-    return sizeof(typename Number::Value) * COLUMNS * depth;
+    return sizeof(typename Block::Value) * Block::COLUMNS * depth;
 }
 
 }  // namespace

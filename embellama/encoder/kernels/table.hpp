@@ -11,27 +11,29 @@
 namespace embellama::encoder {
 namespace {
 
-template <typename Number, int COLUMNS>
+template <typename Block>
 void pack_panel(const float * columns, int depth, WeightFormat format, void * panel) {
-    Number::template pack_panel<COLUMNS>(columns, depth, format, panel);
+    Block::Number::template pack_panel<Block::COLUMNS>(columns, depth, format, panel);
 }
 
-template <typename Number, int ROWS, int COLUMNS>
+template <typename Block>
 constexpr Kernels table_of(const char * name) {
+    using Number = typename Block::Number;
     return {
         name,
         Number::VALUES_PER_WORD == 1,
         Number::VALUES_PER_WORD,
-        ROWS,
-        COLUMNS,
+        Block::ROWS,
+        Block::COLUMNS,
         Number::format_for,
-        pack_panel<Number, COLUMNS>,
+        Number::bytes_per_weight,
+        pack_panel<Block>,
         pack_rows<Number>,
-        multiply<Number, ROWS, COLUMNS>,
-        multiply_scratch<Number, COLUMNS>,
+        multiply<Block>,
+        multiply_scratch<Block>,
         normalize<Number>,
-        attend<Number, ROWS, COLUMNS>,
-        attend_scratch<Number, ROWS, COLUMNS>,
+        attend<Block>,
+        attend_scratch<Block>,
     };
 }
 
