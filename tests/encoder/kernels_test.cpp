@@ -367,9 +367,10 @@ void test_attention_keeps_nan(const Kernels & kernels) {
 }  // namespace
 
 int main(int n, char ** names) {
-    std::vector<const Kernels *> tables = available_kernels();
-#if defined(EMBELLAMA_EMULATE_TILES)
-    tables = {&amx_kernels};
+#if defined(EMBELLAMA_EMULATED_TILES)
+    const std::vector<const Kernels *> tables = {&amx_kernels};
+#else
+    const std::vector<const Kernels *> & tables = available_kernels();
 #endif
     for (const Kernels * kernels : tables) {
         if (n > 1 && std::none_of(names + 1, names + n, [&](const char * name) { return !strcmp(name, kernels->name); })) {

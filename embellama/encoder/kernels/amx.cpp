@@ -8,8 +8,8 @@
 #include "bfloat16.hpp"
 #include "table.hpp"
 
-#if defined(EMBELLAMA_EMULATE_TILES)
-#include EMBELLAMA_EMULATE_TILES
+#if defined(EMBELLAMA_EMULATED_TILES)
+#include EMBELLAMA_EMULATED_TILES
 #endif
 
 namespace embellama::encoder {
