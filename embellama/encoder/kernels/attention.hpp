@@ -54,7 +54,7 @@ EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, typename Nu
     Floats sum = poison;
     for (int i = 0; i < key_depth; i += Number::VALUES_PER_LINE) {
         for (int j = i; j < i + Number::VALUES_PER_LINE; j += WIDTH) {
-            const Floats x = power_of_two(load(scores + j) - top);
+            const Floats x = Number::exponential(load(scores + j) - top);
             sum += x;
             store(scores + j, x);
         }

@@ -35,6 +35,19 @@ struct Bfloat16 {
         }
     }
 
+    EMBELLAMA_INLINE Floats exponential(Floats x) { return rough_power_of_two(x); }
+
+    // x * Phi(x), Phi as 1 / (1 + 2**p(x)) with an odd polynomial p fitted to its logit for
+    // |x| < 5.5; within 2e-4.
+    EMBELLAMA_INLINE Floats gelu(Floats x) {
+        const Floats square = minimum(x * x, splat(30.0f));
+        Floats p = splat(2.4835751e-05f) * square + splat(0.0007360727f);
+        p = p * square + splat(-0.105982776f);
+        p = p * square + splat(-2.30164711f);
+        const Floats e = rough_power_of_two(minimum(p * x, splat(126.0f)));
+        return x * (Floats)_mm512_rcp14_ps((__m512)(e + splat(1.0f)));
+    }
+
     static WeightFormat format_for(WeightFormat) { return WeightFormat::BFLOAT16; }
 
     static size_t bytes_per_weight(WeightFormat) { return 2; }

@@ -29,6 +29,10 @@ struct Float32 {
         memcpy(words, upper, n * sizeof(float));
     }
 
+    EMBELLAMA_INLINE Floats exponential(Floats x) { return power_of_two(x); }
+
+    EMBELLAMA_INLINE Floats gelu(Floats x) { return gelu_erf(x); }
+
     static WeightFormat format_for(WeightFormat file) { return file; }
 
     static size_t bytes_per_weight(WeightFormat format) { return format == WeightFormat::FLOAT32 ? 4 : 2; }

@@ -71,7 +71,7 @@ private:
     }
 };
 
-template <int COLUMNS>
+template <typename Number, int COLUMNS>
 EMBELLAMA_INLINE void activate(Activation activation, float * sums, const float * bias) {
     for (int i = 0; i < COLUMNS; i += WIDTH) {
         Floats x = load(sums + i);
@@ -79,7 +79,7 @@ EMBELLAMA_INLINE void activate(Activation activation, float * sums, const float 
             x += load(bias + i);
         }
         if (activation == Activation::GELU_ERF) {
-            x = gelu_erf(x);
+            x = Number::gelu(x);
         } else if (activation == Activation::GELU_TANH) {
             x = gelu_tanh(x);
         }
@@ -92,7 +92,7 @@ EMBELLAMA_INLINE void finish(const Product & product, int first_row, int n_rows,
     const float * bias = product.bias ? product.bias + column : nullptr;
     const size_t stride = product.weights.n_columns;
     for (int row = 0; row < n_rows; row++, sums += COLUMNS) {
-        activate<COLUMNS>(product.activation, sums, bias);
+        activate<Number, COLUMNS>(product.activation, sums, bias);
         const size_t at = (first_row + row) * stride + column;
         if (product.residual) {
             for (int i = 0; i < COLUMNS; i += WIDTH) {

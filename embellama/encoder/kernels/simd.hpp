@@ -64,21 +64,37 @@ EMBELLAMA_INLINE float largest_of(Floats x) {
     return parts[0];
 }
 
-// 2**x, within 1e-7 of its size, for x up to 126; everything below -126 counts as -126.
-// Coefficients of Cephes' exp2f, for |x| <= 1/2.
-EMBELLAMA_INLINE Floats power_of_two(Floats x) {
+// 2**x for x up to 126; everything below -126 counts as -126. `polynomial` is 2**x for
+// |x| <= 1/2.
+template <typename Polynomial>
+EMBELLAMA_INLINE Floats power_of_two(Floats x, Polynomial polynomial) {
     x = maximum(x, splat(-126.0f));
     // Adding 1.5 * 2**23 rounds to an integer, which then stands in the last bits.
     const Floats shifted = x + splat(0x1.8p23f);
-    const Floats f = x - (shifted - splat(0x1.8p23f));
-    Floats p = splat(1.535336188319500e-4f);
-    p = p * f + splat(1.339887440266574e-3f);
-    p = p * f + splat(9.618437357674640e-3f);
-    p = p * f + splat(5.550332471162809e-2f);
-    p = p * f + splat(2.402264791363012e-1f);
-    p = p * f + splat(6.931472028550421e-1f);
-    p = p * f + splat(1.0f);
+    const Floats p = polynomial(x - (shifted - splat(0x1.8p23f)));
     return (Floats)((Words)p + ((Words)shifted << 23));
+}
+
+// Within 1e-7 of its size: the coefficients of Cephes' exp2f.
+EMBELLAMA_INLINE Floats power_of_two(Floats x) {
+    return power_of_two(x, [](Floats f) __attribute__((always_inline)) {
+        Floats p = splat(1.535336188319500e-4f);
+        p = p * f + splat(1.339887440266574e-3f);
+        p = p * f + splat(9.618437357674640e-3f);
+        p = p * f + splat(5.550332471162809e-2f);
+        p = p * f + splat(2.402264791363012e-1f);
+        p = p * f + splat(6.931472028550421e-1f);
+        return p * f + splat(1.0f);
+    });
+}
+
+// Within 1e-4, for results that are rounded to bfloat16.
+EMBELLAMA_INLINE Floats rough_power_of_two(Floats x) {
+    return power_of_two(x, [](Floats f) __attribute__((always_inline)) {
+        Floats p = splat(0.05592f) * f + splat(0.24264f);
+        p = p * f + splat(0.693138f);
+        return p * f + splat(0.999925f);
+    });
 }
 
 constexpr float LOG2_E = 1.44269504088896341f;

@@ -34,26 +34,24 @@ void pack_rows(const float * rows, const Tiles & tiles, int first_row, int last_
     }
 }
 
-// A panel of n_columns <= COLUMNS columns, each a row of `depth` values in memory; the depth is
-// filled up to a multiple of a line with zeros, and so are the columns.
+// A panel of n_columns <= COLUMNS columns, each a row of `depth` values in memory, which is filled
+// up to a whole line with zeros. The other columns are left as they are.
 template <typename Number, int COLUMNS>
 EMBELLAMA_INLINE void transpose_into_panel(const float * columns, int64_t stride, int n_columns, int depth,
                                            typename Number::Value * panel) {
     constexpr int LINE = Number::VALUES_PER_LINE;
     uint32_t * words = reinterpret_cast<uint32_t *>(panel);
     for (int k = 0; k < depth; k += LINE) {
-        for (int column = 0; column < COLUMNS; column++) {
-            alignas(64) uint32_t line[16] = {};
-            if (column < n_columns) {
-                const float * source = columns + column * stride + k;
-                alignas(64) float values[LINE];
-                if (k + LINE > depth) {
-                    memset(values, 0, sizeof values);
-                    memcpy(values, source, (depth - k) * sizeof(float));
-                    source = values;
-                }
-                Number::store_line(reinterpret_cast<typename Number::Value *>(line), source);
+        for (int column = 0; column < n_columns; column++) {
+            const float * source = columns + column * stride + k;
+            alignas(64) float values[LINE];
+            if (k + LINE > depth) {
+                memset(values, 0, sizeof values);
+                memcpy(values, source, (depth - k) * sizeof(float));
+                source = values;
             }
+            alignas(64) uint32_t line[16];
+            Number::store_line(reinterpret_cast<typename Number::Value *>(line), source);
             for (int i = 0; i < 16; i++) {
                 words[i * COLUMNS + column] = line[i];
             }
