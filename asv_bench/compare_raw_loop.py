@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""embellama beside a raw C++ loop over llama.cpp: the same file, texts, plan and threads.
+"""embellama beside a raw C++ loop over llama.cpp: the same file, texts, plan, kernels and threads.
 
 Build the loop, raw_loop/raw_loop.cpp, from the project's own llama.cpp; from the top folder, with
 ``pip install meson ninja cython`` done once::
@@ -123,7 +123,8 @@ def compare(
     texts = workloads.texts("short" if one else workload)
     if one:
         texts = texts[:N_SINGLE]
-    config = embellama.ModelConfig(path, n_threads=n_threads)
+    # The loop has llama.cpp's own code only; what is compared is what stands around it.
+    config = embellama.ModelConfig(path, n_threads=n_threads, instruction_set="llama.cpp")
     ours: Callable[[embellama.EmbeddingModel, list[str]], tuple[float, float]]
     ours = embellama_singles if one else embellama_round
     with tempfile.TemporaryDirectory() as name, embellama.EmbeddingModel(config) as model:

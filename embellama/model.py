@@ -754,7 +754,8 @@ class EmbeddingModel(LoadableModel):
         ----------
         tune : bool, optional
             Also measure on this machine which micro-batch size computes most tokens a second,
-            and use it from now on; takes some seconds. Default False.
+            and use it until the model is unloaded; takes as long as some 15,000 tokens per core.
+            Default False.
 
         Raises
         ------

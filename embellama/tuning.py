@@ -12,7 +12,9 @@ from embellama.embedder import Embedder, Tokens
 __all__ = ["fastest_micro_batch"]
 
 CANDIDATES = (64, 128, 256, 512, 1024, 2048)
-ROUNDS = 3
+ROUNDS = 2
+# Of each worker, so that none has the machine to itself.
+LEAST_TOKENS = 512
 # A size this much slower than the best so far is not measured again.
 HOPELESS = 1.5
 
@@ -21,7 +23,7 @@ def fastest_micro_batch(embedder: Embedder) -> int:
     """Measure the candidates in turns and return the best; what was set is set again.
 
     The texts have 8 to 64 tokens, as sentences and short paragraphs do, and every worker gets
-    two micro-batches.
+    two micro-batches or more.
 
     Parameters
     ----------
@@ -40,7 +42,8 @@ def fastest_micro_batch(embedder: Embedder) -> int:
             for size in CANDIDATES:
                 if seconds_per_token[size] <= limit:
                     embedder.micro_batch_tokens = size
-                    tokens = _texts(embedder, 2 * size * embedder.n_threads)
+                    n_tokens = max(2 * size, LEAST_TOKENS) * embedder.n_threads
+                    tokens = _texts(embedder, n_tokens)
                     start = time.perf_counter()
                     embedder.vectors(tokens)
                     seconds = (time.perf_counter() - start) / len(tokens.ids)

@@ -76,9 +76,7 @@ def shape_and_path(
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-def test_shapes_equal_transformers(
-    shape_and_path: tuple[str, Path], instruction_set: str
-) -> None:
+def test_shapes_equal_transformers(shape_and_path: tuple[str, Path], instruction_set: str) -> None:
     shape, path = shape_and_path
     model = core.Model(str(path), architecture="bert", instruction_set=instruction_set)
     assert model.instruction_set == instruction_set
@@ -106,9 +104,10 @@ def test_other_architectures_run_as_without_the_backend(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, architecture: str
 ) -> None:
     path = write_tiny_model(tmp_path / "model.gguf", architecture)
-    with EmbeddingModel(path) as ours, EmbeddingModel(
-        ModelConfig(path, instruction_set="llama.cpp")
-    ) as theirs:
+    with (
+        EmbeddingModel(path) as ours,
+        EmbeddingModel(ModelConfig(path, instruction_set="llama.cpp")) as theirs,
+    ):
         np.testing.assert_array_equal(ours.embed("hello world"), theirs.embed("hello world"))
     assert splits(caplog, path, "") == splits(caplog, path, "llama.cpp")
 
@@ -129,9 +128,10 @@ def test_odd_sizes_are_left_to_llama_cpp(tmp_path: Path, sizes: dict[str, int]) 
         sizes = {"embedding_length": 96, "head_count": 4, "head_count_kv": 4, **sizes}
     path = write_tiny_model(tmp_path / "model.gguf", "bert", **sizes)
     texts = ["hello world", "a b c d e f g h i j k", "a"]
-    with EmbeddingModel(ModelConfig(path, accuracy="exact")) as ours, EmbeddingModel(
-        ModelConfig(path, instruction_set="llama.cpp")
-    ) as theirs:
+    with (
+        EmbeddingModel(ModelConfig(path, accuracy="exact")) as ours,
+        EmbeddingModel(ModelConfig(path, instruction_set="llama.cpp")) as theirs,
+    ):
         np.testing.assert_allclose(
             ours.embed_batch(texts), theirs.embed_batch(texts), rtol=0, atol=2e-6
         )

@@ -184,9 +184,7 @@ def test_per_token_rows_equal_transformers(minilm_f32_path: Path, name: str) -> 
     reference = np.load(Path(__file__).parent / "data" / "minilm_reference.npz")
     rows = json.loads((Path(__file__).parent / "data" / "texts.json").read_text())
     text = {row["name"]: row["text"] for row in rows}[name]
-    config = ModelConfig(
-        minilm_f32_path, pooling="none", normalization="none", accuracy="exact"
-    )
+    config = ModelConfig(minilm_f32_path, pooling="none", normalization="none", accuracy="exact")
     with EmbeddingModel(config) as model:
         np.testing.assert_allclose(
             model.embed_multi(text), reference[f"tokens_{name}"], rtol=0, atol=2e-5

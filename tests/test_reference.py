@@ -44,9 +44,7 @@ def test_vectors_equal_sentence_transformers(file_type: str) -> None:
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_pooled_vectors_equal_transformers(minilm_f32_path: Path, pooling: str) -> None:
     names = REFERENCE["pooled_names"].tolist()
-    config = ModelConfig(
-        minilm_f32_path, pooling=pooling, normalization="none", accuracy="exact"
-    )
+    config = ModelConfig(minilm_f32_path, pooling=pooling, normalization="none", accuracy="exact")
     with EmbeddingModel(config) as model:
         vectors = model.embed_batch([TEXTS[name] for name in names])
     # Values of size 1, summed over 384 to 1536 products in another order.

@@ -1,21 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embellama import EmbeddingModel, ModelConfig, ModelLoadError, tuning
+from embellama.embedder import Embedder, Tokens
 
 
-def test_tuning_takes_the_fastest_size(minilm_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "CANDIDATES", (8, 64))
+@pytest.mark.parametrize("fastest", [32, 64, 128])
+def test_tuning_takes_the_fastest_size(
+    minilm_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: int
+) -> None:
+    monkeypatch.setattr(tuning, "CANDIDATES", (32, 64, 128))
+    compute = Embedder.vectors
+
+    def slower_at_other_sizes(embedder: Embedder, tokens: Tokens) -> np.ndarray:
+        if embedder.micro_batch_tokens != fastest:
+            time.sleep(0.5)
+        return compute(embedder, tokens)
+
     with EmbeddingModel(ModelConfig(minilm_path, micro_batch_tokens=100)) as model:
         assert model.micro_batch_tokens == 100
         before = model.embed("a cat")
+        with monkeypatch.context() as patch:
+            patch.setattr(Embedder, "vectors", slower_at_other_sizes)
+            assert tuning.fastest_micro_batch(model._loaded()) == fastest
+        assert model.micro_batch_tokens == 100
         model.warmup(tune=True)
-        # Eight tokens at a time waste most of a processor's width, whatever the machine.
-        assert model.micro_batch_tokens == 64
+        assert model.micro_batch_tokens in tuning.CANDIDATES
         assert abs(model.embed("a cat") - before).max() < 1e-6
         model.embed_batch(["a cat", "a dog"] * 40)
     with pytest.raises(ModelLoadError):
