@@ -32,7 +32,9 @@ NORMS: dict[str, int]
 ROW_TYPES: dict[str, int]
 
 def pool_rows(rows: ArrayLike, pooling: str) -> NDArray[np.float32]: ...
-def normalize_rows(rows: ArrayLike, norm: str | float = "l2") -> NDArray[np.float32]: ...
+def normalize_rows(
+    rows: ArrayLike, norm: str | float = "l2", *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]: ...
 def quantize_rows(
     rows: NDArray[np.float32],
     dtype: str,

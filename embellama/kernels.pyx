@@ -150,7 +150,7 @@ def pool_rows(rows, str pooling):
     return result
 
 
-def normalize_rows(rows, norm="l2"):
+def normalize_rows(rows, norm="l2", *, out=None):
     """Scale every row of an array.
 
     Parameters
@@ -158,16 +158,19 @@ def normalize_rows(rows, norm="l2"):
     rows : array_like of float32, shape (N, D)
     norm : {"none", "max_abs", "l2"} or float
         See :class:`embellama.NormalizationMode`; a number p >= 1 asks for the p-norm.
+    out : numpy.ndarray of float32, shape (N, D), optional
+        A C-contiguous array to write to, which may be `rows` itself. Default: a new one.
 
     Returns
     -------
     numpy.ndarray of float32, shape (N, D)
-        A new array. Zero rows stay zero; rows with a NaN or an infinity stay as they are.
+        `out`, or the new array. Zero rows stay zero; rows with a NaN or an infinity stay as they
+        are.
 
     Raises
     ------
     ValueError
-        If `rows` is not two-dimensional or `norm` is unknown.
+        If `rows` is not two-dimensional, `norm` is unknown, or `out` does not fit.
 
     Examples
     --------
@@ -187,7 +190,12 @@ def normalize_rows(rows, norm="l2"):
         p = norm
         if not 1.0 <= p < float("inf"):
             raise ValueError(f"a p-norm needs a finite p of at least 1, not {norm!r}")
-    result = np.array(rows, dtype=np.float32, order="C", ndmin=1)
+    if out is None:
+        result = np.array(rows, dtype=np.float32, order="C", ndmin=1)
+    else:
+        result = out
+        if out is not rows:
+            out[...] = rows
     if result.ndim != 2:
         raise ValueError(f"rows must have shape (N, D), not {result.shape}")
     cdef float[:, ::1] target = result

@@ -58,6 +58,25 @@ def test_max_abs_has_the_peak_of_llama_cpp(values: np.ndarray) -> None:
     assert not peaks[~values.any(axis=1)].any()
 
 
+def test_normalising_in_place() -> None:
+    values = np.random.default_rng(0).standard_normal((5, 33), dtype=np.float32)
+    expected = normalize_rows(values, "l2")
+    other = np.empty_like(values)
+    assert normalize_rows(values, "l2", out=other) is other
+    np.testing.assert_array_equal(other, expected)
+    assert normalize_rows(values, "l2", out=values) is values
+    np.testing.assert_array_equal(values, expected)
+    for bad in (
+        np.empty((5, 32), np.float32),
+        np.empty((5, 33), np.float64),
+        np.empty((33, 5), np.float32).T,
+        np.empty(33, np.float32),
+        np.broadcast_to(np.float32(0), (5, 33)),
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011 -- numpy's or Cython's own words
+            normalize_rows(values, "l2", out=bad)
+
+
 def test_none_changes_nothing() -> None:
     values = np.array([[3.0, -4.0]], dtype=np.float32)
     np.testing.assert_array_equal(normalize_rows(values, "none"), values)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embellama.kernels import normalize_rows, pool_rows
+from embellama.kernels import normalize_rows, pool_rows, quantize_rows
+from embellama.quantization import DTYPES, quantized_width
 
 # A micro-batch, which a core's own cache holds, and more than such a cache does.
 ROWS = (256, 16384)
@@ -14,7 +15,13 @@ N_DIMS = 384
 
 
 def vectors(n_rows: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal((n_rows, N_DIMS), dtype=np.float32)
+    values = np.random.default_rng(0).standard_normal((n_rows, N_DIMS), dtype=np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def plain_read(values: NDArray[np.float32]) -> None:
+    # BLAS reads every value once, at whatever speed the caches or the memory give it.
+    np.dot(values.ravel(), values.ravel())
 
 
 class Pool:
@@ -32,7 +39,7 @@ class Pool:
         self.numpy(self.values, axis=0)
 
     def time_plain_read(self, pooling: str, n_rows: int) -> None:
-        self.values.sum()
+        plain_read(self.values)
 
 
 class Normalize:
@@ -43,10 +50,33 @@ class Normalize:
         self.values = vectors(n_rows)
 
     def time_kernel(self, n_rows: int) -> None:
-        normalize_rows(self.values, "l2")
+        normalize_rows(self.values, "l2", out=self.values)
 
     def time_numpy(self, n_rows: int) -> None:
-        self.values / np.linalg.norm(self.values, axis=1, keepdims=True)
+        np.divide(self.values, np.linalg.norm(self.values, axis=1, keepdims=True), out=self.values)
 
     def time_plain_read(self, n_rows: int) -> None:
-        self.values.sum()
+        plain_read(self.values)
+
+
+class Quantize:
+    """Vectors of float32 to smaller types."""
+
+    params = ("float16", "int8", "ubinary")
+    param_names = ("dtype",)
+
+    def setup(self, dtype: str) -> None:
+        self.values = vectors(ROWS[0])
+        width = quantized_width(N_DIMS, dtype)
+        self.out = np.empty((len(self.values), width), dtype=DTYPES[dtype][0])
+
+    def time_kernel(self, dtype: str) -> None:
+        quantize_rows(self.values, dtype, self.out)
+
+    def time_numpy(self, dtype: str) -> None:
+        if dtype == "float16":
+            self.values.astype(np.float16)
+        elif dtype == "int8":
+            np.clip(np.rint(self.values * 127), -127, 127).astype(np.int8)
+        else:
+            np.packbits(self.values > 0, axis=1)
