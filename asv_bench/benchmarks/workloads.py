@@ -34,13 +34,13 @@ WORDS = """
 """.split()
 
 
-def texts(mix: str) -> list[str]:
-    """Return the texts of one of `MIXES`, the same in every run."""
+def texts(mix: str, times: int = 1) -> list[str]:
+    """Return the texts of one of `MIXES`, or `times` as many, the same in every run."""
     least, most, count = MIXES[mix]
     source = random.Random(f"embellama {mix}")
     return [
         " ".join(source.choices(WORDS, k=source.randint(least, most))).capitalize() + "."
-        for _ in range(count)
+        for _ in range(count * times)
     ]
 
 

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A peer's process: reads a JSON list a line, does it, and answers with a JSON object.
+
+Started by `comparison.process.Process` in the peer's own environment, from the folder above.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import Peer, Settings, UnavailableError
+
+# Runs of each batch size, of which the best counts.
+TUNING_RUNS = 2
+
+
+def memory_mb(process_id: int, key: str) -> float:
+    """VmRSS, or VmHWM for the peak, in 10**6 bytes; see proc_pid_status(5)."""
+    status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
+    found = re.search(rf"^{key}:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
+
+
+class Server:
+    def __init__(self, name: str, variant: str, settings: Settings, texts: dict[str, Any]) -> None:
+        self.module = importlib.import_module(f"peers.{name}")
+        self.variant = variant
+        self.settings = settings
+        self.texts: dict[str, list[str]] = texts
+        # An interpreter with numpy: what any library of this kind starts from.
+        self.bare_mb = memory_mb(os.getpid(), "VmRSS")
+        self.peer: Peer
+        self.batch_sizes: dict[str, int] = {}
+
+    def over_bare(self, key: str) -> float:
+        bare_mb = self.bare_mb if self.peer.process_id == os.getpid() else 0.0
+        return memory_mb(self.peer.process_id, key) - bare_mb
+
+    def prepare(self) -> dict[str, Any]:
+        self.module.Peer.prepare(self.settings, self.variant)
+        return {}
+
+    def load(self, text: str) -> dict[str, Any]:
+        """Seconds from nothing, not even the library imported, to the first vector."""
+        start = time.perf_counter()
+        self.peer = self.module.Peer(self.settings, self.variant)
+        self.peer.time([text], 1)
+        return {"seconds": time.perf_counter() - start, "resident_mb": self.over_bare("VmRSS")}
+
+    def versions(self) -> dict[str, Any]:
+        names = [requirement.partition("==")[0] for requirement in self.module.REQUIREMENTS]
+        return {name: importlib.metadata.version(name) for name in names}
+
+    def tune(self, workload: str) -> dict[str, Any]:
+        """Find the batch size that suits a workload, and warm up."""
+        texts = self.texts[workload]
+        seconds = {
+            size: min(self.peer.time(texts, size) for _ in range(TUNING_RUNS))
+            for size in self.peer.batch_sizes
+            if size <= len(texts)
+        }
+        if not seconds:
+            self.round(workload)
+            return {}
+        self.batch_sizes[workload] = min(seconds, key=seconds.__getitem__)
+        return {"batch_size": self.batch_sizes[workload]}
+
+    def round(self, workload: str) -> dict[str, Any]:
+        """Seconds for all texts, and for the workload "one" the median of single texts."""
+        texts = self.texts[workload]
+        if workload == "one":
+            return {"seconds": self.peer.time_one(texts)}
+        return {"seconds": self.peer.time(texts, self.batch_sizes.get(workload, 1))}
+
+    def vectors(self, workload: str, path: str) -> dict[str, Any]:
+        texts = self.texts[workload]
+        if workload == "one":
+            vectors = np.concatenate([self.peer.embed([text], 1) for text in texts])
+        else:
+            vectors = self.peer.embed(texts, self.batch_sizes.get(workload, 1))
+        np.save(path, vectors)
+        return {}
+
+    def peak(self) -> dict[str, Any]:
+        return {"peak_mb": self.over_bare("VmHWM")}
+
+
+def main() -> None:
+    # Libraries print; the answers go where they can't.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    name, variant, settings, texts = json.loads(sys.stdin.readline())
+    for key in ("checkpoint", "exported"):
+        settings[key] = Path(settings[key])
+    settings["gguf"] = {file_type: Path(path) for file_type, path in settings["gguf"].items()}
+    server = Server(name, variant, Settings(**settings), texts)
+    for line in sys.stdin:
+        command, *arguments = json.loads(line)
+        try:
+            answer = getattr(server, command)(*arguments)
+        except UnavailableError as error:
+            answer = {"unavailable": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared: a module for each library, and in it all that is particular to it.
+
+A module is imported without its library too, to be told what to install, and so imports it only
+where it is used. It has:
+
+- ``REQUIREMENTS``: what pip installs, the library itself first;
+- ``VARIANTS``: the names of the precisions or file types it is measured in;
+- ``ISA_VARIABLES``: for a level of `ISA_LEVELS` the environment variables that hold the library to
+  it; a level that is missing can't be asked for;
+- ``Peer``: a subclass of `peers.Peer`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+ISA_LEVELS = ("avx2", "avx512")
+# Sizes to choose from, for libraries that compute padded batches of a size that the caller sets.
+PADDED_BATCH_SIZES = (1, 4, 8, 16, 32, 64)
+
+
+class UnavailableError(Exception):
+    """A peer can't be had on this machine, or not in this variant; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is the same for every peer."""
+
+    checkpoint: Path
+    """The model in Hugging Face's format."""
+    gguf: dict[str, Path]
+    """The same weights by file type."""
+    exported: Path
+    """Where files are kept that are made from the checkpoint once."""
+    n_threads: int
+    isa: str | None
+    """One of `ISA_LEVELS`, or None: what the processor has."""
+
+
+class Peer(abc.ABC):
+    """A loaded model."""
+
+    batch_sizes: ClassVar[tuple[int, ...]] = ()
+    """Texts per batch to try; none where the library plans its batches itself."""
+
+    @classmethod  # noqa: B027 - few need it
+    def prepare(cls, settings: Settings, variant: str) -> None:
+        """Make the files that `variant` needs, in a process of its own.
+
+        Raises
+        ------
+        UnavailableError
+            If this machine can't run it.
+        """
+
+    @abc.abstractmethod
+    def __init__(self, settings: Settings, variant: str) -> None: ...
+
+    @abc.abstractmethod
+    def embed(self, texts: list[str], batch_size: int) -> NDArray[np.float32]:
+        """Return a row of unit length per text, in the order of the texts."""
+
+    def time(self, texts: list[str], batch_size: int) -> float:
+        """Seconds to embed all texts."""
+        start = time.perf_counter()
+        self.embed(texts, batch_size)
+        return time.perf_counter() - start
+
+    def time_one(self, texts: list[str]) -> float:
+        """Median of the seconds that each text takes when it is embedded alone."""
+        return float(np.median([self.time([text], 1) for text in texts]))
+
+    @property
+    def process_id(self) -> int:
+        """The process that holds the model."""
+        return os.getpid()

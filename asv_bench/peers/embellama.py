@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""embellama as it is installed where the comparison is started."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peers import Peer as Base
+from peers import Settings
+
+# Installed already, in the environment of compare_peers.py.
+REQUIREMENTS = ("embellama",)
+VARIANTS = ("F16", "F32", "Q8_0")
+ISA_VARIABLES: dict[str, dict[str, str]] = {}
+
+
+class Peer(Base):
+    def __init__(self, settings: Settings, variant: str) -> None:
+        import embellama
+
+        config = embellama.ModelConfig(settings.gguf[variant], n_threads=settings.n_threads)
+        self.model = embellama.EmbeddingModel(config)
+
+    def embed(self, texts: list[str], batch_size: int) -> NDArray[np.float32]:
+        if len(texts) == 1:
+            return self.model.embed(texts[0])[np.newaxis]
+        return self.model.embed_batch(texts)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The C++ program raw_loop/raw_loop.cpp over embellama's own build of llama.cpp."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peers import Peer as Base
+from peers import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+
+# Only needed to build it.
+REQUIREMENTS = ("meson", "ninja", "cython", "numpy", "pip")
+VARIANTS = ("F16",)
+# It is built for the level instead: see `build_folder`.
+ISA_VARIABLES: dict[str, dict[str, str]] = {"avx2": {}, "avx512": {}}
+CPU_OPTION = {None: "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+
+
+def build_folder(settings: Settings) -> Path:
+    return settings.exported / f"raw-loop-{CPU_OPTION[settings.isa]}"
+
+
+class Rounds:
+    """The program on given texts, computing a round when asked."""
+
+    def __init__(self, command: list[str], texts: list[str]) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        lines = Path(self.folder.name) / "texts.txt"
+        lines.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        self.vectors = Path(self.folder.name) / "vectors.f32"
+        program, model, *options = command
+        self.process = subprocess.Popen(
+            [program, model, str(lines), *options, "--paced", "--vectors", str(self.vectors)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def next(self) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline().split()[0])
+
+    def finish(self) -> NDArray[np.float32]:
+        self.process.communicate()
+        vectors = np.fromfile(self.vectors, dtype=np.float32)
+        self.folder.cleanup()
+        return vectors
+
+
+class Peer(Base):
+    @classmethod
+    def prepare(cls, settings: Settings, variant: str) -> None:
+        folder = build_folder(settings)
+        if not (folder / "build.ninja").exists():
+            option = f"-Dcpu={CPU_OPTION[settings.isa]}"
+            command = ["meson", "setup", str(folder), str(REPOSITORY), "-Dbenchmarks=true", option]
+            subprocess.run(command, check=True)
+        subprocess.run(["meson", "compile", "-C", str(folder), "raw_loop"], check=True)
+
+    def __init__(self, settings: Settings, variant: str) -> None:
+        program = build_folder(settings) / "asv_bench" / "raw_loop" / "raw_loop"
+        self.command = [
+            *(str(program), str(settings.gguf[variant])),
+            *("--threads", str(settings.n_threads), "--rounds", str(2**31 - 1)),
+        ]
+        self.running: dict[tuple[str, ...], Rounds] = {}
+        self.last: Rounds | None = None
+
+    def rounds(self, texts: list[str], *options: str) -> Rounds:
+        key = (*options, *texts)
+        if key not in self.running:
+            self.running[key] = Rounds([*self.command, *options], texts)
+        self.last = self.running[key]
+        return self.last
+
+    def embed(self, texts: list[str], batch_size: int) -> NDArray[np.float32]:
+        rounds = Rounds(self.command, texts)
+        rounds.next()
+        return rounds.finish().reshape(len(texts), -1)
+
+    def time(self, texts: list[str], batch_size: int) -> float:
+        return len(texts) / self.rounds(texts).next()
+
+    def time_one(self, texts: list[str]) -> float:
+        return self.rounds(texts, "--one").next() / 1000
