@@ -141,7 +141,9 @@ def main(
         contender.set_up(environments, settings)
 
     # Other peers read what it exports.
-    set_up(reference)
+    each([reference], set_up)
+    if reference.measured.unavailable is not None:
+        raise click.ClickException(f"no reference: {reference.measured.unavailable}")
     each(contenders, set_up)
     if set_up_only:
         for contender in contenders:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Concatenate, ParamSpec
@@ -17,6 +18,9 @@ from peers import Settings, UnavailableError
 from comparison import environment
 from comparison.process import Process
 from comparison.report import Measured
+
+# Threads of ONNX Runtime spin for some 0.04 s after their work, and would slow the next.
+REST = 0.1
 
 Vectors = dict[str, NDArray[np.float64]]
 
@@ -110,6 +114,7 @@ class Contender:
         self.measured.cosines[workload] = (float(cosines.min()), float(cosines.mean()))
 
     def round(self, workload: str) -> None:
+        time.sleep(REST)
         answer = self.process.ask("round", workload)
         self.measured.seconds.setdefault(workload, []).append(answer["seconds"])
 

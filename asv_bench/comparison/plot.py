@@ -17,7 +17,7 @@ def save(comparison: Comparison, path: Path) -> None:
     matplotlib.rcParams.update({"svg.hashsalt": "embellama", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
-    measured = [contender for contender in comparison.contenders if contender.seconds]
+    measured = [contender for contender in comparison.contenders if contender.unavailable is None]
     names = [contender.name for contender in measured]
     colours = ["C1" if name.startswith("embellama") else "C0" for name in names]
     height = 1.4 + 0.25 * len(names)

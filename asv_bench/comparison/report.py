@@ -62,7 +62,7 @@ class Comparison:
 
     def baseline(self) -> Measured | None:
         for measured in self.contenders:
-            if measured.name == BASELINE and measured.seconds:
+            if measured.name == BASELINE and measured.unavailable is None:
                 return measured
         return None
 
@@ -133,8 +133,8 @@ def cost_table(comparison: Comparison) -> list[str]:
         lines.append(
             row(
                 measured.name,
-                f"{least:.6f}",
-                f"{mean:.6f}",
+                f"{least:.7f}",
+                f"{mean:.7f}",
                 f"{min(measured.load_seconds):.2f}",
                 f"{measured.resident_mb:.0f}",
                 f"{measured.peak_mb:.0f}",
@@ -144,6 +144,14 @@ def cost_table(comparison: Comparison) -> list[str]:
     return lines
 
 
+def versions(comparison: Comparison) -> list[str]:
+    names: dict[str, list[str]] = {}
+    for measured in comparison.contenders:
+        parts = [" ".join(pair) for pair in measured.versions.items()]
+        names.setdefault("; ".join([", ".join(parts), *measured.notes]), []).append(measured.name)
+    return [f"- {', '.join(of)}: {text or 'not installed'}" for text, of in names.items()]
+
+
 def markdown(comparison: Comparison) -> str:
     rounds = max((len(s) for m in comparison.contenders for s in m.seconds.values()), default=0)
     counts = ", ".join(
@@ -151,12 +159,6 @@ def markdown(comparison: Comparison) -> str:
         for workload, count in comparison.texts.items()
     )
     isa = "" if comparison.isa is None else f", held to {comparison.isa} where there is a switch"
-    versions = [
-        f"- {measured.name}: {', '.join(' '.join(pair) for pair in measured.versions.items())}"
-        + "".join(f"; {note}" for note in measured.notes)
-        for measured in comparison.contenders
-        if measured.versions
-    ]
     return "\n".join(
         [
             f"{comparison.model} on {comparison.machine}, {comparison.n_threads} threads{isa}; "
@@ -176,7 +178,7 @@ def markdown(comparison: Comparison) -> str:
             "",
             "Versions:",
             "",
-            *versions,
+            *versions(comparison),
             "",
         ]
     )

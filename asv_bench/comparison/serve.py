@@ -7,7 +7,6 @@ Started by `comparison.process.Process` in the peer's own environment, from the 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import json
 import os
 import re
@@ -58,20 +57,20 @@ class Server:
         return {"seconds": time.perf_counter() - start, "resident_mb": self.over_bare("VmRSS")}
 
     def versions(self) -> dict[str, Any]:
-        names = [requirement.partition("==")[0] for requirement in self.module.REQUIREMENTS]
-        return {name: importlib.metadata.version(name) for name in names}
+        versions: dict[str, Any] = self.module.Peer.versions(self.module.REQUIREMENTS)
+        return versions
 
     def tune(self, workload: str) -> dict[str, Any]:
         """Find the batch size that suits a workload, and warm up."""
+        if workload == "one" or not self.peer.batch_sizes:
+            self.round(workload)
+            return {}
         texts = self.texts[workload]
         seconds = {
             size: min(self.peer.time(texts, size) for _ in range(TUNING_RUNS))
             for size in self.peer.batch_sizes
             if size <= len(texts)
         }
-        if not seconds:
-            self.round(workload)
-            return {}
         self.batch_sizes[workload] = min(seconds, key=seconds.__getitem__)
         return {"batch_size": self.batch_sizes[workload]}
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import importlib.metadata
 import os
 import time
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 ISA_LEVELS = ("avx2", "avx512")
 # Sizes to choose from, for libraries that compute padded batches of a size that the caller sets.
-PADDED_BATCH_SIZES = (1, 4, 8, 16, 32, 64)
+PADDED_BATCH_SIZES = (1, 4, 16, 64)
 
 
 class UnavailableError(Exception):
@@ -79,6 +80,12 @@ class Peer(abc.ABC):
     def time_one(self, texts: list[str]) -> float:
         """Median of the seconds that each text takes when it is embedded alone."""
         return float(np.median([self.time([text], 1) for text in texts]))
+
+    @classmethod
+    def versions(cls, requirements: tuple[str, ...]) -> dict[str, str]:
+        """What is measured and what it stands on, from `requirements`."""
+        names = [requirement.partition("==")[0] for requirement in requirements]
+        return {name: importlib.metadata.version(name) for name in names}
 
     @property
     def process_id(self) -> int:

@@ -35,7 +35,10 @@ class Peer(Base):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         unfinished = path.with_suffix(".unfinished")
-        quantize_dynamic(pooled_onnx(settings), unfinished, weight_type=QuantType.QInt8)
+        # A scale per channel: one per matrix, its default, gives a mean cosine of 0.957, not 0.992.
+        quantize_dynamic(
+            pooled_onnx(settings), unfinished, weight_type=QuantType.QInt8, per_channel=True
+        )
         unfinished.rename(path)
 
     def __init__(self, settings: Settings, variant: str) -> None:

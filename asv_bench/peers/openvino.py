@@ -67,11 +67,10 @@ class Peer(Base):
         self.tokenizer = Tokenizer(settings.checkpoint)
         core = openvino.Core()
         path = int8_model(settings) if variant == "int8" else pooled_onnx(settings)
-        # Where it is not told, it takes bf16 by itself if the CPU has it.
-        options: dict[str, Any] = {
-            "INFERENCE_NUM_THREADS": settings.n_threads,
-            "INFERENCE_PRECISION_HINT": "bf16" if variant == "bf16" else "f32",
-        }
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": settings.n_threads}
+        # Without a hint it takes bf16 where the CPU has it: what of int8 is not quantised may.
+        if variant != "int8":
+            options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[variant]
         # One text is computed by all threads; batches by a stream a thread, several at a time.
         self.one = core.compile_model(path, "CPU", options | {"PERFORMANCE_HINT": "LATENCY"})
         self.streams = core.compile_model(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import configparser
 import subprocess
 import tempfile
 from pathlib import Path
@@ -75,6 +76,17 @@ class Peer(Base):
         ]
         self.running: dict[tuple[str, ...], Rounds] = {}
         self.last: Rounds | None = None
+
+    @classmethod
+    def versions(cls, requirements: tuple[str, ...]) -> dict[str, str]:
+        wrap = configparser.ConfigParser()
+        wrap.read(REPOSITORY / "subprojects" / "llama.cpp.wrap", encoding="utf-8")
+        return {"llama.cpp": wrap["wrap-git"]["revision"]}
+
+    @property
+    def process_id(self) -> int:
+        assert self.last is not None
+        return self.last.process.pid
 
     def rounds(self, texts: list[str], *options: str) -> Rounds:
         key = (*options, *texts)
