@@ -72,8 +72,8 @@ class Contender:
         else:
             self.python = environment.python_of(environments, self.name, self.module.REQUIREMENTS)
         self.start({}, environments)
-        self.process.ask("prepare")
         self.measured.versions = self.process.ask("versions")
+        self.process.ask("prepare")
         self.process.close()
 
     def start(self, texts: Mapping[str, list[str]], logs: Path) -> None:

@@ -54,9 +54,10 @@ class Peer(Base):
     def prepare(cls, settings: Settings, variant: str) -> None:
         import openvino
 
+        # These are the processor's, whatever ONEDNN_MAX_CPU_ISA says.
         capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if variant == "bf16" and "BF16" not in capabilities:
-            raise UnavailableError(f"OpenVINO says that this CPU has {', '.join(capabilities)}")
+        if variant == "bf16" and (settings.isa == "avx2" or "BF16" not in capabilities):
+            raise UnavailableError("OpenVINO has bf16 only on processors with AVX-512")
         if variant == "int8" and not int8_model(settings).exists():
             quantize(settings)
 
@@ -68,9 +69,11 @@ class Peer(Base):
         core = openvino.Core()
         path = int8_model(settings) if variant == "int8" else pooled_onnx(settings)
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": settings.n_threads}
-        # Without a hint it takes bf16 where the CPU has it: what of int8 is not quantised may.
-        if variant != "int8":
-            options["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[variant]
+        # Without a hint it takes bf16 where the processor has it, which suits what int8 leaves.
+        if variant == "bf16":
+            options["INFERENCE_PRECISION_HINT"] = "bf16"
+        elif variant == "fp32" or settings.isa == "avx2":
+            options["INFERENCE_PRECISION_HINT"] = "f32"
         # One text is computed by all threads; batches by a stream a thread, several at a time.
         self.one = core.compile_model(path, "CPU", options | {"PERFORMANCE_HINT": "LATENCY"})
         self.streams = core.compile_model(

@@ -25,7 +25,7 @@ CPU_OPTION = {None: "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 
 
 def build_folder(settings: Settings) -> Path:
-    return settings.exported / f"raw-loop-{CPU_OPTION[settings.isa]}"
+    return REPOSITORY / "build" / f"raw_loop-{CPU_OPTION[settings.isa]}"
 
 
 class Rounds:
@@ -75,7 +75,7 @@ class Peer(Base):
             *("--threads", str(settings.n_threads), "--rounds", str(2**31 - 1)),
         ]
         self.running: dict[tuple[str, ...], Rounds] = {}
-        self.last: Rounds | None = None
+        self.last: Rounds | None = None  # of a batch
 
     @classmethod
     def versions(cls, requirements: tuple[str, ...]) -> dict[str, str]:
@@ -92,8 +92,7 @@ class Peer(Base):
         key = (*options, *texts)
         if key not in self.running:
             self.running[key] = Rounds([*self.command, *options], texts)
-        self.last = self.running[key]
-        return self.last
+        return self.running[key]
 
     def embed(self, texts: list[str], batch_size: int) -> NDArray[np.float32]:
         rounds = Rounds(self.command, texts)
@@ -101,7 +100,8 @@ class Peer(Base):
         return rounds.finish().reshape(len(texts), -1)
 
     def time(self, texts: list[str], batch_size: int) -> float:
-        return len(texts) / self.rounds(texts).next()
+        self.last = self.rounds(texts)
+        return len(texts) / self.last.next()
 
     def time_one(self, texts: list[str]) -> float:
         return self.rounds(texts, "--one").next() / 1000
