@@ -11,15 +11,22 @@ from peers import Settings
 
 # Installed already, in the environment of compare_peers.py.
 REQUIREMENTS = ("embellama",)
-VARIANTS = ("F16", "F32", "Q8_0")
-ISA_VARIABLES: dict[str, dict[str, str]] = {}
+VARIANTS = ("F16", "F32", "F32-exact", "Q8_0")
+# It is told by ModelConfig's instruction_set, whose names these are.
+ISA_VARIABLES: dict[str, dict[str, str]] = {"avx2": {}, "avx512": {}}
 
 
 class Peer(Base):
     def __init__(self, settings: Settings, variant: str) -> None:
         import embellama
 
-        config = embellama.ModelConfig(settings.gguf[variant], n_threads=settings.n_threads)
+        file_type, _, exact = variant.partition("-")
+        config = embellama.ModelConfig(
+            settings.gguf[file_type],
+            n_threads=settings.n_threads,
+            accuracy=exact or "fast",
+            instruction_set=settings.isa,
+        )
         self.model = embellama.EmbeddingModel(config)
 
     def embed(self, texts: list[str], batch_size: int) -> NDArray[np.float32]:
