@@ -12,7 +12,7 @@ from peers import Settings
 # Installed already, in the environment of compare_peers.py.
 REQUIREMENTS = ("embellama",)
 VARIANTS = ("F16", "F32", "F32-exact", "Q8_0")
-# It is told by ModelConfig's instruction_set, whose names these are.
+# It is told by ModelConfig's instruction_set.
 ISA_VARIABLES: dict[str, dict[str, str]] = {"avx2": {}, "avx512": {}}
 
 
@@ -21,11 +21,16 @@ class Peer(Base):
         import embellama
 
         file_type, _, exact = variant.partition("-")
+        instruction_set = settings.isa
+        if instruction_set is not None and not exact:
+            # The fastest comes first, and the names of the same level begin alike.
+            names = embellama.backend_info()["instruction_sets"]
+            instruction_set = next(name for name in names if name.startswith(instruction_set))
         config = embellama.ModelConfig(
             settings.gguf[file_type],
             n_threads=settings.n_threads,
             accuracy=exact or "fast",
-            instruction_set=settings.isa,
+            instruction_set=instruction_set,
         )
         self.model = embellama.EmbeddingModel(config)
 
