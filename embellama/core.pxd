@@ -1,16 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-# The C-level API of embellama: cimport it with no header of llama.cpp at hand.
-#
-# Functions on pointers are `noexcept nogil`; they return a Status and leave a message in the
-# State, which raise_for_status() turns into an exception once the GIL is held.
+# What other Cython modules may cimport; docs/cython-api says what may change, and when. It needs
+# no header of llama.cpp and no link.
 from libc.stdint cimport int32_t, int64_t
 
+from embellama cimport kernels
 from embellama.libllama.handles cimport (
     llama_batch_ext,
     llama_context,
     llama_model,
     llama_vocab,
 )
+
+cdef extern from *:
+    """
+    #define EMBELLAMA_API_VERSION 1
+    """
+    enum:
+        # Raised when a function below, or one of embellama.kernels, changes its meaning or its
+        # signature, or a class its layout. `#if` in a consumer's C code can compare it.
+        EMBELLAMA_API_VERSION
+
+cdef int installed_api_version() noexcept nogil
+
+
+cdef inline int check_api_version() except -1:
+    """Raise ImportError if the installed embellama is not the one compiled against."""
+    if installed_api_version() != EMBELLAMA_API_VERSION:
+        raise ImportError(
+            f"this module was built against version {EMBELLAMA_API_VERSION} of embellama's Cython "
+            f"API, and version {installed_api_version()} is installed: build it again"
+        )
+    return 0
+
+
+# The weights and the vocabulary's handle may be read by any number of threads.
+cdef class Model:
+    cdef llama_model *handle
+    cdef readonly str path
+    cdef object contexts
+    cdef object __weakref__
+    cdef int check_open(self) except -1 nogil
+
+cdef class Vocabulary:
+    cdef readonly Model model
+    cdef const llama_vocab *handle
+    cdef readonly int32_t bos
+    cdef readonly int32_t eos
+    cdef readonly int32_t sep
+    # How many special tokens the vocabulary puts before and after a text.
+    cdef readonly int32_t n_prefix
+    cdef readonly int32_t n_suffix
+    # Whether tokenizing recurses once per character, which only a large stack holds.
+    cdef readonly bint recurses
+    # The special tokens before, between and after a pair of texts.
+    cdef readonly tuple pair_frame
+
+# Computes for one thread at a time; a second one gets RuntimeError.
+cdef class Context:
+    cdef readonly Model model
+    cdef State *state
+    cdef int32_t busy
+    cdef object __weakref__
+
+# Writes the ids of a text of n_bytes UTF-8 bytes and returns their number; where that is above
+# `capacity` it has written none of them. Any number of threads may share a Vocabulary.
+# Raises InvalidInputError for a text too large for llama.cpp, TokenizationError if the
+# tokenizer fails, ModelLoadError if the model is closed.
+cdef int64_t tokenize(
+    Vocabulary vocabulary,
+    const char *utf8,
+    int64_t n_bytes,
+    int32_t *ids,
+    int64_t capacity,
+    bint add_special,
+    bint parse_special,
+) except -1 nogil
+
+# Computes n_texts texts, in micro-batches of texts of like length: text i has the tokens
+# ids[offsets[i]] .. ids[offsets[i + 1] - 1], from 1 to model.n_context of them. Writes
+# model.n_dimensions floats per text to `out`, in the texts' order; with POOL_NONE that many per
+# token, text i's from row offsets[i] - offsets[0] on. `p` is for NORM_P.
+# Raises InvalidInputError, whose index says which text has no, too many or unknown tokens, before
+# it computes anything; EmbeddingGenerationError or ResourceLimitError if the computation fails;
+# RuntimeError if another thread uses the context; ModelLoadError if the model is closed.
+cdef int encode(
+    Context context,
+    const int32_t *ids,
+    const int64_t *offsets,
+    int64_t n_texts,
+    kernels.Pooling pooling,
+    kernels.Norm norm,
+    double p,
+    float *out,
+) except -1 nogil
+
+
+# What follows serves embellama's own modules and may change with any release.
 
 cdef enum:
     MESSAGE_SIZE = 512
@@ -44,29 +129,8 @@ cdef struct State:
     int32_t n_sequences
     char[MESSAGE_SIZE] message
 
-cdef class Model:
-    cdef llama_model *handle
-    cdef readonly str path
-    cdef object __weakref__
-    cdef int check_open(self) except -1
-
-cdef class Vocabulary:
-    cdef readonly Model model
-    cdef const llama_vocab *handle
-    cdef readonly int32_t bos
-    cdef readonly int32_t eos
-    cdef readonly int32_t sep
-    # How many special tokens the vocabulary puts before and after a text.
-    cdef readonly int32_t n_prefix
-    cdef readonly int32_t n_suffix
-    # Whether tokenizing recurses once per character, which only a large stack holds.
-    cdef readonly bint recurses
-    # The special tokens before, between and after a pair of texts.
-    cdef readonly tuple pair_frame
-
-cdef class Context:
-    cdef readonly Model model
-    cdef State state
+# Functions on a State are `noexcept nogil`; they return a Status and leave a message in the State,
+# which raise_for_status() turns into an exception once the GIL is held.
 
 # Opens, or opens anew, so that n_tokens tokens of n_sequences texts fit; keeps what is there if
 # it suffices.

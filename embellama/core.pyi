@@ -5,6 +5,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+API_VERSION: int
+
 class ContextPooling(IntFlag):
     TOKENS = 0
     RANK = 4

@@ -4,6 +4,7 @@
 
 import logging
 import os
+import weakref
 
 import numpy as np
 
@@ -21,10 +22,12 @@ from embellama.errors import (
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from embellama cimport kernels
 from embellama.libllama cimport encoder, ggml, guarded, llama, llama_log
 
 cdef extern from *:
@@ -34,6 +37,13 @@ cdef extern from *:
                   embellama::EXCEPTION == -4 && embellama::TOO_LARGE == -5,
                   "core.pxd's Status and guarded.hpp's differ");
     """
+
+cdef extern from *:
+    enum:
+        ACQUIRE "__ATOMIC_ACQUIRE"
+        RELEASE "__ATOMIC_RELEASE"
+    int32_t atomic_exchange "__atomic_exchange_n" (int32_t *target, int32_t value, int order) nogil
+    void atomic_store "__atomic_store_n" (int32_t *target, int32_t value, int order) nogil
 
 logger = logging.getLogger("embellama.llama_cpp")
 
@@ -291,6 +301,7 @@ cdef class Model:
 
     def __cinit__(self):
         self.handle = NULL
+        self.contexts = weakref.WeakSet()
 
     def __init__(
         self, str path not None, *, bint use_mmap=True, bint use_mlock=False, int n_gpu_layers=0,
@@ -334,10 +345,18 @@ cdef class Model:
             )
 
     def close(self):
-        """Free the weights; the Model can't be used afterwards. Calling it again does nothing.
+        """Free the weights and the contexts; neither can be used afterwards.
 
-        Close its contexts first.
+        Calling it again does nothing.
+
+        Raises
+        ------
+        RuntimeError
+            If a thread computes with one of the contexts; nothing is freed then.
         """
+        # ~llama_context reads the model (llama-context.cpp).
+        for context in list(self.contexts):
+            context.close()
         if self.handle != NULL:
             llama.llama_model_free(self.handle)
             self.handle = NULL
@@ -346,9 +365,10 @@ cdef class Model:
         if self.handle != NULL:
             llama.llama_model_free(self.handle)
 
-    cdef int check_open(self) except -1:
+    cdef int check_open(self) except -1 nogil:
         if self.handle == NULL:
-            raise ModelLoadError(f"{self.path}: the model is closed")
+            with gil:
+                raise ModelLoadError(f"{self.path}: the model is closed")
         return 0
 
     @property
@@ -414,7 +434,9 @@ cdef class Context:
     """
 
     def __cinit__(self):
-        memset(&self.state, 0, sizeof(State))
+        self.state = <State *>calloc(1, sizeof(State))
+        if self.state == NULL:
+            raise MemoryError()
 
     def __init__(self, Model model not None, *, int n_threads=1):
         if self.model is not None:
@@ -426,13 +448,24 @@ cdef class Context:
         self.state.model = model.handle
         self.state.n_threads = n_threads
         self.state.pooling = TOKENS
+        model.contexts.add(self)
 
     def close(self):
-        """Free the context's memory; it is opened again when it is next used."""
-        release(&self.state)
+        """Free the context's memory; it is opened again when it is next used.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread computes with the context.
+        """
+        take(self)
+        release(self.state)
+        give_back(self)
 
     def __dealloc__(self):
-        release(&self.state)
+        if self.state != NULL:
+            release(self.state)
+        free(self.state)
 
     @property
     def n_tokens(self):
@@ -456,32 +489,231 @@ cdef class Context:
         InvalidInputError
             If there is no token, one too many for the model, or one the vocabulary lacks.
         EmbeddingGenerationError
-            If the computation fails.
+            If the computation fails, or gives a NaN or an infinity.
+        RuntimeError
+            If another thread computes with the context.
         """
-        self.model.check_open()
         tokens = np.ascontiguousarray(ids, dtype=np.int32)
         if tokens.ndim != 1:
             raise InvalidInputError(f"ids must have one dimension, not {tokens.ndim}")
-        if not 1 <= len(tokens) <= self.model.n_context:
-            raise InvalidInputError(
-                f"a text has from 1 to {self.model.n_context} tokens, not {len(tokens)}"
-            )
-        cdef const int32_t[::1] view = tokens
-        cdef const int32_t *first = &view[0]
-        cdef int32_t length = <int32_t>view.shape[0]
-        cdef int status
+        result = np.empty((len(tokens), self.model.n_dimensions), dtype=np.float32)
+        cdef const int32_t[::1] id_view = tokens if len(tokens) else np.zeros(1, dtype=np.int32)
+        cdef float[:, ::1] row_view = result
+        cdef int64_t[2] offsets = [0, len(tokens)]
         with nogil:
-            status = reserve(&self.state, length, 1)
-            if status == 0:
-                status = compute(&self.state, &first, &length, 1)
-        flush_log()
-        raise_for_status(
-            status, (<bytes>self.state.message).decode("utf-8", "replace"), self.model.path
-        )
-        result = np.empty((length, self.model.n_dimensions), dtype=np.float32)
-        cdef float[:, ::1] rows = result
-        memcpy(&rows[0, 0], token_vectors(&self.state), rows.nbytes)
+            encode(
+                self, &id_view[0], offsets, 1, kernels.POOL_NONE, kernels.NORM_NONE, 0,
+                &row_view[0, 0],
+            )
         return result
+
+
+cdef int take(Context context) except -1 nogil:
+    if atomic_exchange(&context.busy, 1, ACQUIRE) != 0:
+        with gil:
+            raise RuntimeError(
+                f"{context.model.path}: another thread uses this Context: give each thread its own"
+            )
+    return 0
+
+
+cdef void give_back(Context context) noexcept nogil:
+    atomic_store(&context.busy, 0, RELEASE)
+
+
+cdef int installed_api_version() noexcept nogil:
+    return EMBELLAMA_API_VERSION
+
+
+API_VERSION = EMBELLAMA_API_VERSION
+
+
+cdef int64_t tokenize(
+    Vocabulary vocabulary,
+    const char *utf8,
+    int64_t n_bytes,
+    int32_t *ids,
+    int64_t capacity,
+    bint add_special,
+    bint parse_special,
+) except -1 nogil:
+    cdef int32_t n_ids = 0
+    cdef int status
+    cdef char[MESSAGE_SIZE] message
+    message[0] = 0
+    vocabulary.model.check_open()
+    status = tokenize_utf8(
+        vocabulary.handle, utf8, n_bytes, ids, <int32_t>min(max(capacity, 0), <int64_t>INT_MAX),
+        add_special, parse_special, &n_ids, message,
+    )
+    if status == OK:
+        return n_ids if n_ids >= 0 else -<int64_t>n_ids
+    with gil:
+        if status == TOO_LARGE:
+            raise InvalidInputError(
+                f"{vocabulary.model.path}: a text of {n_bytes} bytes is too large: split it"
+            )
+        raise TokenizationError(
+            f"{vocabulary.model.path}: the tokenizer failed: {message.decode('utf-8', 'replace')}"
+        )
+
+
+# What encode() shares out among micro-batches.
+cdef struct Span:
+    int64_t text
+    int64_t n_tokens
+
+cdef enum:
+    # As embedder.py: attention in llama.cpp runs over a whole micro-batch.
+    MICRO_BATCH_TOKENS = 256
+    MICRO_BATCH_TEXTS = 256
+
+
+cdef int longer_first(const void *left, const void *right) noexcept nogil:
+    cdef const Span *a = <const Span *>left
+    cdef const Span *b = <const Span *>right
+    if a.n_tokens != b.n_tokens:
+        return -1 if a.n_tokens > b.n_tokens else 1
+    return -1 if a.text < b.text else 1
+
+
+cdef int encode(
+    Context context,
+    const int32_t *ids,
+    const int64_t *offsets,
+    int64_t n_texts,
+    kernels.Pooling pooling,
+    kernels.Norm norm,
+    double p,
+    float *out,
+) except -1 nogil:
+    cdef Span *spans
+    cdef int64_t not_finite = -1
+    cdef int64_t text
+    cdef int status
+    if n_texts <= 0:
+        return 0
+    take(context)
+    try:
+        context.model.check_open()
+        check_tokens(context.model, ids, offsets, n_texts)
+        spans = <Span *>malloc(n_texts * sizeof(Span))
+        if spans == NULL:
+            status = NO_MEMORY
+        else:
+            for text in range(n_texts):
+                spans[text].text = text
+                spans[text].n_tokens = offsets[text + 1] - offsets[text]
+            qsort(spans, n_texts, sizeof(Span), longer_first)
+            status = encode_spans(
+                context.state, llama.llama_model_n_embd_out(context.model.handle), ids, offsets,
+                spans, n_texts, pooling, norm, p, out, &not_finite,
+            )
+            free(spans)
+        if status != OK:
+            with gil:
+                flush_log()
+                raise_for_status(
+                    status, (<bytes>context.state.message).decode("utf-8", "replace"),
+                    context.model.path,
+                )
+        if not_finite >= 0:
+            with gil:
+                raise EmbeddingGenerationError(
+                    f"{context.model.path}: text {not_finite} gave a NaN or an infinity: the "
+                    "weights are damaged or overflow in this type; try an F32 file"
+                )
+    finally:
+        give_back(context)
+    return 0
+
+
+cdef int check_tokens(
+    Model model, const int32_t *ids, const int64_t *offsets, int64_t n_texts
+) except -1 nogil:
+    cdef int64_t longest = llama.llama_model_n_ctx_train(model.handle)
+    cdef int32_t n_vocabulary = llama.llama_vocab_n_tokens(
+        llama.llama_model_get_vocab(model.handle)
+    )
+    cdef int64_t text, token, n_tokens
+    for text in range(n_texts):
+        n_tokens = offsets[text + 1] - offsets[text]
+        if not 1 <= n_tokens <= longest:
+            with gil:
+                raise InvalidInputError(
+                    f"{model.path}: text {text} has {n_tokens} tokens, and from 1 to {longest} "
+                    "are possible",
+                    index=text,
+                )
+        for token in range(offsets[text], offsets[text + 1]):
+            if not 0 <= ids[token] < n_vocabulary:
+                with gil:
+                    raise InvalidInputError(
+                        f"{model.path}: text {text} has a token {ids[token]}, and they go from 0 "
+                        f"to {n_vocabulary - 1}",
+                        index=text,
+                    )
+    return 0
+
+
+cdef int encode_spans(
+    State *state,
+    int64_t n_dims,
+    const int32_t *ids,
+    const int64_t *offsets,
+    const Span *spans,
+    int64_t n_texts,
+    kernels.Pooling pooling,
+    kernels.Norm norm,
+    double p,
+    float *out,
+    int64_t *not_finite,
+) noexcept nogil:
+    cdef const int32_t *texts[MICRO_BATCH_TEXTS]
+    cdef int32_t[MICRO_BATCH_TEXTS] lengths
+    cdef const float *rows
+    cdef float *target
+    cdef int64_t n_tokens, row
+    cdef int64_t first = 0
+    cdef int32_t i, n
+    cdef int status
+    cdef bint finite
+    while first < n_texts:
+        n = 0
+        n_tokens = 0
+        while first + n < n_texts and n < MICRO_BATCH_TEXTS and (
+            n == 0 or n_tokens + spans[first + n].n_tokens <= MICRO_BATCH_TOKENS
+        ):
+            texts[n] = ids + offsets[spans[first + n].text]
+            lengths[n] = <int32_t>spans[first + n].n_tokens
+            n_tokens += lengths[n]
+            n += 1
+        status = reserve(
+            state, <int32_t>max(n_tokens, <int64_t>MICRO_BATCH_TOKENS), MICRO_BATCH_TEXTS
+        )
+        if status == OK:
+            status = compute(state, texts, lengths, n)
+        if status != OK:
+            return status
+        rows = token_vectors(state)
+        if rows == NULL:
+            return COMPUTE_FAILED
+        for i in range(n):
+            finite = True
+            if pooling == kernels.POOL_NONE:
+                target = out + (offsets[spans[first + i].text] - offsets[0]) * n_dims
+                memcpy(target, rows, lengths[i] * n_dims * sizeof(float))
+                for row in range(lengths[i]):
+                    finite &= kernels.normalize(norm, p, target + row * n_dims, n_dims)
+            else:
+                target = out + spans[first + i].text * n_dims
+                kernels.pool(pooling, rows, lengths[i], n_dims, target)
+                finite = kernels.normalize(norm, p, target, n_dims)
+            if not finite and not_finite[0] < 0:
+                not_finite[0] = spans[first + i].text
+            rows += lengths[i] * n_dims
+        first += n
+    return OK
 
 
 cdef int reserve(State *state, int32_t n_tokens, int32_t n_sequences) noexcept nogil:

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same module by setuptools: ``python setup.py build_ext --inplace``."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+setup(name="nearest", ext_modules=cythonize([Extension("nearest", ["nearest.pyx"])]))
