@@ -256,7 +256,7 @@ def test_the_progress_bar_is_for_terminals(tmp_path: Path) -> None:
     lines = tmp_path / "lines"
     lines.write_text("a cat\n" * 7)
     assert "7/7" in on_terminal("embed", "-i", str(lines), streams="stderr")[1]
-    assert "2text" in on_terminal("embed", streams="stderr", stdin=b"a cat\na dog\n")[1]
+    assert "2 texts" in on_terminal("embed", streams="stderr", stdin=b"a cat\na dog\n")[1]
     assert on_terminal("embed", "--quiet", *TEXTS, streams="stderr") == (0, "")
 
 
@@ -347,7 +347,8 @@ def test_ctrl_c(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
-    while not any(path.stat().st_size for path in tmp_path.iterdir() if path != lines):
+    rows = tmp_path / "out.jsonl.partial" / "rows"
+    while not (rows.exists() and rows.stat().st_size):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -358,7 +359,10 @@ def test_ctrl_c(tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr.strip()) == (130, b"")
     assert time.monotonic() - interrupted < 10
-    assert list(tmp_path.iterdir()) == [lines]
+    # What was done is kept for the next run, under a name that is not the result's.
+    assert {path.name for path in tmp_path.iterdir()} == {"lines.txt", "out.jsonl.partial"}
+    done = (tmp_path / "out.jsonl.partial" / "rows").read_bytes()
+    assert [json.loads(line)["index"] for line in done.splitlines()] == [*range(1024)]
 
 
 def test_info(minilm_path: Path) -> None:
@@ -411,7 +415,7 @@ def test_help_and_version(here: Here) -> None:
     version = run("--version")
     assert version.stdout.decode() == f"embellama {importlib.metadata.version('embellama')}\n"
     overview = here("-h").stdout.decode()
-    for name in ("embed", "info", "convert", "models"):
+    for name in ("embed", "rerank", "bench", "info", "models", "convert"):
         assert f"\n  {name} " in overview
         process = here(name, "--help")
         assert process.returncode == 0

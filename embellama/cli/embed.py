@@ -1,42 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``embellama`` command."""
+"""``embellama embed``: a corpus in, a file of vectors out."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import io
 import itertools
-import json
 import os
 import re
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-import numpy as np
 import tqdm
 
 from embellama import catalog
+from embellama.cli import corpus, options, vector_files
+from embellama.cli.corpus import Corpus
+from embellama.cli.partial_output import file_identity, partial_output
+from embellama.cli.vector_files import WINDOW_TEXTS, JsonLines, Rows
 from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
-from embellama.errors import (
-    EmbellamaError,
-    InvalidInputError,
-    TokenizationError,
-)
+from embellama.errors import InvalidInputError, TokenizationError
 from embellama.model import EmbeddingModel
-from embellama.model_info import ModelInfo, model_info
-from embellama.results import EmbeddingResult
 
-__all__ = ["main"]
-
-DEFAULT_MODEL = "all-MiniLM-L6-v2"
-
-# Texts in memory at a time: enough for well-packed micro-batches.
-_WINDOW_TEXTS = 1024
+__all__ = ["embed"]
 
 # What --truncate without a number stands for.
 _MODEL_LIMIT = "model"
@@ -65,37 +56,34 @@ def _truncation(
     )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="embellama", message="%(prog)s %(version)s")
-def command() -> None:
-    """Text embeddings from any GGUF model.
-
-    MODEL is a GGUF file, a known name (see `embellama models`) or a file on the Hugging Face Hub,
-    org/repo/file.gguf. Known models are downloaded on first use and kept.
-    """
-
-
-@command.command()
+@click.command()
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
     "-i",
     "--input",
     "source",
     type=click.File("rb"),
-    help="Read texts from FILE, one to a line; - is standard input.",
+    help="Read texts from FILE; - is standard input.",
     metavar="FILE",
 )
-@click.option("-m", "--model", default=DEFAULT_MODEL, show_default=True, help="The model.")
 @click.option(
-    "--file-type",
-    default="F16",
-    show_default=True,
-    help="Type of the weights of a known model, such as F32 or Q8_0.",
+    "--input-format",
+    type=click.Choice(corpus.FORMATS),
+    help="[default: what FILE's name ends in, else lines]",
 )
+@click.option(
+    "--column",
+    default="text",
+    show_default=True,
+    metavar="NAME",
+    help="Which column of CSV, TSV, JSON Lines or Parquet holds the texts.",
+)
+@options.model()
+@options.file_type
 @click.option(
     "--pooling",
     type=click.Choice([p.value for p in PoolingStrategy if p.value not in ("none", "rank")]),
-    help="How token vectors become a text's vector.  [default: what the file says]",
+    help="How token vectors become a text's vector.  [default: what the model's file says]",
 )
 @click.option(
     "--normalize",
@@ -111,46 +99,69 @@ def command() -> None:
     is_flag=False,
     flag_value=_MODEL_LIMIT,
     metavar="[TOKENS]",
-    help="Cut a text that is too long, at TOKENS or else at the model's limit. "
-    "[default: such a text is an error]",
+    help="Cut a text that is too long, at TOKENS, special ones counted, or else at the model's "
+    "limit.  [default: such a text is an error]",
 )
 @click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Processor cores to use.  [default: all]",
+    "--on-error",
+    type=click.Choice(["raise", "nan"]),
+    default="raise",
+    show_default=True,
+    help="nan goes on after a text that can't be embedded: NaN in .npy, null elsewhere.",
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file.")
+@options.threads
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write to FILE, which appears when all is done.",
+)
 @click.option(
     "-f",
     "--format",
     "output_format",
-    type=click.Choice(["jsonl", "npy"]),
-    help="[default: npy if the output file ends in .npy, else jsonl]",
+    type=click.Choice(list(vector_files.FORMATS)),
+    help="[default: what the output's name ends in, else jsonl]",
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@click.option(
+    "--restart", is_flag=True, help="Compute everything anew, whatever an earlier run left."
+)
+@options.quiet
 def embed(
     texts: tuple[str, ...],
     source: BinaryIO | None,
+    input_format: str | None,
+    column: str,
     model: str,
     file_type: str,
     pooling: str | None,
     normalize: NormalizationMode | PNorm,
     truncate: bool | int,
+    on_error: str,
     threads: int | None,
     output: str | None,
     output_format: str | None,
+    restart: bool,
     quiet: bool,
 ) -> None:
     """Turn texts into vectors.
 
-    The texts are the arguments, or the lines of a file or of standard input. The result is JSON
-    Lines, {"index": 0, "tokens": 6, "embedding": [...]} for each text, or with -f npy one float32
-    array of shape (texts, dimensions). TOKENS counts special tokens too.
+    The texts are the arguments, the lines of a file or of standard input, or a column of a CSV,
+    TSV, JSON Lines or Parquet file. The result, in the texts' order, is
+
+    \b
+    jsonl    {"index": 0, "tokens": 6, "embedding": [...]} for each text
+    npy      one float32 array of shape (texts, dimensions)
+    parquet  the columns index, tokens and embedding
+
+    Texts are read and vectors written 1,024 at a time, so files may be larger than memory. If a
+    run with --input and --output is stopped, even killed, the same command goes on from there.
 
     \b
     embellama embed "a cat" "a dog"
     embellama embed -i lines.txt -o vectors.npy
+    embellama embed -i articles.parquet --column body --truncate -o vectors.parquet
     sort -u lines.txt | embellama embed > vectors.jsonl
     """
     if texts and source is not None:
@@ -161,10 +172,11 @@ def embed(
         source = sys.stdin.buffer
     if output == "-":
         output = None
-    if output_format is None:
-        output_format = "npy" if output is not None and output.endswith(".npy") else "jsonl"
-    if output_format == "npy" and output is None and sys.stdout.isatty():
-        raise click.UsageError("an .npy file is not text for a terminal: use -o or a pipe")
+    output_format = output_format or vector_files.vector_format(output)
+    if output_format != "jsonl" and output is None and sys.stdout.isatty():
+        raise click.UsageError(f"{output_format} is not text for a terminal: use -o or a pipe")
+    if input_format is None:
+        input_format = "lines" if source is None else corpus.corpus_format(source.name)
 
     config = ModelConfig(
         catalog.resolve(model, file_type=file_type, progress=not quiet),
@@ -173,274 +185,121 @@ def embed(
         truncate=truncate,
         n_threads=threads,
     )
-    show = not quiet and sys.stderr.isatty()
-    if source is None:
-        inputs = _Inputs(iter(texts), lambda index: f"text {index + 1}", len(texts))
-    else:
-        inputs = _Inputs.lines_of(source, count=show)
+    job = None
+    if source is not None and os.path.isfile(source.name):
+        job = {
+            "version": version("embellama"),
+            "input": file_identity(source.name),
+            "input format": input_format,
+            "column": column,
+            "model": file_identity(config.model_path),
+            "pooling": pooling,
+            "normalize": str(normalize),
+            "truncate": truncate,
+            "on-error": on_error,
+            "format": output_format,
+        }
     with (
-        _output(output) as stream,
-        EmbeddingModel(config) as embedding_model,
-        tqdm.tqdm(total=inputs.total, unit="text", file=sys.stderr, disable=not show) as bar,
+        _rows(output, output_format, config, job, restart=restart, quiet=quiet) as (
+            embedding_model,
+            rows,
+        ),
     ):
-        results = _results(embedding_model, inputs, bar)
-        if output_format == "jsonl":
-            _write_json_lines(stream, results)
-        elif output is not None and stream.seekable():
-            _write_npy(stream, results, embedding_model.embedding_dimensions)
+        show = not quiet and sys.stderr.isatty()
+        if source is None:
+            read = Corpus.of_arguments(texts)
         else:
-            whole = io.BytesIO()
-            _write_npy(whole, results, embedding_model.embedding_dimensions)
-            stream.write(whole.getbuffer())
+            read = Corpus.of_file(source, input_format, column, first=rows.n_rows, count=show)
+        with tqdm.tqdm(
+            total=read.total,
+            initial=rows.n_rows,
+            unit=" texts",
+            file=sys.stderr,
+            disable=not show,
+            smoothing=0.05,
+        ) as bar:
+            failed = _embed(embedding_model, read, rows, bar, on_error)
+    if failed and not quiet:
+        print(
+            f"embellama: {len(failed)} texts have no vector, the first because {failed[0]}",
+            file=sys.stderr,
+        )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """Texts, what to call the one at an index, and how many there are, if that is known."""
+@contextlib.contextmanager
+def _rows(
+    output: str | None,
+    output_format: str,
+    config: ModelConfig,
+    job: dict[str, Any] | None,
+    *,
+    restart: bool,
+    quiet: bool,
+) -> Iterator[tuple[EmbeddingModel, Rows]]:
+    """Load the model, and open where its rows go: a stream, or a file."""
+    kind = vector_files.FORMATS[output_format]
+    if output is None or (os.path.exists(output) and not os.path.isfile(output)):
+        with contextlib.ExitStack() as stack:
+            # A device or a named pipe is written, not replaced.
+            stream = (
+                sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
+            )
+            model = stack.enter_context(EmbeddingModel(config))
+            if kind is JsonLines:
+                yield model, JsonLines(stream, model.embedding_dimensions)
+                return
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows"
+            file = stack.enter_context(open(path, "w+b"))
+            rows = kind(file, model.embedding_dimensions)
+            yield model, rows
+            rows.complete()
+            with open(kind.finish(path), "rb") as finished:
+                shutil.copyfileobj(finished, stream)
+        return
+    with partial_output(output, job, restart=restart) as partial:
+        with EmbeddingModel(config) as model:
+            rows = kind(partial.file, model.embedding_dimensions)
+            if rows.n_rows and not quiet:
+                print(f"embellama: {rows.n_rows} texts were done before", file=sys.stderr)
+            yield model, rows
+        rows.complete()
+        partial.finish = kind.finish
 
-    texts: Iterator[str]
-    label: Callable[[int], str]
-    total: int | None
 
-    @classmethod
-    def lines_of(cls, file: BinaryIO, *, count: bool) -> _Inputs:
-        name = "standard input" if file.name == "<stdin>" else file.name
-        total = None
-        if count and file.seekable():
-            start = file.tell()
-            total = sum(1 for _ in file)
-            file.seek(start)
+def _embed(
+    model: EmbeddingModel, read: Corpus, rows: Rows, bar: tqdm.tqdm[Any], on_error: str
+) -> list[str]:
+    """Append the rows of all texts; return why some have none."""
+    failed: list[str] = []
+    while window := list(itertools.islice(read.texts, WINDOW_TEXTS)):
+        start = rows.n_rows
 
-        def label(index: int) -> str:
-            return f"line {index + 1} of {name}"
+        def advance(done: int, total: int, start: int = start) -> None:
+            bar.update(start + done - bar.n)
 
-        return cls(_lines(file, label), label, total)
-
-
-def _lines(file: BinaryIO, label: Callable[[int], str]) -> Iterator[str]:
-    for index, line in enumerate(file):
-        try:
-            # A byte order mark is no part of the first text.
-            text = line.decode("utf-8-sig" if index == 0 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(
-                f"{label(index)} is not UTF-8 ({error.reason} at byte {error.start + 1} of the "
-                "line): convert the file, for example with iconv",
-                index=index,
-            ) from None
-        yield text.removesuffix("\n").removesuffix("\r")
-
-
-def _results(
-    model: EmbeddingModel, inputs: _Inputs, bar: tqdm.tqdm[Any]
-) -> Iterator[tuple[int, EmbeddingResult]]:
-    start = 0
-
-    def advance(done: int, total: int) -> None:
-        bar.update(start + done - bar.n)
-
-    while window := list(itertools.islice(inputs.texts, _WINDOW_TEXTS)):
         try:
             result = model.embed_batch(
-                window, details=True, progress=False if bar.disable else advance
+                window,
+                details=True,
+                on_error=on_error,
+                progress=False if bar.disable else advance,
             )
         except (InvalidInputError, TokenizationError) as error:
             if error.index is None:
                 raise
             index = start + error.index
-            message = _in_terms_of_the_command(error, inputs.label(index))
+            message = _in_terms_of_the_command(error, error.index, read.label(index))
             raise type(error)(message, index=index) from error
-        yield start, result
-        start += len(window)
+        failed += [
+            _in_terms_of_the_command(reason, index, read.label(start + index))
+            for index, reason in result.errors.items()
+        ]
+        rows.append(result)
+    return failed
 
 
-def _in_terms_of_the_command(error: InvalidInputError | TokenizationError, label: str) -> str:
+def _in_terms_of_the_command(error: Exception, index: int, label: str) -> str:
     # The library counts from 0 and from the window's first text, and names its own setting. The
     # label goes through a function because the name of a file may hold backslashes.
-    message = re.sub(rf"\btext {error.index}\b", lambda _: label, str(error), count=1)
+    message = re.sub(rf"\btext {index}\b", lambda _: label, str(error), count=1)
     return message.replace("truncate=True", "--truncate")
-
-
-def _write_json_lines(stream: BinaryIO, results: Iterable[tuple[int, EmbeddingResult]]) -> None:
-    for start, result in results:
-        for index, (tokens, row) in enumerate(
-            zip(result.token_counts, result.embeddings, strict=True), start
-        ):
-            # str of a numpy.float32 is the shortest text that reads back as the same float32.
-            embedding = ", ".join(map(str, row))
-            stream.write(
-                f'{{"index": {index}, "tokens": {tokens}, "embedding": [{embedding}]}}\n'.encode()
-            )
-        stream.flush()
-
-
-def _write_npy(
-    stream: BinaryIO, results: Iterable[tuple[int, EmbeddingResult]], n_dimensions: int
-) -> None:
-    def header(n_rows: int) -> bytes:
-        buffer = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            buffer,
-            {"descr": "<f4", "fortran_order": False, "shape": (n_rows, n_dimensions)},
-        )
-        return buffer.getvalue()
-
-    # NumPy pads the header so that the count can be filled in afterwards
-    # (numpy/lib/_format_impl.py, GROWTH_AXIS_MAX_DIGITS).
-    stream.write(header(0))
-    n_rows = 0
-    for _, result in results:
-        stream.write(result.embeddings.astype("<f4", copy=False).data)
-        n_rows += len(result.embeddings)
-    stream.seek(0)
-    stream.write(header(n_rows))
-
-
-@contextlib.contextmanager
-def _output(path: str | None) -> Iterator[BinaryIO]:
-    """Standard output, or a file that has its name only when it is complete."""
-    if path is None:
-        yield sys.stdout.buffer
-        return
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not os.path.isfile(target):
-        # A device or a named pipe is written, not replaced.
-        with open(target, "wb") as file:
-            yield file
-        return
-    partial = f"{target}.partial-{os.getpid()}"
-    try:
-        file = open(partial, "xb")  # noqa: SIM115
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    try:
-        with file:
-            yield file
-        if os.path.exists(target):
-            shutil.copymode(target, partial)
-        os.replace(partial, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
-
-
-@command.command()
-@click.argument("model", default=DEFAULT_MODEL)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(model: str, as_json: bool) -> None:
-    """Describe a model.
-
-    MODEL is all-MiniLM-L6-v2 unless given.
-    """
-    described = _description(model_info(model))
-    if as_json:
-        click.echo(json.dumps(described, indent=2))
-        return
-    described["file size"] = _human_size(described["file size"])
-    described["parameters"] = f"{described['parameters']:,}"
-    described["tensor types"] = ", ".join(
-        f"{kind} ({count})" for kind, count in described["tensor types"].items()
-    )
-    for name, value in described.items():
-        if value is not None:
-            click.echo(f"{name + ':':20}{value}")
-
-
-def _description(info: ModelInfo) -> dict[str, Any]:
-    source = catalog.provenance(info.path) or {}
-    return {
-        "name": source.get("name") or info.name,
-        "file": str(info.path),
-        "file size": info.file_size,
-        "architecture": info.architecture,
-        "dimensions": info.embedding_length,
-        "context length": info.context_length,
-        "pooling": info.pooling.value,
-        "parameters": info.n_parameters,
-        "tensor types": dict(Counter(info.tensor_types).most_common()),
-        "licence": source.get("licence") or info.metadata.get("general.license"),
-        "source": source.get("url"),
-        "obtained from": source.get("obtained_from"),
-    }
-
-
-@command.command()
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False))
-@click.argument("output", type=click.Path(dir_okay=False))
-@click.option(
-    "--type",
-    "file_type",
-    default="F16",
-    show_default=True,
-    help="Type of the weights, such as F32 or Q8_0.",
-)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor cores to use.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
-def convert(checkpoint: str, output: str, file_type: str, threads: int | None, quiet: bool) -> None:
-    """Turn a Hugging Face checkpoint into a GGUF file.
-
-    CHECKPOINT is the directory with config.json and model.safetensors.
-    """
-    from embellama.convert import convert_checkpoint
-
-    show = not quiet and sys.stderr.isatty()
-    convert_checkpoint(checkpoint, output, file_type=file_type, n_threads=threads, progress=show)
-
-
-@command.command()
-def models() -> None:
-    """List the known models and what the cache keeps of them."""
-    cached = catalog.cached_files()
-    known = catalog.known_models()
-    for entry in known:
-        click.echo(f"{entry.name}: {entry.dimensions} dimensions, {entry.licence}, {entry.url}")
-        files = [file for file in cached if file.model == entry.name]
-        for file in files:
-            click.echo(f"  {_human_size(file.size):>10}  {file.path}")
-        if not files:
-            click.echo("  not in the cache; downloaded on first use")
-    click.echo(f"Cache: {catalog.cache_directory()}")
-
-
-def _human_size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"
-
-
-def main() -> int:
-    """Run the command with the arguments of the process.
-
-    Returns
-    -------
-    int
-        The exit status: 0; 1 for an error; 2 for wrong usage; 130 after Ctrl-C.
-    """
-    # Not click's own main(): it gives a closed pipe the status 1.
-    try:
-        status = _run(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        status = 0
-    except (EmbellamaError, OSError) as error:
-        message = " ".join(line.strip() for line in str(error).splitlines())
-        print(f"embellama: error: {message}", file=sys.stderr)
-        status = 1
-    except KeyboardInterrupt:
-        status = 130
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # Python would try once more when it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return status
-
-
-def _run(arguments: list[str]) -> int:
-    try:
-        with command.make_context("embellama", arguments) as context:
-            command.invoke(context)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    return 0

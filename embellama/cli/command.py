@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command's parts put together, and what an error looks like in a shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from embellama.cli.bench import bench
+from embellama.cli.embed import embed
+from embellama.cli.model_files import convert, info, models
+from embellama.cli.rerank import rerank
+from embellama.errors import EmbellamaError
+
+__all__ = ["main"]
+
+
+class _InOrder(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="embellama", message="%(prog)s %(version)s")
+def command() -> None:
+    """Text embeddings from any GGUF model.
+
+    \b
+    embellama embed "Hello, world!"
+    embellama embed -i texts.txt -o vectors.npy
+
+    A model is a GGUF file, a known name (see `embellama models`) or a file on the Hugging Face Hub,
+    org/repo/file.gguf. Known models are downloaded on first use and kept.
+    """
+
+
+for part in (embed, rerank, bench, info, models, convert):
+    command.add_command(part)
+
+
+def main() -> int:
+    """Run the command with the arguments of the process.
+
+    Returns
+    -------
+    int
+        The exit status: 0; 1 for an error; 2 for wrong usage; 130 after Ctrl-C.
+    """
+    # Not click's own main(): it gives a closed pipe the status 1.
+    try:
+        status = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 0
+    except (EmbellamaError, OSError) as error:
+        message = " ".join(line.strip() for line in str(error).splitlines())
+        print(f"embellama: error: {message}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        status = 130
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try once more when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        with command.make_context("embellama", arguments) as context:
+            command.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return 0
