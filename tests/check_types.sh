@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The installed library's types: stubs against what the extensions hold, and what two type checkers
+# say of examples/. Needs `pip install mypy "pyright[nodejs]"` in the environment.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+# Away from the source tree, so that the installed package is the one that is looked at.
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+cp -r "$root/examples" "$tree"
+rm "$tree/examples/cython_consumer/setup.py"  # of setuptools and Cython, not of embellama
+cd "$tree"
+
+# What Cython adds to every module, and names that workers.pyx imports.
+cat > allowed <<'LIST'
+embellama\.\w+\.__(pyx_capi|test|reduce_cython|setstate_cython)__
+embellama\.workers\.(NORMS|POOLINGS)
+LIST
+stubtest embellama.core embellama.kernels embellama.workers --allowlist allowed --concise
+mypy --strict examples
+pyright --pythonpath "$(command -v python)" examples
