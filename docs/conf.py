@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sphinx: ``pip install ".[docs]"``, then ``sphinx-build -W -b html docs docs/_build/html``."""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "embellama"
+author = "the embellama developers"
+copyright = "the embellama developers, Apache-2.0"
+release = version = installed_version("embellama")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "settings_table",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "drawings"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+# Pages of this project only: the build reaches no network.
+intersphinx_mapping: dict[str, tuple[str, str]] = {}
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc's sections say them
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+html_theme = "furo"
+html_title = f"embellama {release}"
+html_static_path = ["_static"]
+html_css_files = ["embellama.css"]
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#8a4b00", "color-brand-content": "#8a4b00"},
+    "dark_css_variables": {"color-brand-primary": "#f0b35f", "color-brand-content": "#f0b35f"},
+}
+html_show_sphinx = False
+copybutton_exclude = ".linenos, .gp, .go"
