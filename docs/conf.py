@@ -13,22 +13,21 @@ copyright = "the embellama developers, Apache-2.0"
 release = version = installed_version("embellama")
 
 extensions = [
+    "command_help",
     "myst_parser",
     "numpydoc",
     "settings_table",
     "sphinx.ext.autodoc",
-    "sphinx.ext.intersphinx",
-    "sphinx_click",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "drawings"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-# Pages of this project only: the build reaches no network.
-intersphinx_mapping: dict[str, tuple[str, str]] = {}
+smartquotes = False  # of what a reader may copy into a shell
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc's sections say them
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 

@@ -30,7 +30,7 @@ def described(kind: type) -> dict[str, tuple[str, list[str]]]:
 def default_of(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
         value = field.default
-        return str(value) if isinstance(value, enum.Enum) else repr(value)
+        return f"``{value if isinstance(value, enum.Enum) else repr(value)}``"
     return "required"
 
 
@@ -48,11 +48,11 @@ class Settings(Directive):
             if field.name not in entries:
                 raise self.error(f"{name}.{field.name} is not described in the docstring")
             type_, text = entries[field.name]
-            lines += [f"``{field.name}``", f"    *{type_}*", ""]
-            lines += [f"    {line}" for line in text]
-            lines += ["", f"    In the class: ``{default_of(field)}``."]
+            kinds = [f"*{type_.removesuffix(', optional')}*", default_of(field)]
             if field.name != "model_config":
-                lines[-1] += f" In the environment: ``EMBELLAMA_{field.name.upper()}``."
+                kinds.append(f"``EMBELLAMA_{field.name.upper()}``")
+            lines += [f"**{field.name}**", f"    {', '.join(kinds)}", ""]
+            lines += [f"    {line}" for line in text]
             lines.append("")
         return self.parse(lines)
 
