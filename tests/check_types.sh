@@ -15,8 +15,10 @@ cd "$tree"
 # What Cython adds to every module, and names that workers.pyx imports.
 cat > allowed <<'LIST'
 embellama\.\w+\.__(pyx_capi|test|reduce_cython|setstate_cython)__
-embellama\.workers\.(NORMS|POOLINGS)
+embellama\.workers\.(NORMS|POOLINGS|ROW_TYPES)
 LIST
-stubtest embellama.core embellama.kernels embellama.workers --allowlist allowed --concise
+stubs=$(cd "$root/embellama" && printf 'embellama.%s ' *.pyi | sed 's/\.pyi / /g')
+# shellcheck disable=SC2086  # one argument each
+stubtest $stubs --allowlist allowed --concise
 mypy --strict examples
 pyright --pythonpath "$(command -v python)" examples

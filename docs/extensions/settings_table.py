@@ -49,7 +49,7 @@ class Settings(Directive):
                 raise self.error(f"{name}.{field.name} is not described in the docstring")
             type_, text = entries[field.name]
             kinds = [f"*{type_.removesuffix(', optional')}*", default_of(field)]
-            if field.name != "model_config":
+            if field.name not in ("model_config", "cache"):
                 kinds.append(f"``EMBELLAMA_{field.name.upper()}``")
             lines += [f"**{field.name}**", f"    {', '.join(kinds)}", ""]
             lines += [f"    {line}" for line in text]
