@@ -123,3 +123,13 @@ def test_what_does_not_run_here_says_where() -> None:
         elsewhere = page.read_text(encoding="utf-8").count("<!-- run elsewhere: ")
         assert set(fences) <= {*LANGUAGES, "text"}, page
         assert sum(fence in LANGUAGES for fence in fences) == len(blocks(page)) + elsewhere, page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["life_of_a_text", "map", "packing"])
+def test_drawing(name: str, tmp_path: Path) -> None:
+    """Those that measure take minutes, and nothing here could compare their figures."""
+    script = TOP / "docs" / "drawings" / f"{name}.py"
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True, timeout=300)
+    assert (tmp_path / f"{name}.svg").read_text().count("<path") > 20
+    assert (TOP / "docs" / "drawings" / f"{name}.svg").exists()

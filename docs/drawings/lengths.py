@@ -13,7 +13,7 @@ from style import COLOURS, save
 import embellama
 
 LENGTHS = (4, 8, 16, 32, 64, 128, 256, 512)
-ROUNDS = 7
+ROUNDS = 5
 BATCH_TOKENS = 4096
 
 
@@ -54,8 +54,8 @@ def main() -> None:
         axis.set_xscale("log", base=2)
         axis.set_xticks(LENGTHS, LENGTHS)
         axis.set_xlabel("tokens of a text")
-        axis.set_ylim(bottom=0)
     left.set_yscale("log")
+    right.set_ylim(bottom=0)
     left.set_title("one text: milliseconds", loc="left", fontsize=10)
     right.set_title("many texts: tokens per second", loc="left", fontsize=10)
     left.legend()

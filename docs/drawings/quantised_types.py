@@ -61,8 +61,13 @@ def main() -> None:
 
     figure, axis = plt.subplots(figsize=(8, 4))
     axis.scatter([row[1] for row in rows], [row[2] for row in rows], color=COLOURS[0], s=36)
-    for name, size, distance in rows:
-        axis.annotate(name, (size, distance), xytext=(6, 4), textcoords="offset points")
+    # Neighbours on the left are close: their names stand on either side.
+    for i, (name, size, distance) in enumerate(sorted(rows, key=lambda row: row[1])):
+        side, x = (("right", -8), ("left", 8))[i % 2]
+        axis.annotate(
+            name, (size, distance), xytext=(x, 0), textcoords="offset points", ha=side, va="center"
+        )
+    axis.set_xlim(left=16)
     axis.set_yscale("log")
     axis.set_xlabel("size of the file in MB (F32: 90.9)")
     axis.set_ylabel("mean distance from F32, 1 - cosine")

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all drawings share: colours that colour-blind people tell apart, and where they go."""
+"""What all drawings share: colours that colour-blind people tell apart, and their files."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import matplotlib
 
@@ -29,7 +27,6 @@ plt.rcParams.update(
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write ``name.svg`` beside the scripts."""
-    path = Path(__file__).parent / f"{name}.svg"
-    figure.savefig(path, metadata={"Date": None})
-    print(path.name)
+    """Write ``name.svg`` into the current folder."""
+    figure.savefig(f"{name}.svg", metadata={"Date": None})
+    print(f"{name}.svg")
