@@ -38,6 +38,10 @@ def save(comparison: Comparison, path: Path) -> None:
     panels[0].invert_yaxis()
     isa = "" if comparison.isa is None else f", {comparison.isa}"
     caption = f"{comparison.model} on {comparison.machine}, {comparison.n_threads} threads{isa}"
+    # The library itself is the first of what a contender names.
+    libraries = dict(next(iter(contender.versions.items())) for contender in measured)
+    listed = ", ".join(" ".join(pair) for pair in libraries.items())
+    figure.supxlabel(textwrap.fill(listed, 150), fontsize=8)
     figure.suptitle(textwrap.fill(caption, 110), fontsize=9)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
