@@ -3,7 +3,7 @@
 # no header of llama.cpp and no link.
 from libc.stdint cimport int32_t, int64_t
 
-from embellama cimport kernels
+from embellama.kernels cimport Norm, Pooling
 from embellama.libllama.handles cimport (
     llama_batch_ext,
     llama_context,
@@ -37,6 +37,7 @@ cdef inline int check_api_version() except -1:
 cdef class Model:
     cdef llama_model *handle
     cdef readonly str path
+    # What has to be closed before the weights are freed.
     cdef object contexts
     cdef object __weakref__
     cdef int check_open(self) except -1 nogil
@@ -88,8 +89,8 @@ cdef int encode(
     const int32_t *ids,
     const int64_t *offsets,
     int64_t n_texts,
-    kernels.Pooling pooling,
-    kernels.Norm norm,
+    Pooling pooling,
+    Norm norm,
     double p,
     float *out,
 ) except -1 nogil

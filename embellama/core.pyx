@@ -27,7 +27,7 @@ from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from embellama cimport kernels
+from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
 from embellama.libllama cimport encoder, ggml, guarded, llama, llama_log
 
 cdef extern from *:
@@ -345,7 +345,7 @@ cdef class Model:
             )
 
     def close(self):
-        """Free the weights and the contexts; neither can be used afterwards.
+        """Free the weights and what computes with them; neither can be used afterwards.
 
         Calling it again does nothing.
 
@@ -502,7 +502,7 @@ cdef class Context:
         cdef int64_t[2] offsets = [0, len(tokens)]
         with nogil:
             encode(
-                self, &id_view[0], offsets, 1, kernels.POOL_NONE, kernels.NORM_NONE, 0,
+                self, &id_view[0], offsets, 1, POOL_NONE, NORM_NONE, 0,
                 &row_view[0, 0],
             )
         return result
@@ -582,8 +582,8 @@ cdef int encode(
     const int32_t *ids,
     const int64_t *offsets,
     int64_t n_texts,
-    kernels.Pooling pooling,
-    kernels.Norm norm,
+    Pooling pooling,
+    Norm norm,
     double p,
     float *out,
 ) except -1 nogil:
@@ -663,8 +663,8 @@ cdef int encode_spans(
     const int64_t *offsets,
     const Span *spans,
     int64_t n_texts,
-    kernels.Pooling pooling,
-    kernels.Norm norm,
+    Pooling pooling,
+    Norm norm,
     double p,
     float *out,
     int64_t *not_finite,
@@ -700,15 +700,15 @@ cdef int encode_spans(
             return COMPUTE_FAILED
         for i in range(n):
             finite = True
-            if pooling == kernels.POOL_NONE:
+            if pooling == POOL_NONE:
                 target = out + (offsets[spans[first + i].text] - offsets[0]) * n_dims
                 memcpy(target, rows, lengths[i] * n_dims * sizeof(float))
                 for row in range(lengths[i]):
-                    finite &= kernels.normalize(norm, p, target + row * n_dims, n_dims)
+                    finite &= normalize(norm, p, target + row * n_dims, n_dims)
             else:
                 target = out + spans[first + i].text * n_dims
-                kernels.pool(pooling, rows, lengths[i], n_dims, target)
-                finite = kernels.normalize(norm, p, target, n_dims)
+                pool(pooling, rows, lengths[i], n_dims, target)
+                finite = normalize(norm, p, target, n_dims)
             if not finite and not_finite[0] < 0:
                 not_finite[0] = spans[first + i].text
             rows += lengths[i] * n_dims

@@ -89,6 +89,7 @@ class Embedder:
             exact=config.accuracy is Accuracy.EXACT,
             instruction_set=config.instruction_set or "",
         )
+        self.model = model
         self.n_dims = model.n_dimensions
         self.size = model.size
         self.n_threads = config.n_threads or usable_cores()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embellama.cache import CacheStats, ModelCache
 from embellama.cached_embedder import CachedEmbedder
 from embellama.config import ModelConfig, PoolingStrategy
+from embellama.core import Model
 from embellama.embedder import Embedder
 from embellama.errors import ConfigurationError, ModelLoadError
 from embellama.gguf_header import file_identity
@@ -283,6 +284,27 @@ class LoadableModel:
         """
         if self._cache is not None:
             self._cache.clear()
+
+    @property
+    def core_model(self) -> Model:
+        """The weights as other Cython modules take them, an :class:`embellama.core.Model`.
+
+        Contexts made of it share the weights in memory, and keep them when this model is unloaded.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model is unloaded.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> from embellama.core import Context
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> Context(model.core_model).token_vectors(model.tokenize("a cat")).shape
+        (4, 384)
+        """
+        return self._loaded().model
 
     def _loaded(self) -> Embedder:
         embedder = self._embedder

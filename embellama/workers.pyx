@@ -94,6 +94,7 @@ cdef class Workers:
         self.pool.alone.n_threads = n_threads
         self.max_tokens = micro_batch_tokens
         self.open()
+        model.contexts.add(self)
         _live.add(self)
 
     cdef int open(self) except -1:

@@ -107,13 +107,13 @@ def test_a_consumer_built_by_meson(minilm: embellama.EmbeddingModel, tmp_path: P
     assert_finds_the_nearest(folder, minilm)
 
 
-def test_a_consumer_built_by_setuptools(minilm_path: Path, tmp_path: Path) -> None:
+def test_a_consumer_built_by_setuptools(tmp_path: Path) -> None:
     folder = shutil.copytree(EXAMPLE, tmp_path / "consumer")
     run([sys.executable, "setup.py", "build_ext", "--inplace"], folder)
     program = (
-        "import sys, nearest, embellama\n"
-        "from embellama.core import Context, Model\n"
-        "model = Model(sys.argv[1])\n"
+        "import nearest, embellama\n"
+        "from embellama.core import Context\n"
+        "model = embellama.EmbeddingModel('all-MiniLM-L6-v2').core_model\n"
         "context = Context(model)\n"
         "print(nearest.embed(model, context, ['a cat', 'a dog']).shape)\n"
         "print(nearest.embed(model, context, []).shape)\n"
@@ -122,7 +122,7 @@ def test_a_consumer_built_by_setuptools(minilm_path: Path, tmp_path: Path) -> No
         "except embellama.InvalidInputError as error:\n"
         "    print(error.index, error)\n"
     )
-    lines = run([sys.executable, "-c", program, minilm_path], folder).splitlines()
+    lines = run([sys.executable, "-c", program], folder).splitlines()
     assert lines[:2] == ["(2, 384)", "(0, 384)"]
     assert re.fullmatch(r"1 .*\.gguf: text 1 has 602 tokens, and from 1 to 512 are .*", lines[2])
 
@@ -254,6 +254,25 @@ def test_a_closed_model(probe: ModuleType, minilm_path: Path) -> None:
         context.token_vectors([101, 102])
     with pytest.raises(ModelLoadError, match="closed"):
         probe.tokenize(vocabulary, b"a cat", 16)
+
+
+def test_a_model_that_others_compute_with(minilm_path: Path) -> None:
+    loaded = embellama.EmbeddingModel(minilm_path)
+    shared = loaded.core_model
+    context = Context(shared)
+    rows = context.token_vectors([101, 102])
+    loaded.unload()
+    np.testing.assert_array_equal(context.token_vectors([101, 102]), rows)
+    with pytest.raises(ModelLoadError, match="unloaded"):
+        loaded.core_model  # noqa: B018
+    loaded.load()
+    # Closed under its workers: they stop, and nothing crashes.
+    loaded.core_model.close()
+    with pytest.raises(ModelLoadError):
+        loaded.embed("a cat")
+    loaded.unload()
+    loaded.load()
+    assert loaded.embed("a cat").shape == (384,)
 
 
 def test_a_context_serves_one_thread_at_a_time(probe: ModuleType, minilm_path: Path) -> None:

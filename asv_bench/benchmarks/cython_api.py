@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 
 import embellama
-from embellama.core import Context, Model
+from embellama.core import Context
 
 from . import workloads
 
@@ -62,7 +62,7 @@ class Doors(workloads.Models):
         self.ids = np.array([101, *[2000 + i for i in range(n_tokens - 2)], 102], dtype=np.int32)
         config = embellama.ModelConfig(paths["F16"], n_threads=1)
         self.model = embellama.EmbeddingModel(config)
-        self.context = Context(Model(paths["F16"]))
+        self.context = Context(self.model.core_model)
         self.doors = import_doors(paths["doors"])
         self.model.embed_tokens(self.ids)
         self.doors.encode(self.context, self.ids)

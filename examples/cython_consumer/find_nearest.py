@@ -9,7 +9,7 @@ from itertools import product
 
 from nearest import main
 
-from embellama import catalog
+import embellama
 
 animals = "cat dog horse cow sheep goat pig duck goose hen".split()
 places = "barn garden kitchen river field forest village road bridge hill".split()
@@ -24,4 +24,4 @@ queries = [
     "Which bird eats beside the water in the morning?",
     "What is running over the bridge when it is cold?",
 ]
-main(str(catalog.resolve("all-MiniLM-L6-v2")), corpus, queries)
+main(embellama.EmbeddingModel("all-MiniLM-L6-v2").core_model, corpus, queries)

@@ -127,9 +127,8 @@ def nearest(const float[:, ::1] corpus not None, const float[:, ::1] queries not
     return indices, scores
 
 
-def main(str path not None, corpus, queries):
+def main(core.Model model not None, corpus, queries):
     """Print the nearest text of the corpus for each query."""
-    model = core.Model(path)
     n_threads = len(os.sched_getaffinity(0))
     corpus_vectors = embed_on_threads(model, corpus, n_threads)
     query_vectors = embed(model, core.Context(model), queries)
