@@ -15,9 +15,9 @@ ninja -C "$build"
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 cp -r embellama "$tree"
-for module in core kernels workers; do
-    cp "$build"/embellama/$module.*.so "$tree/embellama/"
-    cp "$build"/embellama/$module.*.so.p/$module.pyx.cpp "$tree/embellama/$module.cpp"
+cp "$build"/embellama/*.so "$tree/embellama/"
+for source in "$build"/embellama/*.so.p/*.pyx.cpp; do
+    cp "$source" "$tree/embellama/$(basename "$source" .pyx.cpp).cpp"
 done
 cat > "$tree/coverage.ini" <<INI
 [run]

@@ -25,7 +25,7 @@ def main() -> None:
 
     def vectors_of(file_type: str) -> tuple[float, np.ndarray]:
         path = catalog.resolve("all-MiniLM-L6-v2", file_type=file_type)
-        config = embellama.ModelConfig(path, truncate=True)
+        config = embellama.ModelConfig(path, truncate=True, accuracy="exact")
         with embellama.EmbeddingModel(config) as model:
             return path.stat().st_size / 1e6, model.embed_batch(texts)
 
