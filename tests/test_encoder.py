@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bert_shapes
 import numpy as np
@@ -135,6 +136,54 @@ def test_odd_sizes_are_left_to_llama_cpp(tmp_path: Path, sizes: dict[str, int]) 
         np.testing.assert_allclose(
             ours.embed_batch(texts), theirs.embed_batch(texts), rtol=0, atol=2e-6
         )
+
+
+def _fused_queries_keys_and_values() -> dict[str, np.ndarray | None]:
+    random = np.random.default_rng(5)
+    tensors: dict[str, np.ndarray | None] = {}
+    for layer in range(2):
+        for part in "qkv":
+            tensors[f"blk.{layer}.attn_{part}.weight"] = None
+            tensors[f"blk.{layer}.attn_{part}.bias"] = None
+        spread = random.standard_normal((3 * 96, 97), dtype=np.float32) * np.float32(0.1)
+        tensors[f"blk.{layer}.attn_qkv.weight"] = spread[:, :96].copy()
+        tensors[f"blk.{layer}.attn_qkv.bias"] = spread[:, 96].copy()
+    return tensors
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A mask that is not one text beside the other.
+    "causal": {"metadata": {"bert.attention.causal": True}},
+    "fused queries, keys and values": {"tensors": _fused_queries_keys_and_values()},
+    "no biases": {
+        "tensors": {
+            f"blk.{layer}.{name}.bias": None
+            for layer in range(2)
+            for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
+        }
+    },
+    "no token types": {"tensors": {"token_types.weight": None}},
+}
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_patterns_are_computed_as_llama_cpp_does(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, variant: str, instruction_set: str
+) -> None:
+    sizes = {"embedding_length": 96, "key_length": 48, "feed_forward_length": 128}
+    path = write_tiny_model(tmp_path / "model.gguf", "bert", **sizes, **VARIANTS[variant])
+    texts = ["hello world", "a b c d e f g h i j k", "a"]
+    with (
+        EmbeddingModel(ModelConfig(path, instruction_set=instruction_set)) as ours,
+        EmbeddingModel(ModelConfig(path, instruction_set="llama.cpp")) as theirs,
+    ):
+        expected = theirs.embed_batch(texts)
+        if instruction_set in EXACT:
+            np.testing.assert_allclose(ours.embed_batch(texts), expected, rtol=0, atol=2e-6)
+        else:
+            assert cosines(ours.embed_batch(texts), expected).min() >= 0.9999
+    assert splits(caplog, path, instruction_set) == 1
 
 
 def test_texts_do_not_see_each_other(minilm: EmbeddingModel) -> None:
