@@ -7,8 +7,8 @@ With the embellama that is installed::
 
 Rounds of all alternate, so that what else the machine does strikes each. Figures are the best of
 all rounds, by processor time: it counts what the process itself used, whoever else ran. Texts come
-in and vectors go out, tokenization included. `GFLOP/s` counts the products with weights alone, 2 per
-weight of the layers and token; `share` is that of what one core can multiply, which
+in and vectors go out, tokenization included. `GFLOP/s` counts the products with weights alone, two
+operations per weight and token; `share` is that of what one core can multiply, which
 ``raw_loop/multiply_peak`` (built with ``-Dbenchmarks=true``) measures and ``--peaks`` takes.
 `cosine` is the least, to llama.cpp's vectors of the F32 file.
 """

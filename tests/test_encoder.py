@@ -186,6 +186,37 @@ def test_other_patterns_are_computed_as_llama_cpp_does(
     assert splits(caplog, path, instruction_set) == 1
 
 
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_scores_equal_transformers(reranker_path: Path, instruction_set: str) -> None:
+    reference = np.load(DATA / "reranker_reference.npz")
+    with EmbeddingModel(ModelConfig(reranker_path, instruction_set=instruction_set)) as model:
+        for query, expected in zip(reference["queries"], reference["scores"], strict=True):
+            results = model.rerank(str(query), reference["documents"].tolist())
+            scores = [r.score for r in sorted(results, key=lambda result: result.index)]
+            # Logits of size 3, from a random head that enlarges what bfloat16 rounds.
+            atol = 1e-4 if instruction_set in EXACT else 0.1
+            np.testing.assert_allclose(scores, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("settings", [{"use_mmap": False}, {"use_mlock": True}, {}])
+def test_any_way_of_loading(minilm_f32_path: Path, settings: dict[str, bool]) -> None:
+    config = ModelConfig(minilm_f32_path, accuracy="exact", n_threads=1, **settings)
+    with EmbeddingModel(config) as model:
+        vector = model.embed(TEXTS["sentence"])
+    expected = MINILM["vectors"][MINILM["names"].tolist().index("sentence")]
+    np.testing.assert_allclose(vector, expected, rtol=0, atol=2e-6)
+
+
+def test_a_text_of_thousands_of_tokens(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "model.gguf", "bert", context_length=4096)
+    text = " ".join("abcdefghijklmnopqrstuvwxyz"[i * i % 26] for i in range(3001))
+    with (
+        EmbeddingModel(ModelConfig(path, accuracy="exact", n_threads=2)) as ours,
+        EmbeddingModel(ModelConfig(path, instruction_set="llama.cpp", n_threads=2)) as theirs,
+    ):
+        np.testing.assert_allclose(ours.embed(text), theirs.embed(text), rtol=0, atol=2e-6)
+
+
 def test_texts_do_not_see_each_other(minilm: EmbeddingModel) -> None:
     texts = [" ".join(["word"] * n) for n in (1, 2, 11, 12, 13, 30, 31, 32, 33, 64, 100, 250)]
     together = minilm.embed_batch(texts)
