@@ -70,7 +70,8 @@ struct Heads {
     int64_t head_stride;
 };
 
-// softmax(query * key' * scale) * value, each text for itself, the heads of a row side by side.
+// softmax(query * key' * scale) * value with a scale above 0, each text for itself, the heads of a
+// row side by side.
 struct Attention {
     Heads query;
     Heads key;

@@ -243,7 +243,8 @@ private:
         const int64_t n_rows = query->ne[1], n_heads = query->ne[2], head_size = query->ne[0];
         float parameters[3];  // scale, largest ALiBi bias, soft cap
         memcpy(parameters, result->op_params, sizeof parameters);
-        if (!plan.kernels || !result->src[3] || result->src[4] || parameters[1] != 0 || parameters[2] != 0 ||
+        if (!plan.kernels || !result->src[3] || result->src[4] || !(parameters[0] > 0) || parameters[1] != 0 ||
+            parameters[2] != 0 ||
             head_size % 16 != 0 || head_size > MAX_HEAD_SIZE) {
             return index;
         }

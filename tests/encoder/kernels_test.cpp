@@ -219,8 +219,11 @@ void test_activation_ends(const Kernels & kernels) {
         kernels.multiply(product, 0, 32 / kernels.columns_per_panel, scratch.data());
         for (int i = 0; i < 16; i++) {
             const double expected = gelu(values[i], activation);
-            const bool same = std::isfinite(values[i]) ? std::abs(rows[i] - expected) <= 1e-6 + 1e-6 * std::abs(expected)
-                                                       : !std::isfinite(rows[i]);
+            // Where results are rounded to bfloat16, a cheaper form will do.
+            const double error = kernels.exact || activation == Activation::GELU_TANH ? 1e-6 : 2e-4;
+            const bool same = std::isfinite(values[i])
+                                  ? std::abs(rows[i] - expected) <= error + error * std::abs(expected)
+                                  : !std::isfinite(rows[i]);
             check(same, kernels, "GELU of " + std::to_string(values[i]) + " is " + std::to_string(rows[i]));
         }
     }

@@ -65,14 +65,14 @@ public:
 
     // Rows beyond n_rows are computed too, from whatever lies in the block.
     EMBELLAMA_INLINE void multiply(int, const Value * tile, int rows_per_block, int n_lines, const Value * panel,
-                                   float * sums) {
-        multiply_one(tile, rows_per_block, n_lines, panel, sums, [] {});
+                                   float * sums, int stride) {
+        multiply_one(tile, rows_per_block, n_lines, panel, sums, stride, [] {});
     }
 
     // Between two lines, `meanwhile` is called: the vector units are free while tiles multiply.
     template <typename Meanwhile>
     EMBELLAMA_INLINE void multiply_one(const Value * tile, int rows_per_block, int n_lines, const Value * panel,
-                                       float * sums, Meanwhile meanwhile) {
+                                       float * sums, int stride, Meanwhile meanwhile) {
         memory_barrier();
         _tile_zero(0);
         _tile_zero(1);
@@ -86,8 +86,8 @@ public:
             panel += 16 * COLUMNS * 2;
             meanwhile();
         }
-        _tile_stored(0, sums, COLUMNS * sizeof(float));
-        _tile_stored(1, sums + 16, COLUMNS * sizeof(float));
+        _tile_stored(0, sums, stride * sizeof(float));
+        _tile_stored(1, sums + 16, stride * sizeof(float));
         memory_barrier();
     }
 
@@ -160,7 +160,8 @@ void multiply_tiles(const Product & product, int first_panel, int last_panel, vo
                 if (two) {
                     block.multiply_two(tile, rows_per_block, n_lines, panel, sums[pending], meanwhile);
                 } else {
-                    block.multiply_one(tile, rows_per_block, n_lines, panel, sums[pending], meanwhile);
+                    block.multiply_one(tile, rows_per_block, n_lines, panel, sums[pending], TileBlock::COLUMNS,
+                                       meanwhile);
                 }
                 unfinished = sums[pending];
                 next_row = first;

@@ -36,9 +36,11 @@ struct AttentionScratch {
     }
 };
 
-// 2**(score - largest score) of the first n of a row of scores, as a row of tiles; returns 1 / sum.
+// 2**(scale * (score - largest score)) of the first n of a row of scores, as a row of tiles; returns
+// 1 / sum.
 template <typename Number>
-EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, typename Number::Value * line, int rows) {
+EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, float scale, typename Number::Value * line,
+                               int rows) {
     for (int i = n; i < key_depth; i++) {
         scores[i] = -1e30f;
     }
@@ -50,11 +52,12 @@ EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, typename Nu
         highest = maximum(highest, x);
         poison += x * splat(0.0f);
     }
-    const Floats top = splat(largest_of(highest));
+    const Floats factor = splat(scale);
+    const Floats top = splat(largest_of(highest)) * factor;
     Floats sum = poison;
     for (int i = 0; i < key_depth; i += Number::VALUES_PER_LINE) {
         for (int j = i; j < i + Number::VALUES_PER_LINE; j += WIDTH) {
-            const Floats x = Number::exponential(load(scores + j) - top);
+            const Floats x = Number::exponential(load(scores + j) * factor - top);
             sum += x;
             store(scores + j, x);
         }
@@ -105,7 +108,7 @@ void attend(const Attention & attention, int first_row, int n_rows, int head, vo
         }
     }
     alignas(64) float sums[ROWS * COLUMNS];
-    float query[MAX_HEAD_SIZE + LINE] = {};
+    float padded[MAX_HEAD_SIZE + LINE] = {};
     float factors[ROWS];
     const int rows_per_block = smaller(ROWS, n_rows);
     Block block(rows_per_block);
@@ -114,25 +117,23 @@ void attend(const Attention & attention, int first_row, int n_rows, int head, vo
         const Tiles tiles{queries, n, rows_per_block, scratch.depth};
         for (int i = 0; i < n; i++) {
             const float * source = row_of(attention.query, first_row + row + i);
-            for (int k = 0; k < head_size; k++) {
-                query[k] = source[k] * (attention.scale * LOG2_E);
+            if (scratch.depth > head_size) {
+                memcpy(padded, source, head_size * sizeof(float));
+                source = padded;
             }
-            store_tile_row<Number>(tiles, i, query);
+            store_tile_row<Number>(tiles, i, source);
         }
         for (int key = 0; key < n_rows; key += COLUMNS) {
             block.multiply(n, queries, rows_per_block, scratch.depth / LINE,
-                           keys + static_cast<size_t>(key) * scratch.depth, sums);
-            for (int i = 0; i < n; i++) {
-                memcpy(scores + i * scratch.n_keys + key, sums + i * COLUMNS, sizeof(float) * COLUMNS);
-            }
+                           keys + static_cast<size_t>(key) * scratch.depth, scores + key, scratch.n_keys);
         }
         for (int i = 0; i < n; i++) {
-            factors[i] = softmax<Number>(scores + i * scratch.n_keys, n_rows, scratch.key_depth, weights + i * LINE,
-                                         rows_per_block);
+            factors[i] = softmax<Number>(scores + i * scratch.n_keys, n_rows, scratch.key_depth,
+                                         attention.scale * LOG2_E, weights + i * LINE, rows_per_block);
         }
         for (int column = 0; column < head_size; column += COLUMNS) {
             block.multiply(n, weights, rows_per_block, scratch.key_depth / LINE,
-                           values + static_cast<size_t>(column) * scratch.key_depth, sums);
+                           values + static_cast<size_t>(column) * scratch.key_depth, sums, COLUMNS);
             const int n_columns = smaller(COLUMNS, head_size - column);
             for (int i = 0; i < n; i++) {
                 float * result = sums + i * COLUMNS;

@@ -15,7 +15,7 @@ constexpr size_t CHUNK_BYTES = 384 * 1024;
 // Sums of ROWS rows and all columns of a panel, held in registers for the whole depth.
 template <typename Number, int ROWS, int COLUMNS>
 __attribute__((noinline)) void multiply_block(const typename Number::Value * tile, int rows_per_block, int n_lines,
-                                              const typename Number::Value * panel, float * sums) {
+                                              const typename Number::Value * panel, float * sums, int stride) {
     constexpr int VECTORS = COLUMNS / WIDTH;
     constexpr int LINE = Number::VALUES_PER_LINE;
     constexpr int STEP = Number::VALUES_PER_WORD;
@@ -36,7 +36,7 @@ __attribute__((noinline)) void multiply_block(const typename Number::Value * til
     }
     for (int row = 0; row < ROWS; row++) {
         for (int vector = 0; vector < VECTORS; vector++) {
-            store(sums + row * COLUMNS + vector * WIDTH, sum[row][vector]);
+            store(sums + row * stride + vector * WIDTH, sum[row][vector]);
         }
     }
 }
@@ -52,22 +52,22 @@ struct Registers {
     // Around products of tiles with blocks of `rows_per_block` rows.
     explicit Registers(int) {}
 
-    // Of the first n_rows rows of a block.
+    // Of the first n_rows rows of a block; their sums are `stride` apart.
     EMBELLAMA_INLINE void multiply(int n_rows, const Value * tile, int rows_per_block, int n_lines,
-                                   const Value * panel, float * sums) {
-        multiply_rows<ROWS>(n_rows, tile, rows_per_block, n_lines, panel, sums);
+                                   const Value * panel, float * sums, int stride) {
+        multiply_rows<ROWS>(n_rows, tile, rows_per_block, n_lines, panel, sums, stride);
     }
 
 private:
     template <int MOST>
     EMBELLAMA_INLINE void multiply_rows(int n_rows, const Value * tile, int rows_per_block, int n_lines,
-                                        const Value * panel, float * sums) {
+                                        const Value * panel, float * sums, int stride) {
         if constexpr (MOST > 1) {
             if (n_rows < MOST) {
-                return multiply_rows<MOST - 1>(n_rows, tile, rows_per_block, n_lines, panel, sums);
+                return multiply_rows<MOST - 1>(n_rows, tile, rows_per_block, n_lines, panel, sums, stride);
             }
         }
-        multiply_block<Number, MOST, COLUMNS>(tile, rows_per_block, n_lines, panel, sums);
+        multiply_block<Number, MOST, COLUMNS>(tile, rows_per_block, n_lines, panel, sums, stride);
     }
 };
 
@@ -144,7 +144,8 @@ void multiply(const Product & product, int first_panel, int last_panel, void * s
                                                 weights.format, values_per_panel, static_cast<Value *>(scratch));
             for (int row = chunk; row < end; row += chunks.rows_per_block) {
                 const int n_rows = smaller(chunks.rows_per_block, end - row);
-                block.multiply(n_rows, line_of<Number>(input, row, 0), chunks.rows_per_block, n_lines, panel, sums);
+                block.multiply(n_rows, line_of<Number>(input, row, 0), chunks.rows_per_block, n_lines, panel, sums,
+                               COLUMNS);
                 finish<Number, COLUMNS>(product, row, n_rows, index * COLUMNS, sums);
             }
         }

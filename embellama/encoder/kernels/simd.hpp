@@ -42,26 +42,31 @@ EMBELLAMA_INLINE int larger(int a, int b) { return a > b ? a : b; }
 
 EMBELLAMA_INLINE int rounded_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-EMBELLAMA_INLINE float sum_of(Floats x) {
-    float parts[WIDTH];
+typedef float Four __attribute__((vector_size(16)));
+typedef float UnalignedFour __attribute__((vector_size(16), aligned(4), may_alias));
+
+// The values of a vector, by fours and then by halves, put together by an operation that knows no
+// order.
+template <typename Operation>
+EMBELLAMA_INLINE float reduced(Floats x, Operation operation) {
+    alignas(64) float parts[WIDTH];
     store(parts, x);
-    for (int width = WIDTH / 2; width > 0; width /= 2) {
-        for (int i = 0; i < width; i++) {
-            parts[i] += parts[i + width];
-        }
+    Four four = *reinterpret_cast<const UnalignedFour *>(parts);
+    for (int i = 4; i < WIDTH; i += 4) {
+        four = operation(four, *reinterpret_cast<const UnalignedFour *>(parts + i));
     }
-    return parts[0];
+    typedef int32_t Indices __attribute__((vector_size(16)));
+    four = operation(four, __builtin_shuffle(four, Indices{2, 3, 0, 1}));
+    four = operation(four, __builtin_shuffle(four, Indices{1, 0, 3, 2}));
+    return four[0];
+}
+
+EMBELLAMA_INLINE float sum_of(Floats x) {
+    return reduced(x, [](Four a, Four b) { return a + b; });
 }
 
 EMBELLAMA_INLINE float largest_of(Floats x) {
-    float parts[WIDTH];
-    store(parts, x);
-    for (int width = WIDTH / 2; width > 0; width /= 2) {
-        for (int i = 0; i < width; i++) {
-            parts[i] = parts[i] > parts[i + width] ? parts[i] : parts[i + width];
-        }
-    }
-    return parts[0];
+    return reduced(x, [](Four a, Four b) { return a > b ? a : b; });
 }
 
 // 2**x for x up to 126; everything below -126 counts as -126. `polynomial` is 2**x for
