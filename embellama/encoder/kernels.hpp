@@ -22,7 +22,9 @@ constexpr int GRANULE = 32;
 
 constexpr int MAX_HEAD_SIZE = 256;
 
-enum class WeightFormat : int32_t { FLOAT32, FLOAT16, BFLOAT16 };
+// INT8 has a float32 scale for every 32 values of a column: a panel is then, for every 32 of its
+// depth, the scales of its columns and 32 lines of a byte for each.
+enum class WeightFormat : int32_t { FLOAT32, FLOAT16, BFLOAT16, INT8 };
 
 enum class Activation : int32_t { NONE, GELU_ERF, GELU_TANH };
 
@@ -89,11 +91,13 @@ struct Kernels {
     int values_per_word;
     int rows_per_block;     // the most rows of a block of tiles
     int columns_per_panel;
-    // What pack_panel makes of weights that a file holds in this format.
+    // How weights are packed that a file holds in this format.
     WeightFormat (*format_for)(WeightFormat file);
-    size_t (*bytes_per_weight)(WeightFormat format);
-    // One panel, of columns_per_panel rows of `depth` float32 values.
+    size_t (*panel_bytes)(int depth, WeightFormat format);
+    // One panel, of columns_per_panel rows of `depth` values; of any format but INT8.
     void (*pack_panel)(const float * columns, int depth, WeightFormat format, void * panel);
+    // Likewise, with depth / 32 scales for each row.
+    void (*pack_int8_panel)(const int8_t * columns, const float * scales, int depth, void * panel);
     void (*pack_rows)(const float * rows, const Tiles & tiles, int first_row, int last_row);
     // The panels from first to last; `scratch` holds multiply_scratch(depth) bytes.
     void (*multiply)(const Product & product, int first_panel, int last_panel, void * scratch);

@@ -32,9 +32,17 @@ const std::array tables = {
 };
 
 WeightFormat format_in_file(ggml_type type) {
-    return type == GGML_TYPE_F16    ? WeightFormat::FLOAT16
-           : type == GGML_TYPE_BF16 ? WeightFormat::BFLOAT16
-                                    : WeightFormat::FLOAT32;
+    switch (type) {
+        case GGML_TYPE_F16:
+            return WeightFormat::FLOAT16;
+        case GGML_TYPE_BF16:
+            return WeightFormat::BFLOAT16;
+        case GGML_TYPE_Q8_0:
+        case GGML_TYPE_Q4_0:
+            return WeightFormat::INT8;
+        default:
+            return WeightFormat::FLOAT32;  // of what other quantised types stand for
+    }
 }
 
 WeightFormat format_of(const Kernels & kernels, const ggml_tensor * tensor) {
@@ -42,7 +50,49 @@ WeightFormat format_of(const Kernels & kernels, const ggml_tensor * tensor) {
 }
 
 size_t bytes_per_panel(const Kernels & kernels, const ggml_tensor * tensor) {
-    return kernels.columns_per_panel * tensor->ne[0] * kernels.bytes_per_weight(format_of(kernels, tensor));
+    return kernels.panel_bytes(static_cast<int>(tensor->ne[0]), format_of(kernels, tensor));
+}
+
+// Rows of Q8_0 or Q4_0, as ggml-common.h lays them out, into bytes and scales.
+void take_apart(ggml_type type, const char * rows, size_t n_values, int8_t * values, float * scales) {
+    const size_t block_size = ggml_type_size(type);
+    for (size_t block = 0; block < n_values / 32; block++, rows += block_size, values += 32) {
+        ggml_fp16_t scale;
+        memcpy(&scale, rows, sizeof scale);
+        scales[block] = ggml_fp16_to_fp32(scale);
+        const char * bytes = rows + sizeof scale;
+        if (type == GGML_TYPE_Q8_0) {
+            memcpy(values, bytes, 32);
+            continue;
+        }
+        for (int i = 0; i < 16; i++) {
+            const uint8_t pair = static_cast<uint8_t>(bytes[i]);
+            values[i] = static_cast<int8_t>((pair & 15) - 8);
+            values[i + 16] = static_cast<int8_t>((pair >> 4) - 8);
+        }
+    }
+}
+
+// The panel of columns_per_panel rows of a tensor.
+void pack(const Kernels & kernels, const ggml_tensor * tensor, const char * rows, void * panel) {
+    const int depth = static_cast<int>(tensor->ne[0]);
+    const size_t n_values = static_cast<size_t>(kernels.columns_per_panel) * depth;
+    const WeightFormat format = format_of(kernels, tensor);
+    if (format == WeightFormat::INT8) {
+        std::vector<int8_t> values(n_values);
+        std::vector<float> scales(n_values / 32);
+        take_apart(tensor->type, rows, n_values, values.data(), scales.data());
+        kernels.pack_int8_panel(values.data(), scales.data(), depth, panel);
+        return;
+    }
+    std::vector<float> floats(n_values);
+    if (tensor->type == GGML_TYPE_F32) {
+        memcpy(floats.data(), rows, n_values * sizeof(float));
+    } else {
+        // Rows follow each other without a gap, and hold whole blocks of any type.
+        ggml_get_type_traits(tensor->type)->to_float(rows, floats.data(), static_cast<int64_t>(n_values));
+    }
+    kernels.pack_panel(floats.data(), depth, format, panel);
 }
 
 const char * type_name(ggml_backend_buffer_type_t type) { return kernels_of(type)->name; }
@@ -63,26 +113,14 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
         return;
     }
     const Kernels & kernels = *kernels_of(buffer->buft);
-    const int depth = static_cast<int>(tensor->ne[0]);
-    const int columns = kernels.columns_per_panel;
-    const size_t row_size = ggml_row_size(tensor->type, depth);
-    const size_t panel_size = row_size * columns;
-    const ggml_to_float_t to_float = ggml_get_type_traits(tensor->type)->to_float;
+    const size_t size_in_file = ggml_row_size(tensor->type, tensor->ne[0]) * kernels.columns_per_panel;
+    const size_t packed_size = bytes_per_panel(kernels, tensor);
     const char * source = static_cast<const char *>(data);
-    std::vector<float> floats(static_cast<size_t>(columns) * depth);
     // llama.cpp writes tensors whole; of a part, the panels that it covers are written.
-    const size_t first = (offset + panel_size - 1) / panel_size;
-    for (size_t panel = first; (panel + 1) * panel_size <= offset + size; panel++) {
-        const char * rows = source + (panel * panel_size - offset);
-        if (tensor->type == GGML_TYPE_F32) {
-            memcpy(floats.data(), rows, panel_size);
-        } else {
-            for (int column = 0; column < columns; column++) {
-                to_float(rows + column * row_size, floats.data() + static_cast<size_t>(column) * depth, depth);
-            }
-        }
-        kernels.pack_panel(floats.data(), depth, format_of(kernels, tensor),
-                           static_cast<char *>(tensor->data) + panel * bytes_per_panel(kernels, tensor));
+    const size_t first = (offset + size_in_file - 1) / size_in_file;
+    for (size_t panel = first; (panel + 1) * size_in_file <= offset + size; panel++) {
+        pack(kernels, tensor, source + (panel * size_in_file - offset),
+             static_cast<char *>(tensor->data) + panel * packed_size);
     }
     if (Offer::current() && Offer::current()->mapped) {
         // The file's pages are not needed any more; those at the ends hold other tensors too.

@@ -116,16 +116,28 @@ struct PackedWeights {
 
     PackedWeights(const Kernels & kernels, WeightFormat file, int depth, int n_columns)
         : values(random_floats(static_cast<size_t>(depth) * n_columns)),
-          memory(kernels.bytes_per_weight(kernels.format_for(file)) * depth * n_columns),
+          memory(kernels.panel_bytes(depth, kernels.format_for(file)) * (n_columns / kernels.columns_per_panel)),
           weights{memory.data(), kernels.format_for(file), depth, n_columns} {
-        for (float & value : values) {
-            value = rounded_to(file, value);
+        std::vector<int8_t> bytes(values.size());
+        std::vector<float> scales(values.size() / 32);
+        for (size_t i = 0; i < values.size(); i++) {
+            if (file == WeightFormat::INT8) {
+                scales[i / 32] = 0.01f + 0.001f * (i / 32 % 7);
+                bytes[i] = static_cast<int8_t>(std::clamp(values[i] / scales[i / 32], -128.0f, 127.0f));
+                values[i] = bytes[i] * scales[i / 32];
+            } else {
+                values[i] = rounded_to(file, values[i]);
+            }
         }
         const int columns = kernels.columns_per_panel;
-        const size_t panel_bytes = kernels.bytes_per_weight(weights.format) * depth * columns;
         for (int panel = 0; panel < n_columns / columns; panel++) {
-            kernels.pack_panel(values.data() + static_cast<size_t>(panel) * columns * depth, depth, weights.format,
-                               static_cast<char *>(memory.data()) + panel * panel_bytes);
+            const size_t first = static_cast<size_t>(panel) * columns * depth;
+            char * target = static_cast<char *>(memory.data()) + panel * kernels.panel_bytes(depth, weights.format);
+            if (weights.format == WeightFormat::INT8) {
+                kernels.pack_int8_panel(bytes.data() + first, scales.data() + first / 32, depth, target);
+            } else {
+                kernels.pack_panel(values.data() + first, depth, weights.format, target);
+            }
         }
     }
 };
@@ -189,7 +201,8 @@ void test_products(const Kernels & kernels) {
     }
     for (const int depth : {32, 96, 352, 1536}) {
         for (const int n_columns : {32, 96}) {
-            for (const WeightFormat format : {WeightFormat::FLOAT32, WeightFormat::FLOAT16, WeightFormat::BFLOAT16}) {
+            for (const WeightFormat format : {WeightFormat::FLOAT32, WeightFormat::FLOAT16, WeightFormat::BFLOAT16,
+                                              WeightFormat::INT8}) {
                 for (const Activation activation : {Activation::NONE, Activation::GELU_ERF, Activation::GELU_TANH}) {
                     test_product(kernels, 19, depth, n_columns, format, activation, true, false, true);
                     test_product(kernels, 13, depth, n_columns, format, activation, true, true, false);

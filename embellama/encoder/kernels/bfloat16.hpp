@@ -50,14 +50,13 @@ struct Bfloat16 {
 
     static WeightFormat format_for(WeightFormat) { return WeightFormat::BFLOAT16; }
 
-    static size_t bytes_per_weight(WeightFormat) { return 2; }
-
     template <int COLUMNS>
     static void pack_panel(const float * columns, int depth, WeightFormat, void * panel) {
         transpose_into_panel<Bfloat16, COLUMNS>(columns, depth, COLUMNS, depth, static_cast<Value *>(panel));
     }
 
-    EMBELLAMA_INLINE const Value * words(const void * panel, WeightFormat, size_t, Value *) {
+    template <int>
+    EMBELLAMA_INLINE const Value * words(const void * panel, WeightFormat, int, Value *) {
         return static_cast<const Value *>(panel);
     }
 };

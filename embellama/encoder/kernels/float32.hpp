@@ -4,6 +4,7 @@
 
 #include "../kernels.hpp"
 #include "float16.hpp"
+#include "int8.hpp"
 #include "simd.hpp"
 #include "tiles.hpp"
 
@@ -35,8 +36,6 @@ struct Float32 {
 
     static WeightFormat format_for(WeightFormat file) { return file; }
 
-    static size_t bytes_per_weight(WeightFormat format) { return format == WeightFormat::FLOAT32 ? 4 : 2; }
-
     // In the file's own format: half the memory, and widened once for all rows of a chunk.
     template <int COLUMNS>
     static void pack_panel(const float * columns, int depth, WeightFormat format, void * panel) {
@@ -58,7 +57,13 @@ struct Float32 {
     }
 
     // The panel as words: itself, or widened into `scratch`.
-    EMBELLAMA_INLINE const Value * words(const void * panel, WeightFormat format, size_t n, Value * scratch) {
+    template <int COLUMNS>
+    EMBELLAMA_INLINE const Value * words(const void * panel, WeightFormat format, int depth, Value * scratch) {
+        const size_t n = static_cast<size_t>(depth) * COLUMNS;
+        if (format == WeightFormat::INT8) {
+            widen_int8_panel<COLUMNS>(panel, depth, scratch);
+            return scratch;
+        }
         if (format == WeightFormat::FLOAT32) {
             return static_cast<const Value *>(panel);
         }

@@ -109,6 +109,12 @@ EMBELLAMA_INLINE void finish(const Product & product, int first_row, int n_rows,
     }
 }
 
+template <int COLUMNS>
+size_t panel_bytes(int depth, WeightFormat format) {
+    const size_t n = static_cast<size_t>(depth) * COLUMNS;
+    return format == WeightFormat::FLOAT32 ? 4 * n : format == WeightFormat::INT8 ? n + n / 32 * sizeof(float) : 2 * n;
+}
+
 // How the rows of a product are divided.
 template <typename Number>
 struct Chunks {
@@ -131,8 +137,7 @@ void multiply(const Product & product, int first_panel, int last_panel, void * s
     static_assert(COLUMNS % Number::VALUES_PER_LINE == 0 && GRANULE % COLUMNS == 0);
     const Tiles & input = product.input;
     const Weights & weights = product.weights;
-    const size_t values_per_panel = static_cast<size_t>(weights.depth) * COLUMNS;
-    const size_t bytes_per_panel = values_per_panel * Number::bytes_per_weight(weights.format);
+    const size_t bytes_per_panel = panel_bytes<COLUMNS>(weights.depth, weights.format);
     const int n_lines = weights.depth / Number::VALUES_PER_LINE;
     const Chunks<Number> chunks(input);
     Block block(chunks.rows_per_block);
@@ -140,8 +145,9 @@ void multiply(const Product & product, int first_panel, int last_panel, void * s
     for (int chunk = 0; chunk < input.n_rows; chunk += chunks.rows_per_chunk) {
         const int end = smaller(chunk + chunks.rows_per_chunk, input.n_rows);
         for (int index = first_panel; index < last_panel; index++) {
-            const Value * panel = Number::words(static_cast<const char *>(weights.panels) + index * bytes_per_panel,
-                                                weights.format, values_per_panel, static_cast<Value *>(scratch));
+            const Value * panel = Number::template words<COLUMNS>(
+                static_cast<const char *>(weights.panels) + index * bytes_per_panel, weights.format, weights.depth,
+                static_cast<Value *>(scratch));
             for (int row = chunk; row < end; row += chunks.rows_per_block) {
                 const int n_rows = smaller(chunks.rows_per_block, end - row);
                 block.multiply(n_rows, line_of<Number>(input, row, 0), chunks.rows_per_block, n_lines, panel, sums,

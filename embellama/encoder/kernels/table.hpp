@@ -4,6 +4,7 @@
 
 #include "../kernels.hpp"
 #include "attention.hpp"
+#include "int8.hpp"
 #include "layer_norm.hpp"
 #include "product.hpp"
 #include "tiles.hpp"
@@ -26,8 +27,9 @@ constexpr Kernels table_of(const char * name) {
         Block::ROWS,
         Block::COLUMNS,
         Number::format_for,
-        Number::bytes_per_weight,
+        panel_bytes<Block::COLUMNS>,
         pack_panel<Block>,
+        pack_int8_panel<Block::COLUMNS>,
         pack_rows<Number>,
         multiply<Block>,
         multiply_scratch<Block>,
