@@ -22,6 +22,13 @@ SHAPES = {
     "1024x8": {"embedding_length": 1024, "head_count": 8, "feed_forward_length": 2048},
 }
 FILE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0")
+# All types of one shape, the ends of the range of all others.
+MODELS = [
+    (shape, file_type)
+    for shape in SHAPES
+    for file_type in FILE_TYPES
+    if shape == "384x12" or file_type in ("F32", "Q4_0")
+]
 LENGTHS = (1, 2, 17, 64)
 N_TOKENS = 63
 

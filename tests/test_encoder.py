@@ -63,10 +63,7 @@ def test_minilm_equals_sentence_transformers(file_type: str, instruction_set: st
     assert result.min() >= (exact if instruction_set in EXACT else fast)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[f"{shape} {kind}" for shape in bert_shapes.SHAPES for kind in bert_shapes.FILE_TYPES],
-)
+@pytest.fixture(scope="module", params=[" ".join(model) for model in bert_shapes.MODELS])
 def shape_and_path(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:

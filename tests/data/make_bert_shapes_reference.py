@@ -18,7 +18,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from bert_shapes import FILE_TYPES, LENGTHS, N_TOKENS, SHAPES, tokens, write_bert
+from bert_shapes import LENGTHS, MODELS, N_TOKENS, SHAPES, tokens, write_bert
 from transformers import BertConfig, BertModel
 
 OUTER = {
@@ -80,14 +80,13 @@ def main() -> None:
     """Write the file beside this one."""
     arrays = {}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        for shape in SHAPES:
-            for file_type in FILE_TYPES:
-                model = load(write_bert(Path(folder) / "model.gguf", shape, file_type), shape)
-                for length in LENGTHS:
-                    ids = torch.from_numpy(tokens(length).astype(np.int64))[None]
-                    hidden = model(input_ids=ids).last_hidden_state[0].numpy()
-                    ends = hidden[[0, -1]] if length > 1 else hidden
-                    arrays[f"{shape} {file_type} {length}"] = ends.astype(np.float32)
+        for shape, file_type in MODELS:
+            model = load(write_bert(Path(folder) / "model.gguf", shape, file_type), shape)
+            for length in LENGTHS:
+                ids = torch.from_numpy(tokens(length).astype(np.int64))[None]
+                hidden = model(input_ids=ids).last_hidden_state[0].numpy()
+                ends = hidden[[0, -1]] if length > 1 else hidden
+                arrays[f"{shape} {file_type} {length}"] = ends.astype(np.float32)
     np.savez_compressed(Path(__file__).with_name("bert_shapes_reference.npz"), **arrays)
 
 
