@@ -86,8 +86,14 @@ void Computation::reserve_scratch() {
 }
 
 void Computation::work(int thread, int step, int item) {
-    if (!ending()) {
+    if (ending()) {
+        return;
+    }
+    try {
         std::visit([&](const auto & work) { perform(work, thread, item); }, plan.steps[step]);
+    } catch (const std::bad_alloc &) {
+        // From llama.cpp's code; it must not leave a thread of the team.
+        end(GGML_STATUS_ALLOC_FAILED);
     }
 }
 

@@ -79,14 +79,14 @@ private:
         return index;
     }
 
-    // Whether only the next computing node, `user`, reads what node `index` computes.
+    // Whether a single node reads what node `index` computes, and nobody else.
     bool used_once(int index) const { return ggml_node_has_n_uses(graph, index, 1); }
 
     bool is_packed_product(int index) const {
         return index < graph->n_nodes && node(index)->op == GGML_OP_MUL_MAT && kernels_of(node(index)->src[0]);
     }
 
-    // The index after the last node that the step made covers; `index` where none was made.
+    // The index after the last node that the new step covers; `index` where none was made.
     int step_from(int index) {
         switch (node(index)->op) {
             case GGML_OP_MUL_MAT:
@@ -125,7 +125,7 @@ private:
     Tiles tiles_of(const ggml_tensor * input) {
         const ggml_tensor * source = reshaped_from(input);
         for (int place = 0; place < N_PLACES; place++) {
-            if (held[place] == source) {
+            if (held[place] == source && tiles[place].depth == input->ne[0] && tiles[place].n_rows == input->ne[1]) {
                 return tiles[place];
             }
         }
@@ -134,14 +134,18 @@ private:
         return packed;
     }
 
-    // Whether what node `index` computes goes into the next computing node, a product, and nowhere
-    // else: then only tiles are needed.
-    bool feeds_only_a_product(int index) const {
+    // Whether what node `index` computes goes into the next computing node, a product that takes it
+    // as rows of `depth` values, and nowhere else: then only tiles are needed.
+    bool feeds_only_a_product(int index, int64_t depth) const {
         const int user = next_computing(index);
-        if (!used_once(index) || !is_packed_product(user) || reshaped_from(node(user)->src[1]) != node(index)) {
+        if (!used_once(index) || !is_packed_product(user)) {
             return false;
         }
-        for (const ggml_tensor * view = node(user)->src[1]; view != node(index); view = view->src[0]) {
+        const ggml_tensor * input = node(user)->src[1];
+        if (reshaped_from(input) != node(index) || input->ne[0] != depth) {
+            return false;
+        }
+        for (const ggml_tensor * view = input; view != node(index); view = view->src[0]) {
             if (uses_of(view) != 1) {
                 return false;
             }
@@ -184,7 +188,7 @@ private:
                 last = next_computing(last);
             }
         }
-        if (feeds_only_a_product(last)) {
+        if (feeds_only_a_product(last, n_columns)) {
             const Place place = product.activation == Activation::NONE ? PACKED : ACTIVATED;
             if (tiles[place].data != product.input.data) {
                 product.tiles = place_tiles(place, node(last), product.input.n_rows, static_cast<int>(n_columns));
@@ -271,7 +275,7 @@ private:
         attention.head_size = static_cast<int>(head_size);
         attention.scale = parameters[0];
         attention.row_stride = head_size * n_heads;
-        if (feeds_only_a_product(index) && head_size % plan.kernels->values_per_line() == 0) {
+        if (feeds_only_a_product(index, attention.row_stride) && head_size % plan.kernels->values_per_line() == 0) {
             attention.tiles = place_tiles(ATTENDED, result, static_cast<int>(n_rows),
                                           static_cast<int>(attention.row_stride));
         } else {
