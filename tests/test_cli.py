@@ -217,6 +217,14 @@ def test_models_and_their_types(minilm_path: Path) -> None:
     np.testing.assert_allclose(vectors(full.stdout), vectors(named.stdout), atol=1e-3)
 
 
+def test_accuracy(here: Here, minilm_path: Path) -> None:
+    exact = vectors(here("embed", "a cat", "--accuracy", "exact").stdout)
+    config = embellama.ModelConfig(minilm_path, accuracy="exact")
+    with embellama.EmbeddingModel(config) as model:
+        np.testing.assert_allclose(exact[0], model.embed("a cat"), atol=1e-6)
+    assert_error(here("embed", "a cat", "--accuracy", "some"), "'some'", status=2)
+
+
 def test_errors_take_one_line(here: Here, tmp_path: Path) -> None:
     assert_error(here("embed", "x", "-m", "all-MiniLM-L6"), "did you mean 'all-MiniLM-L6-v2'")
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(100))

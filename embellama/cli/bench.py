@@ -16,7 +16,7 @@ import numpy as np
 
 from embellama import catalog
 from embellama.cli import options
-from embellama.config import ModelConfig, PoolingStrategy
+from embellama.config import Accuracy, ModelConfig, PoolingStrategy
 from embellama.core import backend_info
 from embellama.cores import usable_cores
 from embellama.model import EmbeddingModel
@@ -47,6 +47,7 @@ _WORDS = """
 @click.command()
 @options.model()
 @options.file_type
+@options.accuracy
 @options.threads
 @click.option(
     "--seconds",
@@ -58,7 +59,13 @@ _WORDS = """
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.quiet
 def bench(
-    model: str, file_type: str, threads: int | None, seconds: float, as_json: bool, quiet: bool
+    model: str,
+    file_type: str,
+    accuracy: str,
+    threads: int | None,
+    seconds: float,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Measure a model on this machine: rates, latency, memory.
 
@@ -66,7 +73,9 @@ def bench(
     `alone` is the time of one text by itself. Other work on the machine makes both worse.
     """
     config = ModelConfig(
-        catalog.resolve(model, file_type=file_type, progress=not quiet), n_threads=threads
+        catalog.resolve(model, file_type=file_type, progress=not quiet),
+        accuracy=Accuracy(accuracy),
+        n_threads=threads,
     )
     start = time.perf_counter()
     with EmbeddingModel(config) as embedding_model:
@@ -80,6 +89,7 @@ def bench(
         report = {
             "model": str(config.model_path),
             "weights": embedding_model.model_size,
+            "instruction set": embedding_model.core_model.instruction_set,
             "load seconds": loaded,
             "texts": rows,
             # Linux counts in KiB (getrusage(2)).
@@ -141,6 +151,7 @@ def _print(report: dict[str, Any]) -> None:
     backend = report["backend"]
     click.echo(f"{report['model']}")
     click.echo(f"llama.cpp {backend['llama_cpp']} on {'; '.join(backend['devices'])}")
+    click.echo(f"instruction set {report['instruction set']}")
     click.echo(
         f"weights {report['weights'] / 1e6:.1f} MB, loaded in {report['load seconds']:.2f} s"
     )

@@ -23,7 +23,7 @@ from embellama.cli import corpus, options, vector_files
 from embellama.cli.corpus import Corpus
 from embellama.cli.partial_output import file_identity, partial_output
 from embellama.cli.vector_files import WINDOW_TEXTS, JsonLines, Rows
-from embellama.config import ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
 from embellama.errors import InvalidInputError, TokenizationError
 from embellama.model import EmbeddingModel
 
@@ -109,6 +109,7 @@ def _truncation(
     show_default=True,
     help="nan goes on after a text that can't be embedded: NaN in .npy, null elsewhere.",
 )
+@options.accuracy
 @options.threads
 @click.option(
     "-o",
@@ -139,6 +140,7 @@ def embed(
     normalize: NormalizationMode | PNorm,
     truncate: bool | int,
     on_error: str,
+    accuracy: str,
     threads: int | None,
     output: str | None,
     output_format: str | None,
@@ -183,6 +185,7 @@ def embed(
         pooling=None if pooling is None else PoolingStrategy(pooling),
         normalization=normalize,
         truncate=truncate,
+        accuracy=Accuracy(accuracy),
         n_threads=threads,
     )
     job = None
@@ -196,6 +199,7 @@ def embed(
             "pooling": pooling,
             "normalize": str(normalize),
             "truncate": truncate,
+            "accuracy": accuracy,
             "on-error": on_error,
             "format": output_format,
         }

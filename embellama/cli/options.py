@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
+from embellama.config import Accuracy
 from embellama.errors import EmbellamaError
 
 __all__ = [
     "DEFAULT_MODEL",
     "MissingExtraError",
+    "accuracy",
     "file_type",
     "import_pyarrow",
     "model",
@@ -53,6 +55,13 @@ file_type = click.option(
     default="F16",
     show_default=True,
     help="Type of the weights of a known model, such as F32 or Q8_0.",
+)
+accuracy = click.option(
+    "--accuracy",
+    type=click.Choice([accuracy.value for accuracy in Accuracy]),
+    default=Accuracy.FAST.value,
+    show_default=True,
+    help="exact computes encoders in float32 throughout.",
 )
 threads = click.option(
     "--threads",
