@@ -491,6 +491,8 @@ cdef class Workers:
         tokenizing.truncated = &truncated
         vector = np.empty(n_dims, dtype=np.float32)
         cdef float[::1] view = vector
+        # From here on close() waits, so that the vocabulary stays.
+        self.n_callers += 1
         try:
             with nogil:
                 tokenize_chunk(&tokenizing, 0)
@@ -513,6 +515,7 @@ cdef class Workers:
             job.item_texts = &one
             self.run_embedding(&job, &request, None, None, 1)
         finally:
+            self.n_callers -= 1
             free(ids)
         return vector if failure == DONE else None
 
