@@ -129,7 +129,8 @@ private:
                 return tiles[place];
             }
         }
-        const Tiles packed = place_tiles(PACKED, source, static_cast<int>(input->ne[1]), static_cast<int>(input->ne[0]));
+        const Tiles packed =
+            place_tiles(PACKED, source, static_cast<int>(input->ne[1]), static_cast<int>(input->ne[0]));
         plan.steps.push_back(Pack{floats(input), packed});
         return packed;
     }

@@ -52,7 +52,8 @@ EMBELLAMA_INLINE void widen_int8_panel(const void * panel, int depth, float * wo
         source += COLUMNS * sizeof(float);
         for (int i = 0; i < VALUES_PER_SCALE; i++) {
             for (int column = 0; column < COLUMNS; column += WIDTH) {
-                store(words + column, widen_int8(reinterpret_cast<const int8_t *>(source) + column) * load(scales + column));
+                const int8_t * bytes = reinterpret_cast<const int8_t *>(source) + column;
+                store(words + column, widen_int8(bytes) * load(scales + column));
             }
             source += COLUMNS;
             words += COLUMNS;
