@@ -45,8 +45,7 @@ EMBELLAMA_INLINE int rounded_up(int value, int multiple) { return (value + multi
 typedef float Four __attribute__((vector_size(16)));
 typedef float UnalignedFour __attribute__((vector_size(16), aligned(4), may_alias));
 
-// The values of a vector, by fours and then by halves, put together by an operation that knows no
-// order.
+// The values of a vector put together, by fours first, by an operation that knows no order.
 template <typename Operation>
 EMBELLAMA_INLINE float reduced(Floats x, Operation operation) {
     alignas(64) float parts[WIDTH];
@@ -55,18 +54,15 @@ EMBELLAMA_INLINE float reduced(Floats x, Operation operation) {
     for (int i = 4; i < WIDTH; i += 4) {
         four = operation(four, *reinterpret_cast<const UnalignedFour *>(parts + i));
     }
-    typedef int32_t Indices __attribute__((vector_size(16)));
-    four = operation(four, __builtin_shuffle(four, Indices{2, 3, 0, 1}));
-    four = operation(four, __builtin_shuffle(four, Indices{1, 0, 3, 2}));
-    return four[0];
+    return operation(operation(four[0], four[2]), operation(four[1], four[3]));
 }
 
 EMBELLAMA_INLINE float sum_of(Floats x) {
-    return reduced(x, [](Four a, Four b) { return a + b; });
+    return reduced(x, [](auto a, auto b) { return a + b; });
 }
 
 EMBELLAMA_INLINE float largest_of(Floats x) {
-    return reduced(x, [](Four a, Four b) { return a > b ? a : b; });
+    return reduced(x, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 // 2**x for x up to 126; everything below -126 counts as -126. `polynomial` is 2**x for
