@@ -109,19 +109,50 @@ void Computation::end(ggml_status reason) {
     status.compare_exchange_strong(none, reason);
 }
 
-// Panels: enough items for the threads to finish together, and for a look between two of them.
+// By rows where they are enough for all threads: a thread then reads rows that it wrote itself. Else
+// by panels, so that each weight is read by one thread only.
+bool Computation::divides_rows(const Product & product) const {
+    return product.input.n_rows >= n_shares() * product.input.rows_per_block;
+}
+
+// Enough items for the threads to finish together, and for a look between two of them.
 int Computation::items_of(const Product & product) const {
-    const int n_panels = product.weights.n_columns / plan.kernels->columns_per_panel;
+    const int n_parts = divides_rows(product)
+                            ? (product.input.n_rows + product.input.rows_per_block - 1) / product.input.rows_per_block
+                            : product.weights.n_columns / plan.kernels->columns_per_panel;
     const int64_t work = int64_t(product.input.n_rows) * product.weights.depth * product.weights.n_columns;
     const int64_t n_wanted = std::max<int64_t>(work / WORK_BETWEEN_LOOKS + 1, n_shares());
-    return static_cast<int>(std::min<int64_t>(n_wanted, n_panels));
+    return static_cast<int>(std::min<int64_t>(n_wanted, n_parts));
 }
 
 void Computation::perform(const Product & product, int thread, int item) {
     const int n_panels = product.weights.n_columns / plan.kernels->columns_per_panel;
     const int n = items_of(product);
-    plan.kernels->multiply(product, share(n_panels, item, n), share(n_panels, item + 1, n),
-                           scratch[thread]->reserve(0));
+    void * memory = scratch[thread]->reserve(0);
+    if (!divides_rows(product)) {
+        plan.kernels->multiply(product, share(n_panels, item, n), share(n_panels, item + 1, n), memory);
+        return;
+    }
+    const int rows_per_block = product.input.rows_per_block;
+    const int n_blocks = (product.input.n_rows + rows_per_block - 1) / rows_per_block;
+    const int first = share(n_blocks, item, n) * rows_per_block;
+    const int last = std::min(share(n_blocks, item + 1, n) * rows_per_block, product.input.n_rows);
+    const int64_t at = int64_t(first) * product.weights.n_columns;
+    Product part = product;
+    part.input = rows_of(product.input, first, last);
+    part.residual = product.residual ? product.residual + at : nullptr;
+    part.rows = product.rows ? product.rows + at : nullptr;
+    part.tiles = rows_of(product.tiles, first, last);
+    plan.kernels->multiply(part, 0, n_panels, memory);
+}
+
+// Whole blocks of tiles.
+Tiles Computation::rows_of(const Tiles & tiles, int first, int last) const {
+    if (!tiles.data) {
+        return tiles;
+    }
+    const size_t offset = plan.kernels->bytes_per_value() * first * tiles.depth;
+    return {static_cast<char *>(tiles.data) + offset, last - first, tiles.rows_per_block, tiles.depth};
 }
 
 int Computation::items_of(const LayerNorm & norm) const { return std::min(norm.n_rows, n_shares()); }
@@ -132,6 +163,7 @@ void Computation::perform(const LayerNorm & norm, int, int item) {
 }
 
 int Computation::items_of(const Attention & attention) const {
+    // 256 texts, the most of a context, of no more than 255 heads.
     return static_cast<int>(plan.texts.size() * (attention.row_stride / attention.head_size));
 }
 

@@ -28,6 +28,8 @@ private:
     void reserve_scratch();
     void work(int thread, int step, int item);
     int n_shares() const;
+    bool divides_rows(const Product & product) const;
+    Tiles rows_of(const Tiles & tiles, int first, int last) const;
     // Into how many items a step is divided, and one of these items.
     int items_of(const Product & product) const;
     int items_of(const LayerNorm & norm) const;

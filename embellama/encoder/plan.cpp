@@ -250,7 +250,7 @@ private:
         memcpy(parameters, result->op_params, sizeof parameters);
         if (!plan.kernels || !result->src[3] || result->src[4] || !(parameters[0] > 0) || parameters[1] != 0 ||
             parameters[2] != 0 ||
-            head_size % 16 != 0 || head_size > MAX_HEAD_SIZE) {
+            head_size % 16 != 0 || head_size > MAX_HEAD_SIZE || n_heads > 255) {
             return index;
         }
         for (const ggml_tensor * heads : {query, key, value}) {

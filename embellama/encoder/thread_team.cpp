@@ -25,9 +25,21 @@ void pause() {
 constexpr int SPINS = 100;
 constexpr int PAUSES_PER_SPIN = 20;
 
-uint32_t step_of(uint64_t open) { return static_cast<uint32_t>(open >> 32); }
+// The items from `first` to `last` - 1 of a step, in one word.
+struct Open {
+    uint32_t step;
+    uint16_t first;
+    uint16_t last;
 
-uint32_t n_left_of(uint64_t open) { return static_cast<uint32_t>(open); }
+    explicit Open(uint64_t word)
+        : step(static_cast<uint32_t>(word >> 32)),
+          first(static_cast<uint16_t>(word >> 16)),
+          last(static_cast<uint16_t>(word)) {}
+    Open(uint32_t step, int n_items) : step(step), first(0), last(static_cast<uint16_t>(n_items)) {}
+
+    bool any() const { return first != last; }
+    uint64_t word() const { return static_cast<uint64_t>(step) << 32 | static_cast<uint32_t>(first) << 16 | last; }
+};
 
 }  // namespace
 
@@ -79,21 +91,25 @@ ThreadTeam::~ThreadTeam() {
 void ThreadTeam::serve(int thread) {
     while (!stopping) {
         if (!take_item(thread)) {
-            step_begins.wait_until([this] { return n_left_of(open.load()) > 0 || stopping.load(); });
+            step_begins.wait_until([this] { return Open(open.load()).any() || stopping.load(); });
         }
     }
 }
 
 bool ThreadTeam::take_item(int thread) {
     uint64_t now = open.load();
+    int item;
+    Open left(now);
     do {
-        if (n_left_of(now) == 0) {
+        left = Open(now);
+        if (!left.any()) {
             return false;
         }
-    } while (!open.compare_exchange_weak(now, now - 1));
-    const int step = static_cast<int>(step_of(now) - first_step);
+        item = thread % 2 == 0 ? left.first++ : --left.last;
+    } while (!open.compare_exchange_weak(now, left.word()));
+    const int step = static_cast<int>(left.step - first_step);
     const int n = (*n_items)[step];
-    work(data, thread, step, n - static_cast<int>(n_left_of(now)));
+    work(data, thread, step, item);
     if (n_done.fetch_add(1) + 1 == n) {
         step_ends.ring();
     }
@@ -107,7 +123,7 @@ void ThreadTeam::run(const std::vector<int> & new_items, Work new_work, void * n
     first_step = next_step;
     for (const int n : new_items) {
         n_done = 0;
-        open = static_cast<uint64_t>(next_step++) << 32 | static_cast<uint32_t>(n);
+        open = Open(next_step++, n).word();
         if (n > 1) {
             step_begins.ring();
         }

@@ -38,12 +38,16 @@ public:
     ThreadTeam(const ThreadTeam &) = delete;
     ThreadTeam & operator=(const ThreadTeam &) = delete;
 
+    static constexpr int MOST_ITEMS = 65535;
+
     const int n_asked;
     int size() const { return static_cast<int>(threads.size()) + 1; }
 
     // What is to be done for an item of a step; thread 0 is the caller.
     using Work = void (*)(void * data, int thread, int step, int item);
-    // Works through steps of n_items[0], n_items[1], ... items.
+    // Works through steps of n_items[0], n_items[1], ... items, of at most MOST_ITEMS. Even threads
+    // take them from the first on and odd ones from the last on, so that two threads stay with the
+    // same rows from step to step, which are then in the cache of their core.
     void run(const std::vector<int> & n_items, Work work, void * data);
 
 private:
@@ -52,7 +56,7 @@ private:
     bool take_item(int thread);
 
     std::vector<std::thread> threads;
-    // A number for the step, in the upper half, and how many of its items nobody has taken yet.
+    // A number for the step, and which of its items nobody has taken yet: see Open.
     std::atomic<uint64_t> open{0};
     std::atomic<int> n_done{0};
     std::atomic<bool> stopping{false};
