@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embellama.config import CacheConfig
 from embellama.errors import ConfigurationError
+from embellama.forking import renew_after_fork
 
 __all__ = ["CacheStats", "CachedTokens", "CachedVector", "ModelCache"]
 
@@ -105,6 +106,16 @@ class _LeastRecentlyUsed(Generic[_Entry]):
         )
         self._lock = threading.Lock()
         self._hits = self._misses = self._stored = 0
+        renew_after_fork(self)
+
+    def _renew_after_fork(self) -> None:
+        if self._lock.locked():
+            # Another thread was changing the entries, and never comes to the end of that here.
+            self._lock = threading.Lock()
+            self._entries = type(self._entries)(
+                self._entries.maxsize, getsizeof=lambda entry: entry[1]
+            )
+            self._hits = self._misses = self._stored = 0
 
     def get(self, keys: Sequence[Hashable]) -> list[_Entry | None]:
         with self._lock:

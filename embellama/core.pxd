@@ -152,7 +152,7 @@ cdef const float *token_vectors(State *state) noexcept nogil
 cdef const float *scores(State *state, int32_t sequence) noexcept nogil
 
 # Writes at most `capacity` ids and sets *n_ids; where they do not fit *n_ids is minus the number
-# needed.
+# needed. With `recurses` (see Vocabulary) the calling thread has a stack of 64 MiB.
 cdef int tokenize_utf8(
     const llama_vocab *vocabulary,
     const char *text,
@@ -161,6 +161,7 @@ cdef int tokenize_utf8(
     int32_t capacity,
     bint add_special,
     bint parse_special,
+    bint recurses,
     int32_t *n_ids,
     char *message,
 ) noexcept nogil

@@ -28,7 +28,7 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
-from embellama.libllama cimport encoder, ggml, guarded, llama, llama_log
+from embellama.libllama cimport aborts, encoder, fork, ggml, guarded, llama, llama_log
 
 cdef extern from *:
     """
@@ -49,6 +49,18 @@ logger = logging.getLogger("embellama.llama_cpp")
 
 # ggml_log_level, ggml.h
 _LOG_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
+
+
+# Values of tokenizer.ggml.pre whose expression has a loop of its own in unicode.cpp
+# (unicode_regex_split_custom) and is the only one of its kind (llama-vocab.cpp).
+_WITHOUT_REGEX = frozenset("""
+gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en
+jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4
+llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano dbrx smaug-bpe
+chatglm-bpe glm4 glm5
+qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 qwen35
+gemma4 granite-embed-multi-311m sarvam-moe mmbert
+""".split())
 
 
 def _listen():
@@ -113,10 +125,15 @@ cdef class Vocabulary:
         self.sep = llama.llama_vocab_sep(vocabulary)
         kind = llama.llama_vocab_type_of(vocabulary)
         cdef bint word_piece = kind == llama.LLAMA_VOCAB_TYPE_WPM
-        # The regular expressions of BPE pre-tokenizers (unicode.cpp) run on std::regex.
+        # The regular expressions of BPE pre-tokenizers run on std::regex, but for the commonest.
+        cdef char[64] pre_tokenizer
+        pre_tokenizer[0] = 0
+        llama.llama_model_meta_val_str(
+            model.handle, b"tokenizer.ggml.pre", pre_tokenizer, sizeof(pre_tokenizer)
+        )
         self.recurses = kind not in (
             llama.LLAMA_VOCAB_TYPE_WPM, llama.LLAMA_VOCAB_TYPE_SPM, llama.LLAMA_VOCAB_TYPE_UGM
-        )
+        ) and pre_tokenizer.decode("utf-8", "replace") not in _WITHOUT_REGEX
         cdef bint add_bos = word_piece or llama.llama_vocab_get_add_bos(vocabulary)
         cdef bint add_eos = llama.llama_vocab_get_add_eos(vocabulary)
         cdef bint add_sep = llama.llama_vocab_get_add_sep(vocabulary)
@@ -203,9 +220,9 @@ cdef class Vocabulary:
             buffer = np.empty(capacity, dtype=np.int32)
             ids = buffer
             with nogil:
-                status = tokenize_utf8(
-                    self.handle, utf8, n_bytes, &ids[0], capacity, add_special, parse_special,
-                    &n_ids, message,
+                status = tokenize_on_any_stack(
+                    self, utf8, n_bytes, &ids[0], capacity, add_special, parse_special, &n_ids,
+                    message,
                 )
             if status != 0:
                 raise TokenizationError(message.decode("utf-8", "replace") or "text too long")
@@ -234,14 +251,38 @@ cdef int tokenize_utf8(
     int32_t capacity,
     bint add_special,
     bint parse_special,
+    bint recurses,
     int32_t *n_ids,
     char *message,
 ) noexcept nogil:
     if n_bytes > INT_MAX - 64:
         return TOO_LARGE
     return guarded.tokenize(
-        vocabulary, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special, n_ids,
-        message, MESSAGE_SIZE,
+        vocabulary, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special, recurses,
+        n_ids, message, MESSAGE_SIZE,
+    )
+
+
+cdef int tokenize_on_any_stack(
+    Vocabulary vocabulary,
+    const char *text,
+    int64_t n_bytes,
+    int32_t *ids,
+    int32_t capacity,
+    bint add_special,
+    bint parse_special,
+    int32_t *n_ids,
+    char *message,
+) noexcept nogil:
+    """tokenize_utf8() for threads that are not ours."""
+    if vocabulary.recurses and n_bytes <= INT_MAX - 64:
+        return guarded.tokenize_on_large_stack(
+            vocabulary.handle, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special,
+            n_ids, message, MESSAGE_SIZE,
+        )
+    return tokenize_utf8(
+        vocabulary.handle, text, n_bytes, ids, capacity, add_special, parse_special, False, n_ids,
+        message,
     )
 
 
@@ -337,11 +378,17 @@ cdef class Model:
                 self.handle = guarded.load_model(name, params, kernels)
         except MemoryError:
             raise ResourceLimitError(f"{path}: not enough memory to load the model") from None
+        except RuntimeError as error:
+            raise ModelLoadError(f"{path}: llama.cpp can't load this file: {error}") from None
         finally:
             flush_log()
         if self.handle == NULL:
+            reason = _logged_errors()
+            # llama.cpp catches its exceptions itself and logs what they say.
+            if any(words in reason for words in ("bad_alloc", "allocate", "mmap failed")):
+                raise ResourceLimitError(f"{path}: not enough memory to load the model: {reason}")
             raise ModelLoadError(
-                f"{path}: llama.cpp can't load this file: {_logged_errors() or 'no reason given'}"
+                f"{path}: llama.cpp can't load this file: {reason or 'no reason given'}"
             )
 
     def close(self):
@@ -542,8 +589,8 @@ cdef int64_t tokenize(
     cdef char[MESSAGE_SIZE] message
     message[0] = 0
     vocabulary.model.check_open()
-    status = tokenize_utf8(
-        vocabulary.handle, utf8, n_bytes, ids, <int32_t>min(max(capacity, 0), <int64_t>INT_MAX),
+    status = tokenize_on_any_stack(
+        vocabulary, utf8, n_bytes, ids, <int32_t>min(max(capacity, 0), <int64_t>INT_MAX),
         add_special, parse_special, &n_ids, message,
     )
     if status == OK:
@@ -796,7 +843,13 @@ cdef int compute(
     if memory != NULL and not llama.llama_model_has_encoder(state.model):
         llama.llama_memory_clear(memory, False)
         kind = llama.LLAMA_PROCESS_TYPE_DECODE
-    return guarded.process(state.context, kind, state.batch, state.message, MESSAGE_SIZE)
+    status = guarded.process(
+        state.context, kind, state.batch, state.n_threads == 1, state.message, MESSAGE_SIZE
+    )
+    if status == EXCEPTION or status == NO_MEMORY:
+        # What was under way was left where it stood.
+        release(state)
+    return status
 
 
 cdef const float *token_vectors(State *state) noexcept nogil:
@@ -902,5 +955,7 @@ def backend_info():
 
 # The log callback and the backend registry are unlocked process globals: set them up once.
 llama_log.install_log()
+aborts.install_abort_callback()
+fork.install_fork_handlers()
 llama.llama_backend_init()
 encoder.register_backend()

@@ -92,6 +92,7 @@ class Embedder:
         self.model = model
         self.n_dims = model.n_dimensions
         self.size = model.size
+        self.instruction_set = model.instruction_set
         self.n_threads = config.n_threads or usable_cores()
         self._workers = Workers(
             model,

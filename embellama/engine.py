@@ -15,6 +15,7 @@ from embellama.config import EngineConfig, ModelConfig
 from embellama.cores import usable_cores
 from embellama.embedder import MICRO_BATCH_TOKENS
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
+from embellama.forking import renew_after_fork
 from embellama.model import EmbeddingModel
 from embellama.model_info import ModelInfo, model_info
 from embellama.results import RerankResult
@@ -59,12 +60,20 @@ class EmbeddingEngine:
 
     def __init__(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
         self._config = _engine_config(config)
-        # Reentrant: a load under the lock looks at the sizes of the other models.
-        self._lock = threading.RLock()
+        self._renew_after_fork()
+        renew_after_fork(self)
         self._configs: dict[str, ModelConfig] = {}
         self._models: dict[str, EmbeddingModel] = {}
         self.load_model(self._config.model_config)
         self._loaded(None)
+
+    def _renew_after_fork(self) -> None:
+        # Reentrant: a load under the lock looks at the sizes of the other models.
+        self._lock = threading.RLock()
+
+    @classmethod
+    def _renew_shared_lock(cls) -> None:
+        cls._shared_lock = threading.Lock()
 
     @classmethod
     def get_or_init(
@@ -132,6 +141,9 @@ class EmbeddingEngine:
         if engine is not None:
             for name in engine.list_models():
                 engine.drop_model(name)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an engine can't be pickled: pass its config and make one in each process")
 
     def __repr__(self) -> str:
         return f"<EmbeddingEngine: {', '.join(self.list_models())}>"
@@ -308,7 +320,8 @@ class EmbeddingEngine:
     @property
     def default_model(self) -> str | None:
         """The model used when a call names none: the first one registered."""
-        return next(iter(self._configs), None)
+        # list() first: another thread may register a model between two steps of an iterator.
+        return next(iter(list(self._configs)), None)
 
     def model_info(self, name: str | None = None) -> ModelInfo:
         """Return what a model's file says, without loading the weights.
@@ -521,7 +534,7 @@ class EmbeddingEngine:
         config = self._configs.get(chosen) if chosen is not None else None
         if config is None:
             what = f"no model named {chosen!r} is" if chosen else "no model is"
-            known = ", ".join(map(repr, self._configs)) or "none"
+            known = ", ".join(map(repr, list(self._configs))) or "none"
             raise ModelNotFoundError(f"{what} registered (known: {known}): load_model() it first")
         return config
 
@@ -531,6 +544,8 @@ class EmbeddingEngine:
         if model is not None:
             return model
         with self._lock:
+            # Another thread may have unregistered it, or given its name to another model.
+            config = self._registered(config.name)
             model = self._models.get(config.name)
             if model is None:
                 self._check_memory(config)
@@ -549,6 +564,9 @@ class EmbeddingEngine:
                 f"{in_use + wanted - limit:.0f} MB more than memory_limit_mb={limit:g}: "
                 "drop_model() another one, use a smaller file type, or raise the limit"
             )
+
+
+os.register_at_fork(after_in_child=EmbeddingEngine._renew_shared_lock)
 
 
 def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> EngineConfig:

@@ -581,6 +581,9 @@ def _check_special_tokens(header: GGUFHeader, name: str, n_tokens: int) -> None:
     tokenizer = _TOKENIZERS[name]
     pre = "gemma4" if name == "gemma4" else header.typed("tokenizer.ggml.pre", "str") or ""
     # Spaces would reach find_bpe_rank, which asserts that there are none.
+    if pre == "superbpe" and tokenizer.is_bpe:
+        # Its look-ahead over groups of digits (llama-vocab.cpp) takes minutes for 50,000 of them.
+        raise header.error("the pre-tokenizer 'superbpe' hangs on long numbers")
     if pre == "whitespace" and tokenizer.is_bpe and name != "whitespace":
         raise header.error(f"the pre-tokenizer 'whitespace' does not fit the tokenizer {name!r}")
     add_bos, bos = tokenizer.add_bos, tokenizer.bos

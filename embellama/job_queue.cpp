@@ -6,14 +6,9 @@
 #include <csignal>
 #include <system_error>
 
+#include "libllama/large_stack.hpp"
+
 namespace embellama {
-namespace {
-
-// Some tokenizers recurse once per character (std::regex); the default of 8 MiB overflows. The
-// pages are only reserved.
-constexpr size_t STACK_BYTES = 64 << 20;
-
-}  // namespace
 
 JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts)
     : workers_(n_threads), max_tokens_(max_tokens), max_texts_(max_texts) {
@@ -36,7 +31,7 @@ JobQueue::~JobQueue() {
 void JobQueue::start() {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_attr_setstacksize(&attributes, LARGE_STACK_BYTES);
     // Signals belong to Python's main thread; a worker starts with all of them blocked.
     sigset_t all, before;
     sigfillset(&all);

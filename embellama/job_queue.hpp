@@ -15,6 +15,12 @@ namespace embellama {
 
 struct Job;
 
+// Whether this is the first call for the flag, from whichever thread.
+inline bool first_to_set(int32_t & flag) { return __atomic_exchange_n(&flag, 1, __ATOMIC_RELAXED) == 0; }
+
+// An abort flag.
+inline bool is_set(const int32_t & flag) { return __atomic_load_n(&flag, __ATOMIC_RELAXED) != 0; }
+
 // One item of one job.
 struct Claim {
     Job *   job;

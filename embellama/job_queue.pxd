@@ -4,6 +4,9 @@ from libcpp cimport bool
 from libcpp.atomic cimport atomic
 
 cdef extern from "job_queue.hpp" namespace "embellama" nogil:
+    bool first_to_set(int32_t &flag) noexcept
+    bool is_set(const int32_t &flag) noexcept
+
     cdef cppclass Claim:
         Job *job
         int32_t item

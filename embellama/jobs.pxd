@@ -40,6 +40,7 @@ cdef struct TokenizeRequest:
     int32_t n_texts
     bint add_special
     bint parse_special
+    bint recurses       # see core.Vocabulary
     int32_t limit       # tokens to keep of each text; 0 keeps all
     int32_t n_suffix    # of them the last, which are kept whatever is cut
     int32_t final_id    # appended where the vocabulary does not; -1 for none
@@ -47,6 +48,9 @@ cdef struct TokenizeRequest:
     int64_t *chunk_sizes
     int32_t *counts     # tokens of each text, or a negative Status
     uint8_t *truncated
+    # The first text that failed, and why; only the worker that set `failed` writes the others.
+    int32_t failed
+    int32_t failed_text
     char[core.MESSAGE_SIZE] message
 
 
@@ -73,11 +77,17 @@ cdef struct EmbedRequest:
     kernels.Norm norm
     double p
     int8_t *failures         # a Failure per text
-    int status               # of the first micro-batch that could not be computed
+    # Of the first micro-batch that could not be computed; only the worker that set `failed`
+    # writes the others.
+    int32_t failed
+    int status
     char[core.MESSAGE_SIZE] message
 
 
-cdef void tokenize_chunk(TokenizeRequest *request, int32_t chunk) noexcept nogil
+# Leaves off between two texts once *abort_flag is set; NULL for never.
+cdef void tokenize_chunk(
+    TokenizeRequest *request, int32_t chunk, const int32_t *abort_flag
+) noexcept nogil
 
 # For Job.run, with a TokenizeRequest or an EmbedRequest as its request.
 cdef void run_tokenize(

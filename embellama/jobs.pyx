@@ -5,17 +5,25 @@
 from libc.stdlib cimport malloc, realloc
 from libc.string cimport memcpy
 
+from embellama.job_queue cimport first_to_set, is_set
+
+
+cdef enum:
+    LEAST_ROOM = 256
+
 
 cdef void run_tokenize(
     void *owner, int32_t worker, cpp_bool alone, const Claim *claims, int32_t n_claims
 ) noexcept nogil:
     cdef TokenizeRequest *request = <TokenizeRequest *>claims[0].job.request
     cdef int32_t first = claims[0].item * CHUNK_TEXTS
-    tokenize_chunk(request, claims[0].item)
+    tokenize_chunk(request, claims[0].item, (<Pool *>owner).queue.abort_flag(worker))
     claims[0].job.texts_done.fetch_add(min(CHUNK_TEXTS, request.n_texts - first))
 
 
-cdef void tokenize_chunk(TokenizeRequest *request, int32_t chunk) noexcept nogil:
+cdef void tokenize_chunk(
+    TokenizeRequest *request, int32_t chunk, const int32_t *abort_flag
+) noexcept nogil:
     cdef int32_t first = chunk * CHUNK_TEXTS
     cdef int32_t last = min(first + CHUNK_TEXTS, request.n_texts)
     cdef int32_t text, n_ids
@@ -23,21 +31,25 @@ cdef void tokenize_chunk(TokenizeRequest *request, int32_t chunk) noexcept nogil
     cdef int64_t capacity = 0
     cdef int32_t *ids = NULL
     cdef int32_t *larger
+    cdef char[core.MESSAGE_SIZE] message
     cdef int status
+    message[0] = 0
     for text in range(first, last):
         capacity += request.n_bytes[text] + 16
     ids = <int32_t *>malloc(capacity * sizeof(int32_t))
     text = first
     while text < last:
+        if abort_flag != NULL and is_set(abort_flag[0]):
+            break
         if ids == NULL:
-            request.counts[text] = core.NO_MEMORY
+            fail(request, text, core.NO_MEMORY, message)
             text += 1
             continue
         n_ids = 0
         status = core.tokenize_utf8(
             request.vocabulary, request.texts[text], request.n_bytes[text], ids + used,
             <int32_t>min(capacity - used, <int64_t>2147483647), request.add_special,
-            request.parse_special, &n_ids, request.message,
+            request.parse_special, request.recurses, &n_ids, message,
         )
         # One place more than the tokens, for the final id.
         if status == 0 and (n_ids < 0 or used + n_ids + 1 > capacity):
@@ -48,13 +60,22 @@ cdef void tokenize_chunk(TokenizeRequest *request, int32_t chunk) noexcept nogil
                 continue
             status = core.NO_MEMORY
         if status != 0:
-            request.counts[text] = status
+            fail(request, text, status, message)
         else:
             request.counts[text] = keep_tokens(request, text, ids + used, n_ids)
             used += request.counts[text]
         text += 1
     request.chunks[chunk] = ids
     request.chunk_sizes[chunk] = used
+
+
+cdef void fail(
+    TokenizeRequest *request, int32_t text, int status, const char *message
+) noexcept nogil:
+    request.counts[text] = status
+    if first_to_set(request.failed):
+        request.failed_text = text
+        memcpy(request.message, message, core.MESSAGE_SIZE)
 
 
 cdef int32_t keep_tokens(
@@ -104,6 +125,12 @@ cdef void run_embed(
             n_tokens += lengths[n_texts]
             n_texts += 1
     status = core.reserve(state, room_for(pool, n_tokens), pool.n_sequences)
+    if status != core.OK and state == &pool.alone:
+        # The system refuses that many threads, or the memory for them: one thread does it too.
+        pool.alone.n_threads = 1
+        state = &pool.states[worker]
+        state.abort_flag = pool.queue.abort_flag(worker)
+        status = core.reserve(state, room_for(pool, n_tokens), pool.n_sequences)
     if status == core.OK:
         status = core.compute(state, ids, lengths, n_texts)
     rows = NULL
@@ -114,7 +141,7 @@ cdef void run_embed(
     n_texts = 0
     for claim in range(n_claims):
         request = <EmbedRequest *>claims[claim].job.request
-        if status != core.OK:
+        if status != core.OK and first_to_set(request.failed):
             request.status = status
             memcpy(request.message, state.message, core.MESSAGE_SIZE)
         for i in range(
@@ -137,8 +164,9 @@ cdef void run_embed(
 
 
 cdef int32_t room_for(Pool *pool, int64_t n_tokens) noexcept nogil:
-    # Doubling, so that a run of ever longer texts does not open a context for each.
-    cdef int64_t room = pool.queue.max_tokens()
+    # For what has come, not for what the budget allows: that may be any number. Doubling, so that
+    # a run of ever longer texts does not open a context for each.
+    cdef int64_t room = min(pool.queue.max_tokens(), <int64_t>LEAST_ROOM)
     while room < n_tokens:
         room *= 2
     return <int32_t>min(room, <int64_t>2147483647)

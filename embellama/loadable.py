@@ -19,6 +19,7 @@ from embellama.config import ModelConfig, PoolingStrategy
 from embellama.core import Model
 from embellama.embedder import Embedder
 from embellama.errors import ConfigurationError, ModelLoadError
+from embellama.forking import renew_after_fork
 from embellama.gguf_header import file_identity
 from embellama.model_info import ModelInfo, model_info
 
@@ -39,11 +40,15 @@ class LoadableModel:
 
     def __init__(self, config: ModelConfig | str | os.PathLike[str]) -> None:
         self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
-        self._lock = threading.Lock()
+        self._renew_after_fork()
+        renew_after_fork(self)
         self._embedder: Embedder | None = None
         self._cache = ModelCache(self._config.cache) if self._config.cache else None
         self._read_info()
         self.load()
+
+    def _renew_after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def _read_info(self) -> None:
         self._info = model_info(self._config.model_path)

@@ -29,7 +29,7 @@ from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 from embellama.texts import check_text, check_texts
 from embellama.tuning import fastest_micro_batch
-from embellama.verification import check_batches, check_known_vector
+from embellama.verification import check_batches, check_known_vector, tolerance
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -797,7 +797,8 @@ class EmbeddingModel(LoadableModel):
         >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").verify()
         """
         file_type = self._info.file_type
-        check_batches(self.name, file_type, self.embed_batch)
+        allowed = tolerance(file_type, self._loaded().instruction_set)
+        check_batches(self.name, allowed, self.embed_batch)
         entry = catalog.find(os.fspath(self._config.model_path))
         plain = self._config.normalization is NormalizationMode.L2
         if entry is not None and plain and self._pooling is self._info.pooling:

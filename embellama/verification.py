@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embellama.errors import EmbeddingGenerationError
 
-__all__ = ["check_batches", "check_known_vector"]
+__all__ = ["check_batches", "check_known_vector", "tolerance"]
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 # Several lengths and scripts, so that they meet in micro-batches of several shapes.
@@ -24,11 +24,15 @@ TEXTS = [
     *("one two three four five six seven eight nine ten " * n for n in range(1, 10)),
 ]
 
-# How far the same text may lie apart (1 - cosine) alone and in a batch, by the type of most
-# weights. Other micro-batches mean other orders of sums: float noise for the float types, and up
-# to a step of the 8 bits that llama.cpp rounds activations to with quantised weights.
+# How far from sentence-transformers' float32 a known vector may lie (1 - cosine), by the type of
+# most weights.
 TOLERANCE = {"F32": 1e-5, "F16": 1e-4, "BF16": 1e-3}
 QUANTISED_TOLERANCE = 2e-2
+# The encoder adds the products of a text in one order, whatever stands beside it and whichever
+# thread adds them: what is left is the rounding of the cosine itself. In llama.cpp's own kernels
+# other micro-batches mean other orders of sums: float noise for the float types, and up to a step
+# of the 8 bits that it rounds activations to with quantised weights.
+ENCODER_TOLERANCE = 1e-6
 
 # The first values of sentence-transformers' float32 vector of SENTENCE, of unit length.
 KNOWN = {
@@ -36,8 +40,33 @@ KNOWN = {
 }
 
 
+def tolerance(file_type: str, instruction_set: str) -> float:
+    """Return how far the same text may lie apart (1 - cosine) alone and in any batch.
+
+    Parameters
+    ----------
+    file_type : str
+        The type of most of the weights, such as ``"Q8_0"``.
+    instruction_set : str
+        What computes; ``"llama.cpp"`` for its own kernels.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from embellama.verification import tolerance
+    >>> tolerance("Q8_0", "llama.cpp"), tolerance("Q8_0", "avx2")
+    (0.02, 1e-06)
+    """
+    if instruction_set != "llama.cpp":
+        return ENCODER_TOLERANCE
+    return TOLERANCE.get(file_type, QUANTISED_TOLERANCE)
+
+
 def check_batches(
-    name: str, file_type: str, embed_batch: Callable[[list[str]], NDArray[np.float32]]
+    name: str, allowed: float, embed_batch: Callable[[list[str]], NDArray[np.float32]]
 ) -> None:
     """Raise EmbeddingGenerationError unless texts have the same vectors together and alone."""
     together = embed_batch(TEXTS).astype(np.float64)
@@ -45,11 +74,10 @@ def check_batches(
     lengths = np.linalg.norm(together, axis=1) * np.linalg.norm(alone, axis=1)
     distances = 1 - np.einsum("ij,ij->i", together, alone) / lengths
     worst = int(np.argmax(distances))
-    tolerance = TOLERANCE.get(file_type, QUANTISED_TOLERANCE)
-    if not distances[worst] <= tolerance:
+    if not distances[worst] <= allowed:
         raise EmbeddingGenerationError(
             f"{name}: {TEXTS[worst][:40]!r} has another vector in a batch than alone (1 - cosine "
-            f"is {distances[worst]:.1e}, {tolerance:.0e} is allowed): report this, with what "
+            f"is {distances[worst]:.1e}, {allowed:.0e} is allowed): report this, with what "
             "embellama.backend_info() says"
         )
 
@@ -61,9 +89,9 @@ def check_known_vector(
     expected = np.array(KNOWN[known])
     found = embed_batch([SENTENCE])[0, : len(expected)]
     difference = float(np.abs(found - expected).max())
-    tolerance = TOLERANCE.get(file_type, QUANTISED_TOLERANCE) ** 0.5
-    if not difference <= tolerance:
+    allowed = TOLERANCE.get(file_type, QUANTISED_TOLERANCE) ** 0.5
+    if not difference <= allowed:
         raise EmbeddingGenerationError(
             f"{name}: the vector of {SENTENCE!r} differs from {known}'s known one by "
-            f"{difference:.1e} ({tolerance:.0e} is allowed): the file is damaged or another model"
+            f"{difference:.1e} ({allowed:.0e} is allowed): the file is damaged or another model"
         )

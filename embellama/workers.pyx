@@ -191,6 +191,7 @@ cdef class Workers:
     cdef int run(self, Job *job, deadline, progress, int64_t n_texts) except -1:
         """Submit a job and wait for it, looking out for signals, the deadline and progress."""
         cdef cpp_bool finished = False
+        cdef JobQueue *queue = self.pool.queue
         cdef double seconds
         cdef double end = INFINITY if deadline is None else deadline.end
         self.check_open()
@@ -210,13 +211,19 @@ cdef class Workers:
                     PyErr_CheckSignals()
                     if progress is not None:
                         progress(<int64_t>job.texts_done.load(), n_texts)
+                    if self.pool.queue != queue:
+                        raise EmbeddingGenerationError(
+                            f"{self.name}: a signal handler or progress function forked: the "
+                            "texts are computed in the parent process"
+                        )
                     if not finished and time.monotonic() >= end:
                         raise OperationTimeoutError(
                             f"{self.name}: not finished within {deadline.seconds:g} seconds: "
                             "give it more time or fewer texts"
                         )
             finally:
-                if not finished:
+                # In a child forked above, where no thread works on the job, the queue is another.
+                if not finished and self.pool.queue == queue:
                     with nogil:
                         self.pool.queue.cancel(job[0])
                         while not self.pool.queue.wait(job[0], 1.0):
@@ -224,7 +231,8 @@ cdef class Workers:
             if job.cancelled:
                 raise EmbeddingGenerationError(f"{self.name}: the process is ending")
         finally:
-            self.n_callers -= 1
+            if self.pool.queue == queue:
+                self.n_callers -= 1
             core.flush_log()
         return 0
 
@@ -304,9 +312,9 @@ cdef class Workers:
             job.request = &request
             job.n_items = n_chunks
             self.run(&job, deadline, None, n_texts)
-            for i in range(n_texts):
-                if count_view[i] < 0:
-                    self.raise_for_text(i, count_view[i], request.message)
+            if request.failed:
+                i = request.failed_text
+                self.raise_for_text(i, count_view[i], request.message)
             np.cumsum(counts, out=offsets[1:])
             ids = np.empty(offsets[n_texts], dtype=np.int32)
             if len(ids):
@@ -331,6 +339,7 @@ cdef class Workers:
         request.vocabulary = self.vocabulary.handle
         request.add_special = add_special
         request.parse_special = parse_special
+        request.recurses = self.vocabulary.recurses
         request.limit = limit
         request.n_suffix = self.vocabulary.n_suffix if add_special else 0
         request.final_id = final_id
@@ -495,7 +504,7 @@ cdef class Workers:
         self.n_callers += 1
         try:
             with nogil:
-                tokenize_chunk(&tokenizing, 0)
+                tokenize_chunk(&tokenizing, 0, NULL)
             if not 1 <= count <= longest:
                 return None
             offsets[0] = bounds[0] = 0

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "embellama"
 
 LAYERS = [
-    {"errors", "libllama", "cores", "vector_loops"},
+    {"errors", "forking", "libllama", "cores", "vector_loops"},
     {"config", "gguf_header", "kernels", "job_queue"},
     {
         "cache",

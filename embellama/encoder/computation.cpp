@@ -2,8 +2,10 @@
 #include "computation.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <new>
 
+#include "../libllama/aborts.hpp"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
 
@@ -11,8 +13,8 @@ namespace embellama::encoder {
 
 namespace {
 
-// Multiplications between two looks at the abort callback: some 10 to 100 milliseconds.
-constexpr int64_t WORK_BETWEEN_LOOKS = int64_t(1) << 30;
+// Multiplications between two looks at the abort callback: some 5 to 50 milliseconds.
+constexpr int64_t WORK_BETWEEN_LOOKS = int64_t(1) << 28;
 
 // Items per thread where there are several: the last to finish is then a quarter of a share late.
 constexpr int ITEMS_PER_THREAD = 4;
@@ -68,7 +70,7 @@ void Computation::reserve_scratch() {
         scratch.push_back(std::make_unique<Scratch>());
     }
     size_t n_bytes = 0;
-    int longest = 0;
+    longest = 0;
     for (const Text & text : plan.texts) {
         longest = std::max(longest, text.n_rows);
     }
@@ -89,11 +91,15 @@ void Computation::work(int thread, int step, int item) {
     if (ending()) {
         return;
     }
+    // An item that llama.cpp's code computes may fail on any thread, and the others go on.
+    const AbortsThrow guard;
     try {
         std::visit([&](const auto & work) { perform(work, thread, item); }, plan.steps[step]);
     } catch (const std::bad_alloc &) {
-        // From llama.cpp's code; it must not leave a thread of the team.
         end(GGML_STATUS_ALLOC_FAILED);
+    } catch (const std::exception & error) {
+        GGML_LOG_ERROR("%s: %s\n", __func__, error.what());
+        end(GGML_STATUS_FAILED);
     }
 }
 
@@ -162,15 +168,35 @@ void Computation::perform(const LayerNorm & norm, int, int item) {
     plan.kernels->normalize(norm, share(norm.n_rows, item, n), share(norm.n_rows, item + 1, n));
 }
 
+// A head of a text in one piece, unless the longest text would take too long that way.
+int Computation::parts_of_head(const Attention & attention) const {
+    const int64_t work = int64_t(2) * longest * longest * attention.head_size;
+    const int64_t n_blocks = (longest + plan.kernels->rows_per_block - 1) / plan.kernels->rows_per_block;
+    // At least 1: 256 texts, the most of a context, have no more than 255 heads.
+    const int64_t n_heads = plan.texts.size() * (attention.row_stride / attention.head_size);
+    const int64_t most = std::min(n_blocks, ThreadTeam::MOST_ITEMS / n_heads);
+    return static_cast<int>(std::min(work / WORK_BETWEEN_LOOKS + 1, most));
+}
+
 int Computation::items_of(const Attention & attention) const {
-    // 256 texts, the most of a context, of no more than 255 heads.
-    return static_cast<int>(plan.texts.size() * (attention.row_stride / attention.head_size));
+    const int64_t n_heads = attention.row_stride / attention.head_size;
+    return static_cast<int>(plan.texts.size() * n_heads * parts_of_head(attention));
 }
 
 void Computation::perform(const Attention & attention, int thread, int item) {
     const int n_heads = static_cast<int>(attention.row_stride / attention.head_size);
-    const Text & text = plan.texts[item / n_heads];
-    plan.kernels->attend(attention, text.first_row, text.n_rows, item % n_heads, scratch[thread]->reserve(0));
+    const int n_parts = parts_of_head(attention);
+    const int part = item % n_parts;
+    const int head = item / n_parts % n_heads;
+    const Text & text = plan.texts[item / n_parts / n_heads];
+    const int rows_per_block = plan.kernels->rows_per_block;
+    const int n_blocks = (text.n_rows + rows_per_block - 1) / rows_per_block;
+    Attention of_part = attention;
+    of_part.first_query = rows_per_block * share(n_blocks, part, n_parts);
+    of_part.last_query = rows_per_block * share(n_blocks, part + 1, n_parts);
+    if (of_part.first_query < of_part.last_query) {
+        plan.kernels->attend(of_part, text.first_row, text.n_rows, head, scratch[thread]->reserve(0));
+    }
 }
 
 int Computation::items_of(const Pack & pack) const { return std::min(pack.tiles.n_rows, n_shares()); }

@@ -34,6 +34,7 @@ private:
     int items_of(const Product & product) const;
     int items_of(const LayerNorm & norm) const;
     int items_of(const Attention & attention) const;
+    int parts_of_head(const Attention & attention) const;
     int items_of(const Pack & pack) const;
     int items_of(const Nodes & nodes) const;
     void perform(const Product & product, int thread, int item);
@@ -54,6 +55,7 @@ private:
     Plan plan;
     std::vector<int> n_items;  // of each step
     std::vector<std::unique_ptr<Scratch>> scratch;  // of each thread
+    int longest = 0;  // rows of the longest text
     ggml_cgraph * graph = nullptr;
     std::atomic<ggml_status> status{GGML_STATUS_SUCCESS};
 };

@@ -83,6 +83,10 @@ struct Attention {
     float * rows;        // or null and
     Tiles tiles;         // whose lines hold whole parts of one head
     int64_t row_stride;  // of rows
+    // The rows of a text to compute, counted from its first; a multiple of rows_per_block each, or
+    // the text's end.
+    int first_query = 0;
+    int last_query = INT32_MAX;
 };
 
 struct Kernels {

@@ -8,10 +8,15 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <string>
 
 #include "../encoder/offer.hpp"
+#include "aborts.hpp"
+#include "fork.hpp"
 #include "ggml-cpu.h"
+#include "large_stack.hpp"
 #include "llama.h"
+#include "llama_log.hpp"
 
 namespace embellama {
 
@@ -26,7 +31,8 @@ enum Status : int {
 };
 
 template <typename Call>
-int guarded(char * message, size_t size, Call call) noexcept {
+int guarded(char * message, size_t size, Call call, bool aborts_throw = true) noexcept {
+    const AbortsThrow guard(aborts_throw);
     try {
         return call();
     } catch (const std::bad_alloc &) {
@@ -41,34 +47,58 @@ int guarded(char * message, size_t size, Call call) noexcept {
     }
 }
 
+// `recurses` says that the vocabulary needs a large stack, and that the calling thread has one.
 inline int tokenize(const llama_vocab * vocab, const char * text, int32_t n_bytes, int32_t * ids, int32_t capacity,
-                    bool add_special, bool parse_special, int32_t * n_ids, char * message, size_t size) noexcept {
+                    bool add_special, bool parse_special, bool recurses, int32_t * n_ids, char * message,
+                    size_t size) noexcept {
+    if (recurses && n_bytes > LONGEST_RUN && longest_run(text, n_bytes) > LONGEST_RUN) {
+        snprintf(message, size, "more than %d characters without a break between words: split or shorten them",
+                 static_cast<int>(LONGEST_RUN));
+        return EXCEPTION;
+    }
     return guarded(message, size, [&] {
         *n_ids = llama_tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special);
         return *n_ids == INT32_MIN ? TOO_LARGE : OK;
     });
 }
 
+inline int tokenize_on_large_stack(const llama_vocab * vocab, const char * text, int32_t n_bytes, int32_t * ids,
+                                   int32_t capacity, bool add_special, bool parse_special, int32_t * n_ids,
+                                   char * message, size_t size) noexcept {
+    int status = NO_MEMORY;
+    on_large_stack([&] {
+        status = tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special, true, n_ids, message, size);
+    });
+    return status;
+}
+
 // `kernels` may be null: llama.cpp then computes alone. Throws what llama.cpp throws.
 inline llama_model * load_model(const char * path, llama_model_params params, const encoder::Kernels * kernels) {
     const bool mapped = params.load_mode == LLAMA_LOAD_MODE_MMAP || params.load_mode == LLAMA_LOAD_MODE_MMAP_MLOCK;
     const encoder::Offer offer(kernels, mapped);
+    const AbortsThrow guard;
     return llama_model_load_from_file(path, params);
 }
 
 inline int new_context(llama_model * model, llama_context_params params, llama_context ** context, char * message,
                        size_t size) noexcept {
-    // Creating a context writes to state that the contexts of a model share.
-    static std::mutex one_at_a_time;
     return guarded(message, size, [&] {
-        const std::lock_guard<std::mutex> lock(one_at_a_time);
+        // Creating a context writes to state that the contexts of a model share.
+        const std::lock_guard<std::mutex> lock(context_creation);
+        take_errors();
         const encoder::Offer offer(encoder::kernels_of(model));
         if (offer.kernels) {
             // AUTO turns it off where a layer's weights and its attention are on different devices.
             params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
         }
         *context = llama_init_from_model(model, params);
-        return *context ? OK : NO_MEMORY;
+        if (*context) {
+            return OK;
+        }
+        // llama.cpp caught it, and only its log says what it was.
+        const std::string errors = take_errors();
+        snprintf(message, size, "%s", errors.c_str());
+        return errors.find("GGML_ASSERT") == std::string::npos ? NO_MEMORY : EXCEPTION;
     });
 }
 
@@ -103,9 +133,10 @@ inline int add_token(llama_batch_ext * batch, int32_t sequence, int32_t id, int3
     });
 }
 
-inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, char * message,
-                   size_t size) noexcept {
-    return guarded(message, size, [&]() -> int { return llama_process(context, type, batch); });
+// With `alone`, no thread of ggml's waits for this one while it computes.
+inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, bool alone,
+                   char * message, size_t size) noexcept {
+    return guarded(message, size, [&]() -> int { return llama_process(context, type, batch); }, alone);
 }
 
 // Computations of the context stop once another thread sets *flag; null for never.

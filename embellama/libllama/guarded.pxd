@@ -18,6 +18,11 @@ from embellama.libllama.llama cimport (
 cdef extern from "guarded.hpp" namespace "embellama" nogil:
     int tokenize(
         const llama_vocab *vocab, const char *text, int32_t n_bytes, int32_t *ids,
+        int32_t capacity, bint add_special, bint parse_special, bint recurses, int32_t *n_ids,
+        char *message, size_t size,
+    ) noexcept
+    int tokenize_on_large_stack(
+        const llama_vocab *vocab, const char *text, int32_t n_bytes, int32_t *ids,
         int32_t capacity, bint add_special, bint parse_special, int32_t *n_ids,
         char *message, size_t size,
     ) noexcept
@@ -40,7 +45,7 @@ cdef extern from "guarded.hpp" namespace "embellama" nogil:
         char *message, size_t size,
     ) noexcept
     int process(
-        llama_context *context, llama_process_type type, llama_batch_ext *batch,
+        llama_context *context, llama_process_type type, llama_batch_ext *batch, bint alone,
         char *message, size_t size,
     ) noexcept
     void set_abort_flag(llama_context *context, int32_t *flag) noexcept

@@ -12,6 +12,8 @@ namespace {
 
 // Python may not come by for long; what is older than this many lines is dropped.
 constexpr size_t MAX_LINES = 4096;
+// A compute thread may log an error for each call, and nobody asks it for them.
+constexpr size_t MAX_ERROR_BYTES = 4096;
 
 struct Line {
     int level;
@@ -35,6 +37,9 @@ void on_log(ggml_log_level level, const char * text, void *) {
     }
     try {
         if (last_level == GGML_LOG_LEVEL_ERROR) {
+            if (errors.size() > MAX_ERROR_BYTES) {
+                errors.clear();
+            }
             errors += text;
         }
         if (last_level < threshold.load(std::memory_order_relaxed)) {
@@ -78,5 +83,9 @@ std::string take_errors() {
     taken.swap(errors);
     return taken;
 }
+
+void lock_log() { mutex.lock(); }
+
+void unlock_log() { mutex.unlock(); }
 
 }  // namespace embellama

@@ -15,7 +15,12 @@ void set_log_level(int level);
 // Takes the oldest kept line; false when there is none.
 bool take_log_line(int & level, std::string & line);
 
-// What llama.cpp logged as an error on this thread since the last call.
+// What llama.cpp logged as an error on this thread since the last call; the last of it, where that
+// is much.
 std::string take_errors();
+
+// For fork(): no line is taken or added in between.
+void lock_log();
+void unlock_log();
 
 }  // namespace embellama

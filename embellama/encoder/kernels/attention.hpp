@@ -112,8 +112,9 @@ void attend(const Attention & attention, int first_row, int n_rows, int head, vo
     float factors[ROWS];
     const int rows_per_block = smaller(ROWS, n_rows);
     Block block(rows_per_block);
-    for (int row = 0; row < n_rows; row += rows_per_block) {
-        const int n = smaller(rows_per_block, n_rows - row);
+    const int last_query = smaller(attention.last_query, n_rows);
+    for (int row = attention.first_query; row < last_query; row += rows_per_block) {
+        const int n = smaller(rows_per_block, last_query - row);
         const Tiles tiles{queries, n, rows_per_block, scratch.depth};
         for (int i = 0; i < n; i++) {
             const float * source = row_of(attention.query, first_row + row + i);

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Locks in a forked child: a thread that held one in the parent does not exist there."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+__all__ = ["renew_after_fork"]
+
+
+class _Renewable(Protocol):
+    def _renew_after_fork(self) -> None: ...
+
+
+_live: weakref.WeakSet[_Renewable] = weakref.WeakSet()
+
+
+def renew_after_fork(owner: _Renewable) -> None:
+    """Have ``owner._renew_after_fork()`` called in every child process forked from now on.
+
+    Parameters
+    ----------
+    owner : object
+        It has locks, and makes new ones there. It is not kept alive.
+    """
+    _live.add(owner)
+
+
+def _renew_all() -> None:
+    for owner in list(_live):
+        owner._renew_after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_all)

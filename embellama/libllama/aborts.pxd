@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+cdef extern from "aborts.hpp" namespace "embellama" nogil:
+    void install_abort_callback() noexcept

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs run in a process of their own, which a signal or a hang would end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+
+def run(program: str, *, timeout: float = 60, **values: Any) -> str:
+    """Run a program and return what it printed, once it has ended well.
+
+    Parameters
+    ----------
+    program : str
+        Python source; it may import modules of this folder.
+    timeout : float
+        Seconds until it counts as hung.
+    **values
+        Variables the program finds set.
+
+    Returns
+    -------
+    str
+    """
+    head = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    head += "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-W", "ignore::DeprecationWarning", "-c",
+         head + textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, (
+        f"ended with {done.returncode} after {done.stdout[-500:]!r}: {done.stderr[-3000:]}"
+    )
+    return done.stdout

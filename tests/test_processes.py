@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forked and spawned children, pickling, and the ends of processes."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import child_process
+import pytest
+
+from embellama import EmbeddingEngine, EmbeddingModel, EngineConfig, ModelConfig
+
+POOL = """
+import multiprocessing, os
+import numpy as np
+from embellama import EmbeddingModel, ModelConfig
+
+config = ModelConfig(path, n_threads=2)
+model = None
+
+def embed(text):
+    # A forked child has the parent's model; a fresh one loads its own from the config.
+    global model
+    if model is None:
+        model = EmbeddingModel(config)
+    return model.embed(text), model.embed_batch([text] * 20)
+
+def load(pickled):
+    global config
+    config = pickled
+
+if __name__ == "__main__":
+    texts = ["hello world", "a cat", "some dogs"] * 4
+    with EmbeddingModel(config) as alone:
+        expected = alone.embed_batch(texts)
+        if method == "fork":
+            model = alone
+        context = multiprocessing.get_context(method)
+        with context.Pool(3, initializer=load, initargs=(config,)) as pool:
+            for (row, rows), vector in zip(pool.map(embed, texts), expected):
+                assert np.abs(row - vector).max() < 1e-5
+                assert np.abs(rows - vector).max() < 1e-5
+        assert alone.embed("works on").shape == (384,)
+    print("well")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_multiprocessing(minilm_path: Path, tmp_path: Path, method: str) -> None:
+    program = tmp_path / "pool.py"
+    program.write_text(f"path = {str(minilm_path)!r}\nmethod = {method!r}\n{POOL}")
+    runner = """
+    import runpy
+    runpy.run_path(script, run_name="__main__")
+    """
+    if method != "fork":
+        # Children of these find the main module by its path.
+        runner = """
+        import subprocess
+        print(subprocess.run([sys.executable, script], check=True, capture_output=True,
+                             text=True, timeout=50).stdout, end="")
+        """
+    assert child_process.run(runner, script=str(program)) == "well\n"
+
+
+def test_a_prefork_server(minilm_path: Path) -> None:
+    """The master loads, computes and forks workers, which answer many threads; one is replaced."""
+    program = """
+    import os, signal, threading
+    import numpy as np, embellama
+
+    engine = embellama.EmbeddingEngine.get_or_init(path)
+    expected = engine.embed("hello world")
+
+    def serve():
+        answers = []
+        def request():
+            answers.append(embellama.EmbeddingEngine.instance().embed("hello world"))
+        threads = [threading.Thread(target=request) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        good = all(np.abs(answer - expected).max() < 1e-5 for answer in answers)
+        os._exit(0 if good and len(answers) == 8 else 1)
+
+    for generation in range(3):
+        workers = []
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                serve()
+            workers.append(pid)
+        os.kill(workers[0], signal.SIGKILL)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers]
+        assert codes[0] in (0, -9) and codes[1:] == [0, 0], codes
+        assert np.abs(engine.embed("hello world") - expected).max() < 1e-5
+    print("well")
+    """
+    assert child_process.run(program, path=str(minilm_path)) == "well\n"
+
+
+def test_a_fork_while_other_threads_work(minilm_path: Path) -> None:
+    """Locks that other threads hold at that moment are free in the child."""
+    program = """
+    import os, signal, threading, time
+    import numpy as np, embellama
+
+    config = embellama.ModelConfig(path, cache=embellama.CacheConfig())
+    model = embellama.EmbeddingModel(config)
+    other = embellama.EmbeddingModel(path)
+    stop = threading.Event()
+
+    def load():
+        while not stop.is_set():
+            other.unload()
+            other.load()
+            other.embed("hello")
+
+    def embed():
+        number = 0
+        while not stop.is_set():
+            model.embed_batch([f"text {number} {i}" for i in range(30)])
+            number += 1
+
+    threads = [threading.Thread(target=load), *(threading.Thread(target=embed) for _ in range(3))]
+    for thread in threads:
+        thread.start()
+    for _ in range(8):
+        time.sleep(0.03)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            model.embed("in the child")
+            other.load()
+            other.embed("in the child")
+            model.unload()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print("well")
+    """
+    assert child_process.run(program, path=str(minilm_path), timeout=120) == "well\n"
+
+
+def test_a_fork_inside_a_progress_function(minilm_path: Path) -> None:
+    program = """
+    import os, signal, embellama
+    model = embellama.EmbeddingModel(path)
+    child = None
+
+    def progress(done, total):
+        global child
+        if child is None:
+            child = os.fork()
+
+    try:
+        model.embed_batch(["word " * 300] * 30, progress=progress)
+    except embellama.EmbeddingGenerationError as error:
+        assert child == 0 and "forked" in str(error)
+    if child == 0:
+        signal.alarm(20)
+        model.embed_batch(["works on"] * 10)
+        model.unload()
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), model.embed("works on").shape)
+    """
+    assert child_process.run(program, path=str(minilm_path)) == "7 (384,)\n"
+
+
+def test_configs_pickle(minilm_path: Path) -> None:
+    config = ModelConfig(minilm_path, pooling="cls", n_threads=2, truncate=True)
+    assert pickle.loads(pickle.dumps(config)) == config
+    engine_config = EngineConfig(config, memory_limit_mb=100.0)
+    assert pickle.loads(pickle.dumps(engine_config)) == engine_config
+
+
+def test_models_do_not_pickle(minilm: EmbeddingModel, minilm_path: Path) -> None:
+    with pytest.raises(TypeError, match="can't be pickled: pass its config"):
+        pickle.dumps(minilm)
+    engine = EmbeddingEngine(minilm_path)
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(engine)
+    for name in engine.list_models():
+        engine.drop_model(name)
+
+
+@pytest.mark.parametrize("ending", ["", "sys.exit(3)", "raise KeyError", "os._exit(3)"])
+def test_exit_inside_a_compute(minilm_path: Path, tmp_path: Path, ending: str) -> None:
+    """With other threads inside every kind of call, in any way a program may end."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        f"""
+import os, sys, threading, time, embellama
+model = embellama.EmbeddingModel({str(minilm_path)!r})
+calls = [
+    lambda: model.embed_batch(["word " * 400] * 2000),
+    lambda: model.embed_batch_multi(["word " * 400] * 2000),
+    lambda: [model.embed("a cat") for _ in range(10**6)],
+    lambda: model.tokenize("word " * 10**6),
+]
+for call in calls:
+    threading.Thread(target=call, daemon=True).start()
+time.sleep(0.3)
+{ending}
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=30, check=False
+    )
+    expected = {"": 0, "sys.exit(3)": 3, "raise KeyError": 1, "os._exit(3)": 3}
+    assert done.returncode == expected[ending], done.stderr
