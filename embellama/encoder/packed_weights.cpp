@@ -132,11 +132,13 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     }
 }
 
-// Nothing that embellama calls reads weights back (saving a model and merging adapters would).
+// Nothing that embellama calls reads weights back (saving a model and merging adapters would). All
+// bits set are NaN in float types and in the scales of quantised ones, so that whoever computes with
+// them notices.
 void get_tensor(ggml_backend_buffer_t, const ggml_tensor * tensor, void * data, size_t offset, size_t size) {
     if (packable(tensor)) {
         GGML_LOG_ERROR("%s: %s is packed for the encoder and can't be read back\n", __func__, tensor->name);
-        memset(data, 0, size);
+        memset(data, 0xff, size);
     } else {
         memcpy(data, static_cast<const char *>(tensor->data) + offset, size);
     }
