@@ -1,53 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of one text and rate of many, by length and number of threads."""
+"""What one core takes for one text and for many, by length: embellama's encoder, and llama.cpp."""
 
 from __future__ import annotations
 
 import time
-from statistics import median
+from collections.abc import Callable
 
-import numpy as np
 from matplotlib import pyplot as plt
 from style import COLOURS, save
 
 import embellama
 
 LENGTHS = (4, 8, 16, 32, 64, 128, 256, 512)
-ROUNDS = 5
-BATCH_TOKENS = 4096
+ROUNDS = 4
+BATCH_TOKENS = 1024
+
+
+def processor_seconds(call: Callable[[], object]) -> float:
+    """Of this process, whoever else has the machine."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def main() -> None:
     """Measure in alternating rounds, then draw."""
-    threads = (1, 2)
-    models = {
-        n: embellama.EmbeddingModel(embellama.ModelConfig("all-MiniLM-L6-v2", n_threads=n))
-        for n in threads
-    }
+    models = {}
+    for instruction_set in (None, "llama.cpp"):
+        config = embellama.ModelConfig(
+            "all-MiniLM-L6-v2", n_threads=1, instruction_set=instruction_set
+        )
+        model = embellama.EmbeddingModel(config)
+        models[model.core_model.instruction_set] = model
     # "word" is one token; two more are special.
     texts = {n: "word " * (n - 2) for n in LENGTHS}
-    alone: dict[tuple[int, int], list[float]] = {}
-    together: dict[tuple[int, int], list[float]] = {}
+    alone: dict[tuple[str, int], list[float]] = {}
+    together: dict[tuple[str, int], list[float]] = {}
     for round_ in range(-1, ROUNDS):
-        for n_threads, model in models.items():
-            for length, text in texts.items():
-                start = time.perf_counter()
-                model.embed(text)
-                one = time.perf_counter() - start
-                many = [text] * (BATCH_TOKENS // length)
-                start = time.perf_counter()
-                model.embed_batch(many)
-                rate = BATCH_TOKENS / (time.perf_counter() - start)
+        for length, text in texts.items():
+            many = [text] * (BATCH_TOKENS // length)
+            for name, model in models.items():
+                one = processor_seconds(lambda model=model, text=text: model.embed(text))
+                batch = processor_seconds(lambda model=model, many=many: model.embed_batch(many))
                 if round_ >= 0:
-                    alone.setdefault((n_threads, length), []).append(1e3 * one)
-                    together.setdefault((n_threads, length), []).append(rate)
+                    alone.setdefault((name, length), []).append(1e3 * one)
+                    together.setdefault((name, length), []).append(BATCH_TOKENS / batch)
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.6))
-    for n_threads, colour, marker in zip(threads, COLOURS, "os", strict=False):
-        label = f"{n_threads} thread{'s' * (n_threads > 1)}"
-        times = [median(alone[n_threads, n]) for n in LENGTHS]
-        rates = [median(together[n_threads, n]) for n in LENGTHS]
-        print(label, dict(zip(LENGTHS, np.round(times, 2).tolist(), strict=True)))
-        print(label, dict(zip(LENGTHS, np.round(rates).tolist(), strict=True)))
+    for name, colour, marker in zip(models, COLOURS, "os", strict=False):
+        times = [min(alone[name, n]) for n in LENGTHS]
+        rates = [max(together[name, n]) for n in LENGTHS]
+        print(name, "ms", [round(value, 2) for value in times])
+        print(name, "tokens/s", [round(value) for value in rates])
+        label = name if name == "llama.cpp" else f"embellama ({name})"
         left.plot(LENGTHS, times, marker=marker, color=colour, label=label)
         right.plot(LENGTHS, rates, marker=marker, color=colour, label=label)
     for axis in (left, right):
@@ -56,8 +60,8 @@ def main() -> None:
         axis.set_xlabel("tokens of a text")
     left.set_yscale("log")
     right.set_ylim(bottom=0)
-    left.set_title("one text: milliseconds", loc="left", fontsize=10)
-    right.set_title("many texts: tokens per second", loc="left", fontsize=10)
+    left.set_title("one text: processor milliseconds", loc="left", fontsize=10)
+    right.set_title("many: tokens per processor second", loc="left", fontsize=10)
     left.legend()
     save(figure, "lengths")
 
