@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "job_queue.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <system_error>
 
 #include "libllama/large_stack.hpp"
+#include "libllama/thread_memory.hpp"
 
 namespace embellama {
-
 JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts)
     : workers_(n_threads), max_tokens_(max_tokens), max_texts_(max_texts) {
     for (auto & worker : workers_) {
@@ -43,11 +46,21 @@ void JobQueue::start() {
         worker.index    = n_started_;
         auto main       = [](void * argument) -> void * {
             auto * self = static_cast<Worker *>(argument);
+            take_thread_memory(self->memory);
+            self->begun = true;
             self->queue->serve(*self);
             return nullptr;
         };
-        error = pthread_create(&worker.thread, &attributes, main, &worker);
-        n_started_ += error == 0;
+        worker.memory   = reserve_thread_memory();
+        error           = worker.memory ? pthread_create(&worker.thread, &attributes, main, &worker) : ENOMEM;
+        if (error != 0) {
+            release_thread_memory(worker.memory);
+            break;
+        }
+        ++n_started_;
+        while (!worker.begun) {
+            sched_yield();
+        }
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_attr_destroy(&attributes);

@@ -85,6 +85,8 @@ class JobQueue {
         int32_t            index = 0;
         int32_t            abort = 0;
         pthread_t          thread{};
+        void *             memory = nullptr;
+        std::atomic<bool>  begun{false};
         std::vector<Claim> claims;
     };
 

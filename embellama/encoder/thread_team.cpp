@@ -5,6 +5,8 @@
 
 #include <system_error>
 
+#include "../libllama/thread_memory.hpp"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -73,7 +75,24 @@ ThreadTeam::ThreadTeam(int n_threads) : n_asked(n_threads) {
     threads.reserve(n_threads - 1);
     try {
         for (int thread = 1; thread < n_threads; thread++) {
-            threads.emplace_back(&ThreadTeam::serve, this, thread);
+            void * const memory = reserve_thread_memory();
+            std::atomic<bool> begun{false};
+            if (!memory) {
+                break;
+            }
+            try {
+                threads.emplace_back([this, thread, memory, &begun] {
+                    take_thread_memory(memory);
+                    begun = true;
+                    serve(thread);
+                });
+            } catch (...) {
+                release_thread_memory(memory);
+                throw;
+            }
+            while (!begun) {
+                sched_yield();
+            }
         }
     } catch (const std::system_error &) {
         // A process may have as many threads as its limits say; those that came suffice.

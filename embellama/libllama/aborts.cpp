@@ -9,6 +9,7 @@
 
 #include "ggml.h"
 #include "llama_log.hpp"
+#include "thread_memory.hpp"
 
 namespace embellama {
 namespace {
@@ -38,7 +39,11 @@ void on_abort(const char * message) {
 
 void install_abort_callback() { ggml_set_abort_callback(on_abort); }
 
-AbortsThrow::AbortsThrow(bool yes) : before(throws) { throws = yes; }
+AbortsThrow::AbortsThrow(bool yes) : before(throws) {
+    // There more likely is some now than when something has failed.
+    touch_thread_memory();
+    throws = yes;
+}
 
 AbortsThrow::~AbortsThrow() { throws = before; }
 

@@ -34,7 +34,14 @@ template <typename Call>
 int guarded(char * message, size_t size, Call call, bool aborts_throw = true) noexcept {
     const AbortsThrow guard(aborts_throw);
     try {
-        return call();
+        const int status = call();
+        if (status != OK) {
+            const std::string errors = take_errors();
+            if (!message[0]) {
+                snprintf(message, size, "%s", errors.c_str());
+            }
+        }
+        return status;
     } catch (const std::bad_alloc &) {
         snprintf(message, size, "out of memory");
         return NO_MEMORY;
@@ -85,7 +92,6 @@ inline int new_context(llama_model * model, llama_context_params params, llama_c
     return guarded(message, size, [&] {
         // Creating a context writes to state that the contexts of a model share.
         const std::lock_guard<std::mutex> lock(context_creation);
-        take_errors();
         const encoder::Offer offer(encoder::kernels_of(model));
         if (offer.kernels) {
             // AUTO turns it off where a layer's weights and its attention are on different devices.

@@ -27,7 +27,9 @@ std::deque<Line> & lines() {
     static auto * instance = new std::deque<Line>;
     return *instance;
 }
-thread_local std::string errors;
+// A pointer, not a string: what a thread keeps for itself has no destructor, whose registration
+// would end the process where there is no memory for it. Freed by take_errors().
+thread_local std::string * errors = nullptr;
 thread_local int last_level = GGML_LOG_LEVEL_NONE;
 
 void on_log(ggml_log_level level, const char * text, void *) {
@@ -37,10 +39,13 @@ void on_log(ggml_log_level level, const char * text, void *) {
     }
     try {
         if (last_level == GGML_LOG_LEVEL_ERROR) {
-            if (errors.size() > MAX_ERROR_BYTES) {
-                errors.clear();
+            if (!errors) {
+                errors = new std::string;
             }
-            errors += text;
+            if (errors->size() > MAX_ERROR_BYTES) {
+                errors->clear();
+            }
+            *errors += text;
         }
         if (last_level < threshold.load(std::memory_order_relaxed)) {
             return;
@@ -80,7 +85,11 @@ bool take_log_line(int & level, std::string & line) {
 
 std::string take_errors() {
     std::string taken;
-    taken.swap(errors);
+    if (errors) {
+        taken.swap(*errors);
+        delete errors;
+        errors = nullptr;
+    }
     return taken;
 }
 
