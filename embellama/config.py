@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 import operator
 import os
+import sys
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -124,7 +124,7 @@ class PNorm:
     def __post_init__(self) -> None:
         if isinstance(self.p, bool) or not isinstance(self.p, (int, float)):
             raise TypeError(f"PNorm's p must be a number, not {type(self.p).__name__}")
-        if not math.isfinite(self.p) or self.p < 1:
+        if not 1 <= self.p <= sys.float_info.max:
             raise ConfigurationError(f"PNorm's p must be finite and at least 1, not {self.p!r}")
         object.__setattr__(self, "p", float(self.p))
 
@@ -219,8 +219,8 @@ class CacheConfig:
         for name in ("embedding_cache_size", "token_cache_size"):
             size = _integer(name, getattr(self, name), 0, _INT32_MAX)
             object.__setattr__(self, name, size)
-        if not math.isfinite(_positive("max_memory_mb", self.max_memory_mb)):
-            raise ConfigurationError("max_memory_mb must be finite")
+        if not _positive("max_memory_mb", self.max_memory_mb) <= 1e12:
+            raise ConfigurationError("max_memory_mb must be at most 1e12")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

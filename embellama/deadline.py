@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 
 from embellama.errors import ConfigurationError
@@ -40,5 +41,7 @@ class Deadline:
             raise TypeError(f"timeout must be a number of seconds, not {type(seconds).__name__}")
         elif not seconds >= 0:
             raise ConfigurationError(f"timeout must not be negative: {seconds}")
+        elif seconds > sys.float_info.max:
+            seconds = math.inf  # an int that no float holds
         self.seconds = seconds
         self.end = time.monotonic() + seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -381,7 +382,7 @@ class EmbeddingModel(LoadableModel):
             raise ConfigurationError(f"window must be at least 1, not {window}")
         source = iter(texts)
         start = 0
-        while taken := list(islice(source, window)):
+        while taken := list(islice(source, min(window, sys.maxsize))):
             yield start, self._embed_batch(taken, first_index=start).embeddings
             start += len(taken)
 
@@ -499,7 +500,10 @@ class EmbeddingModel(LoadableModel):
         True
         """
         self._check_pools()
-        array = np.asarray(ids)
+        try:
+            array = np.asarray(ids)
+        except ValueError as error:
+            raise InvalidInputError(f"{self.name}: ids must be integers: {error}") from None
         if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
             raise InvalidInputError(
                 f"{self.name}: ids must be integers of shape (T,), not {array.dtype} {array.shape}"

@@ -106,9 +106,16 @@ def quantization_levels(
         return None
     if dtype not in ("int8", "uint8"):
         raise ConfigurationError(f"ranges belong to int8 and uint8, not to {dtype}")
-    bounds = np.asarray(ranges, dtype=np.float32)
+    try:
+        # Too large for float32 becomes an infinity, which is refused below.
+        with np.errstate(over="ignore"):
+            bounds = np.asarray(ranges, dtype=np.float32)
+    except (OverflowError, ValueError) as error:
+        raise DimensionMismatchError(f"ranges must have shape (2, {n_dims}): {error}") from None
     if bounds.shape != (2, n_dims):
         raise DimensionMismatchError(f"ranges must have shape (2, {n_dims}), not {bounds.shape}")
+    if not np.isfinite(bounds).all():
+        raise ConfigurationError("ranges must be finite")
     steps = (bounds[1] - bounds[0]) / np.float32(255)
     steps[steps == 0] = 1
     return np.stack([bounds[0], steps])
