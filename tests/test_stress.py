@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short samples of the programs in tests/stress, which say what they look for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "stress"
+
+
+def stress(program: str, *arguments: str, timeout: float = 120) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", PROGRAMS / program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+@pytest.mark.usefixtures("minilm_path")
+def test_callers() -> None:
+    stress("callers.py", "--seconds", "3", "--threads", "16")
+
+
+def test_allocation() -> None:
+    stress("allocation.py", "--step-kb", "30000")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("minilm_path")
+def test_memory() -> None:
+    stress("memory.py", "--embeddings", "4000", "--loads", "30", timeout=300)
