@@ -30,10 +30,10 @@ def test_callers() -> None:
 
 
 def test_allocation() -> None:
-    stress("allocation.py", "--step-kb", "30000")
+    stress("allocation.py", "--step-kb", "60000")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("minilm_path")
 def test_memory() -> None:
-    stress("memory.py", "--embeddings", "4000", "--loads", "30", timeout=300)
+    stress("memory.py", "--embeddings", "6000", "--loads", "80", timeout=300)
