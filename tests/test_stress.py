@@ -36,4 +36,4 @@ def test_allocation() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("minilm_path")
 def test_memory() -> None:
-    stress("memory.py", "--embeddings", "6000", "--loads", "80", timeout=300)
+    stress("memory.py", "--embeddings", "10000", "--loads", "80", timeout=300)
