@@ -29,10 +29,6 @@ def test_callers() -> None:
     stress("callers.py", "--seconds", "3", "--threads", "16")
 
 
-def test_allocation() -> None:
-    stress("allocation.py", "--step-kb", "60000")
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("minilm_path")
 def test_memory() -> None:
