@@ -324,8 +324,8 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     raise ModelNotFoundError(
         f"no file and no known model is called {text!r}"
         + (f"; did you mean {names[close[0]]!r}?" if close else "")
-        + f" Known models: {', '.join(names.values())}. Otherwise name a GGUF file by its path, or "
-        "one on the Hugging Face Hub as org/repo/file.gguf"
+        + f". Known models: {', '.join(names.values())}. Otherwise name a GGUF file by its path, "
+        "or one on the Hugging Face Hub as org/repo/file.gguf"
     )
 
 
