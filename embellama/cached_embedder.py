@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embellama.cache import CachedTokens, CachedVector, ModelCache
 from embellama.config import ModelConfig, PoolingStrategy
 from embellama.deadline import Deadline
-from embellama.embedder import Embedded, Embedder, Index
+from embellama.embedder import Embedded, Embedder, Index, Tokenized
 from embellama.errors import EmbellamaError
 from embellama.kernels import quantize_rows
 from embellama.model_info import ModelInfo
@@ -50,9 +50,7 @@ class CachedEmbedder(Embedder):
         settings = dataclasses.replace(config, model_name=None, cache=None)
         self._identity = repr((info.file_identity, pooling, settings))
 
-    def _tokenize(
-        self, texts: Sequence[str], limit: int, deadline: Deadline | None
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+    def _tokenize(self, texts: Sequence[str], limit: int, deadline: Deadline | None) -> Tokenized:
         cache = self._cache.tokens
         if cache is None:
             return super()._tokenize(texts, limit, deadline)
@@ -61,17 +59,20 @@ class CachedEmbedder(Embedder):
             text: entry for text, entry in zip(texts, found, strict=True) if entry is not None
         }
         missing = [text for text in dict.fromkeys(texts) if text not in entries]
-        ids, offsets, truncated = super()._tokenize(missing, limit, deadline)
+        ids, offsets, truncated, refused = super()._tokenize(missing, limit, deadline)
         for i, text in enumerate(missing):
             entry = CachedTokens(ids[offsets[i] : offsets[i + 1]].copy(), bool(truncated[i]))
-            cache.put((self._identity, limit, text), text, entry)
             entries[text] = entry
+            if i not in refused:
+                cache.put((self._identity, limit, text), text, entry)
         parts = [entries[text] for text in texts]
         lengths = [len(part.ids) for part in parts]
+        reasons = {missing[i]: reason for i, reason in refused.items()}
         return (
             np.concatenate([part.ids for part in parts] or [ids]),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             np.array([part.truncated for part in parts], dtype=np.bool_),
+            {i: reasons[text] for i, text in enumerate(texts) if text in reasons},
         )
 
     def vector(self, text: str) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from embellama.errors import (
     EmbeddingGenerationError,
     EmbellamaError,
     InvalidInputError,
+    TokenizationError,
 )
 from embellama.jobs import Failure
 from embellama.model_info import ModelInfo
@@ -35,6 +36,13 @@ _MAX_TEXTS = 256
 
 # Where a text stood in the caller's list; None for a lone text.
 Index = int | None
+# What Workers.tokenize returns.
+Tokenized = tuple[
+    NDArray[np.int32],
+    NDArray[np.int64],
+    NDArray[np.bool_],
+    dict[int, tuple[type[EmbellamaError], str]],
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,20 +118,14 @@ class Embedder:
         self._workers.close()
 
     def tokenize(
-        self,
-        texts: Sequence[str],
-        indices: Sequence[Index],
-        *,
-        cut: bool = False,
-        deadline: Deadline | None = None,
+        self, texts: Sequence[str], indices: Sequence[Index], *, deadline: Deadline | None = None
     ) -> Tokens:
-        """Tokenize, and cut if the configuration says so and `cut` does."""
-        limit = self._limit if cut and self._config.truncate is not False else 0
-        return Tokens(*self._tokenize(texts, limit, deadline), indices)
+        """Tokenize without cutting; a text that can't be tokenized raises."""
+        ids, offsets, truncated, refused = self._tokenize(texts, 0, deadline)
+        self._raise_first(self._refusals(refused, indices))
+        return Tokens(ids, offsets, truncated, indices)
 
-    def _tokenize(
-        self, texts: Sequence[str], limit: int, deadline: Deadline | None
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+    def _tokenize(self, texts: Sequence[str], limit: int, deadline: Deadline | None) -> Tokenized:
         return self._workers.tokenize(
             tuple(texts),
             parse_special=self._config.parse_special,
@@ -131,6 +133,22 @@ class Embedder:
             final_id=self._final_id,
             deadline=deadline,
         )
+
+    def _refusals(
+        self, refused: dict[int, tuple[type[EmbellamaError], str]], indices: Sequence[Index]
+    ) -> dict[int, EmbellamaError]:
+        """Why texts have no tokens, by their positions in `indices`, the first text first."""
+        errors = {}
+        for position, (kind, reason) in sorted(refused.items()):
+            error = kind(f"{self._config.name}: {_where(indices[position])}: {reason}")
+            if isinstance(error, (InvalidInputError, TokenizationError)):
+                error.index = indices[position]
+            errors[position] = error
+        return errors
+
+    def _raise_first(self, refusals: dict[int, EmbellamaError]) -> None:
+        for error in refusals.values():
+            raise error
 
     @property
     def _final_id(self) -> int:
@@ -159,21 +177,27 @@ class Embedder:
         errors: dict[int, EmbellamaError] | None = None,
         deadline: Deadline | None = None,
     ) -> Tokens:
-        """Tokenize; a text that is too long raises, or goes into `errors` and is left out."""
-        tokens = self.tokenize(texts, indices, cut=True, deadline=deadline)
+        """Tokenize and cut; a text without tokens that fit raises, or goes into `errors`."""
+        limit = self._limit if self._config.truncate is not False else 0
+        ids, offsets, truncated, refused = self._tokenize(texts, limit, deadline)
+        tokens = Tokens(ids, offsets, truncated, indices)
+        counts = tokens.counts
         # A vocabulary without special tokens may drop a whole text, and pooling needs a row.
-        fits = (tokens.counts >= 1) & (tokens.counts <= self.longest)
+        fits = (counts >= 1) & (counts <= self.longest)
         if fits.all():
             return tokens
+        refusals = self._refusals(refused, indices)
         for position in np.flatnonzero(~fits).tolist():
             index = indices[position]
-            error = self._unfit(int(tokens.counts[position]), index)
+            error = refusals.get(position) or self._unfit(int(counts[position]), index)
             if errors is None or index is None:
                 raise error
             errors[index] = error
-        kept = np.flatnonzero(fits).tolist()
-        return self.tokenize(
-            [texts[i] for i in kept], [indices[i] for i in kept], cut=True, deadline=deadline
+        return Tokens(
+            ids[np.repeat(fits, counts)],
+            np.concatenate([[0], np.cumsum(counts[fits])]).astype(np.int64),
+            truncated[fits],
+            [indices[position] for position in np.flatnonzero(fits).tolist()],
         )
 
     def _unfit(self, count: int, index: Index, what: str = "") -> InvalidInputError:
@@ -197,18 +221,21 @@ class Embedder:
             # Rerankers made from causal models bring the sentence to fill in (llama-server's
             # format_prompt_rerank does the same).
             filled = tuple(_fill(template, query, document) for document in documents)
-            tokens = Tokens(
-                *self._workers.tokenize(filled, add_special=False, deadline=deadline), indices
+            ids, offsets, truncated, refused = self._workers.tokenize(
+                filled, add_special=False, deadline=deadline
             )
+            self._raise_first(self._refusals(refused, indices))
+            tokens = Tokens(ids, offsets, truncated, indices)
             self._check_pairs(tokens)
             return tokens
         before, between, after = self.vocabulary.pair_frame
-        ids, offsets, _ = self._workers.tokenize(
+        ids, offsets, _, refused = self._workers.tokenize(
             (query, *documents),
             add_special=False,
             parse_special=self._config.parse_special,
             deadline=deadline,
         )
+        self._raise_first(self._refusals(refused, [None, *indices]))
         head = np.concatenate([before, ids[: offsets[1]], between]).astype(np.int32)
         tail = np.array(after, dtype=np.int32)
         room = self._limit - len(head) - len(tail)

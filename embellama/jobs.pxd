@@ -36,7 +36,7 @@ cdef struct Pool:
 cdef struct TokenizeRequest:
     const llama_vocab *vocabulary
     const char **texts
-    const int64_t *n_bytes
+    const int64_t *n_bytes  # negative for a text without UTF-8 form
     int32_t n_texts
     bint add_special
     bint parse_special
@@ -47,11 +47,8 @@ cdef struct TokenizeRequest:
     int32_t **chunks    # ids of CHUNK_TEXTS texts, one after the other; the caller frees them
     int64_t *chunk_sizes
     int32_t *counts     # tokens of each text, or a negative Status
+    char **reasons      # what the tokenizer said of a text it failed on, or NULL; as the chunks
     uint8_t *truncated
-    # The first text that failed, and why; only the worker that set `failed` writes the others.
-    int32_t failed
-    int32_t failed_text
-    char[core.MESSAGE_SIZE] message
 
 
 # Where vectors go, and as what.

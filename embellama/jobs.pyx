@@ -3,7 +3,7 @@
 """What a worker thread runs: a chunk of texts to tokenize, a micro-batch to compute. No Python."""
 
 from libc.stdlib cimport malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strdup
 
 from embellama.job_queue cimport first_to_set, is_set
 
@@ -33,19 +33,19 @@ cdef void tokenize_chunk(
     cdef int32_t *larger
     cdef char[core.MESSAGE_SIZE] message
     cdef int status
-    message[0] = 0
     for text in range(first, last):
-        capacity += request.n_bytes[text] + 16
+        capacity += max(request.n_bytes[text], <int64_t>0) + 16
     ids = <int32_t *>malloc(capacity * sizeof(int32_t))
     text = first
     while text < last:
         if abort_flag != NULL and is_set(abort_flag[0]):
             break
-        if ids == NULL:
-            fail(request, text, core.NO_MEMORY, message)
+        if ids == NULL or request.n_bytes[text] < 0:
+            request.counts[text] = core.NO_MEMORY if ids == NULL else core.INVALID
             text += 1
             continue
         n_ids = 0
+        message[0] = 0
         status = core.tokenize_utf8(
             request.vocabulary, request.texts[text], request.n_bytes[text], ids + used,
             <int32_t>min(capacity - used, <int64_t>2147483647), request.add_special,
@@ -60,22 +60,15 @@ cdef void tokenize_chunk(
                 continue
             status = core.NO_MEMORY
         if status != 0:
-            fail(request, text, status, message)
+            request.counts[text] = status
+            if request.reasons != NULL and message[0] != 0:
+                request.reasons[text] = strdup(message)
         else:
             request.counts[text] = keep_tokens(request, text, ids + used, n_ids)
             used += request.counts[text]
         text += 1
     request.chunks[chunk] = ids
     request.chunk_sizes[chunk] = used
-
-
-cdef void fail(
-    TokenizeRequest *request, int32_t text, int status, const char *message
-) noexcept nogil:
-    request.counts[text] = status
-    if first_to_set(request.failed):
-        request.failed_text = text
-        memcpy(request.message, message, core.MESSAGE_SIZE)
 
 
 cdef int32_t keep_tokens(

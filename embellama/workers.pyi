@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from embellama.core import Model, Vocabulary
 from embellama.deadline import Deadline
+from embellama.errors import EmbellamaError
 
 @final
 class Workers:
@@ -40,7 +41,12 @@ class Workers:
         limit: int = 0,
         final_id: int = -1,
         deadline: Deadline | None = None,
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]: ...
+    ) -> tuple[
+        NDArray[np.int32],
+        NDArray[np.int64],
+        NDArray[np.bool_],
+        dict[int, tuple[type[EmbellamaError], str]],
+    ]: ...
     @property
     def micro_batch_tokens(self) -> int: ...
     @micro_batch_tokens.setter

@@ -262,13 +262,8 @@ cdef class Workers:
         offsets : numpy.ndarray of int64, shape (N + 1,)
             Text i has ``ids[offsets[i]:offsets[i + 1]]``.
         truncated : numpy.ndarray of bool, shape (N,)
-
-        Raises
-        ------
-        InvalidInputError
-            If a text holds lone surrogates or is too long for llama.cpp.
-        TokenizationError
-            If the tokenizer fails.
+        refused : dict of int to (type, str)
+            What to raise for the texts that can't be tokenized, and so have no tokens.
         """
         cdef int32_t n_texts = <int32_t>len(texts)
         cdef int32_t n_chunks = (n_texts + CHUNK_TEXTS - 1) // CHUNK_TEXTS
@@ -288,13 +283,15 @@ cdef class Workers:
         cdef size_t[::1] chunk_view = chunk_pointers
         cdef int32_t[::1] count_view = counts if n_texts else np.zeros(1, np.int32)
         cdef uint8_t[::1] truncated_view = truncated if n_texts else np.zeros(1, np.uint8)
+        reasons = np.zeros(max(n_texts, 1), dtype=np.uintp)
+        cdef size_t[::1] reason_view = reasons
+        refused = {}
         for i in range(n_texts):
             try:
                 pointer_view[i] = <size_t>core.utf8_of(texts[i], &n_bytes)
             except InvalidInputError as error:
-                raise InvalidInputError(
-                    f"{self.name}: text {i}: {error}", index=i
-                ) from None
+                refused[i] = (InvalidInputError, str(error))
+                n_bytes = -1
             size_view[i] = n_bytes
         cdef TokenizeRequest request
         self.prepare_tokenizing(&request, add_special, parse_special, limit, final_id)
@@ -305,6 +302,7 @@ cdef class Workers:
         request.chunk_sizes = &chunk_size_view[0]
         request.counts = &count_view[0]
         request.truncated = &truncated_view[0]
+        request.reasons = <char **>&reason_view[0]
         cdef Job job
         cdef int32_t[::1] id_view
         try:
@@ -312,10 +310,11 @@ cdef class Workers:
             job.request = &request
             job.n_items = n_chunks
             self.run(&job, deadline, None, n_texts)
-            if request.failed:
-                i = request.failed_text
-                self.raise_for_text(i, count_view[i], request.message)
-            np.cumsum(counts, out=offsets[1:])
+            for position in np.flatnonzero(counts < 0).tolist():
+                i = position
+                if i not in refused:
+                    refused[i] = why_refused(count_view[i], <const char *>reason_view[i])
+            np.cumsum(counts.clip(min=0), out=offsets[1:])
             ids = np.empty(offsets[n_texts], dtype=np.int32)
             if len(ids):
                 id_view = ids
@@ -326,10 +325,12 @@ cdef class Workers:
                         chunk_size_view[i] * sizeof(int32_t),
                     )
                     total += chunk_size_view[i]
-            return ids, offsets, truncated.view(np.bool_)
+            return ids, offsets, truncated.view(np.bool_), refused
         finally:
             for i in range(n_chunks):
                 free(<void *>chunk_view[i])
+            for position in np.flatnonzero(reasons).tolist():
+                free(<void *>reason_view[<int32_t>position])
 
     cdef void prepare_tokenizing(
         self, TokenizeRequest *request, bint add_special, bint parse_special, int32_t limit,
@@ -343,20 +344,6 @@ cdef class Workers:
         request.limit = limit
         request.n_suffix = self.vocabulary.n_suffix if add_special else 0
         request.final_id = final_id
-
-    cdef int raise_for_text(self, int32_t index, int status, const char *message) except -1:
-        reason = message.decode("utf-8", "replace")
-        if status == core.TOO_LARGE:
-            raise InvalidInputError(
-                f"{self.name}: text {index} has more than 2**31 bytes; split it", index=index
-            )
-        if status == core.NO_MEMORY:
-            raise ResourceLimitError(
-                f"{self.name}: not enough memory to tokenize text {index}"
-            )
-        raise TokenizationError(
-            f"{self.name}: the tokenizer failed on text {index}: {reason}", index=index
-        )
 
     def embed(
         self, const int32_t[::1] ids, const int64_t[::1] offsets, const int32_t[::1] order,
@@ -547,6 +534,15 @@ cdef class Workers:
         # Any two micro-batches of the same workers may be computed together.
         job.merge_key = &self.pool
         return self.run(job, deadline, progress, n_texts)
+
+
+cdef tuple why_refused(int status, const char *reason):
+    if status == core.TOO_LARGE:
+        return InvalidInputError, "more than 2**31 bytes: split it"
+    if status == core.NO_MEMORY:
+        return ResourceLimitError, "not enough memory to tokenize it: split it"
+    message = "" if reason == NULL else reason.decode("utf-8", "replace")
+    return TokenizationError, f"the tokenizer failed: {message}"
 
 
 def _reopen_all():
