@@ -15,6 +15,7 @@ from typing import Any
 
 import child_process
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +35,7 @@ from embellama import (
 
 # One of each tokenizer: WordPiece, byte-level BPE, unigram, SentencePiece.
 TOKENIZERS = ["bert", "llama", "t5encoder", "gemma"]
+KINDS = [*TOKENIZERS, "regex"]
 
 # Every code point, lone surrogates too; what renderers and tokenizers trip over comes often.
 CHARACTERS = st.characters(exclude_categories=()) | st.sampled_from(
@@ -56,12 +58,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Embed
         )
         for name in TOKENIZERS
     }
+    # Byte-level BPE whose expression std::regex runs.
+    path = write_tiny_model(
+        folder / "regex.gguf", "modern-bert", metadata={"tokenizer.ggml.pre": "default"}
+    )
+    made["regex"] = EmbeddingModel(ModelConfig(path, truncate=True))
     yield made
     for model in made.values():
         model.unload()
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(TEXTS, max_size=5))
 def test_any_texts(models: dict[str, EmbeddingModel], name: str, texts: list[str]) -> None:
@@ -80,20 +87,64 @@ def test_any_texts(models: dict[str, EmbeddingModel], name: str, texts: list[str
             assert 1 <= result.token_counts[index] <= 64
 
 
-@pytest.mark.parametrize(
-    ("name", "n_bytes"), [("bert", 5_000_000), ("t5encoder", 5_000_000), ("llama", 1_000_000)]
-)
-@pytest.mark.parametrize("unit", ["a", "\u0301", "hello "])
-def test_megabytes(models: dict[str, EmbeddingModel], name: str, n_bytes: int, unit: str) -> None:
+# What tokenizers take long for: one character without end, nothing they know, special tokens.
+UNITS = [
+    "a",
+    "7",
+    " ",
+    "\n",
+    "\u0301",
+    "\U0001f468",
+    "hello w\u00f6rld 1 ",
+    "[SEP]",
+    "<s>",
+    "<s>a ",
+]
+
+
+@pytest.mark.parametrize("n_bytes", [500_000, pytest.param(5_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("name", KINDS)
+def test_megabytes(models: dict[str, EmbeddingModel], name: str, unit: str, n_bytes: int) -> None:
+    model = models[name]
     text = "x" + unit * (n_bytes // len(unit.encode()))
-    assert models[name].count_tokens(text) >= 1
+    result = model.embed_batch(["before", text, "after"], on_error="nan", details=True)
+    if name == "regex" and (" " not in unit or unit.isspace()):
+        assert "more than 50000 characters" in str(result.errors.pop(1))
+        assert np.isfinite(result.embeddings[[0, 2]]).all()
+    else:
+        assert np.isfinite(result.embeddings).all()
+        assert model.count_tokens(text) >= result.token_counts[1] >= 1
+    assert result.errors == {}
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", KINDS)
 def test_200_000_distinct_words(models: dict[str, EmbeddingModel], name: str) -> None:
     words = [f"w{number:x}" for number in range(200_000)]
     assert models[name].count_tokens(" ".join(words)) >= 200_000
     assert np.isfinite(models[name].embed(" ".join(words))).all()
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=30, deadline=None)
+@given(parts=st.lists(st.sampled_from(["[SEP]", "<s>", "</s>", "[CLS]", " ", "a", "hello", "\0"])))
+def test_special_tokens_in_a_text(
+    models: dict[str, EmbeddingModel], name: str, parts: list[str]
+) -> None:
+    model = models[name]
+    vocabulary = model._loaded().vocabulary
+
+    def tokenize(text: str) -> list[int]:
+        return vocabulary.tokenize(text, add_special=False).tolist()
+
+    special = {}
+    for part in parts:
+        ids = tokenize(part)
+        if part[0] in "[<" and len(ids) == 1 and vocabulary.token(ids[0]) == part:
+            special[part] = ids[0]
+    found = tokenize("".join(parts))
+    expected = [special[part] for part in parts if part in special]
+    assert [id for id in found if id in special.values()] == expected
 
 
 class Shrinking(list[str]):
@@ -143,6 +194,15 @@ class Text(str):
         (lambda: np.array(["a", "bb"]), 2),
         (lambda: np.array(["a", "bb"], dtype=object), 2),
         (lambda: np.array(["a", "bb"] * 3)[::-2], 3),
+        (lambda: np.array(["a", "bb"], dtype=np.dtypes.StringDType()), 2),
+        (lambda: np.array(["a", None], dtype=np.dtypes.StringDType(na_object=None)), TypeError),
+        (lambda: pandas.Series(["a", "bb"], index=[7, 7]), 2),
+        (lambda: pandas.Series(["a", "bb"], dtype="string"), 2),
+        (lambda: pandas.Series(["a", "bb"], dtype="category"), 2),
+        (lambda: pandas.Series(["a", None], dtype="string"), TypeError),
+        (lambda: pandas.Series(["a", float("nan")]), TypeError),
+        (lambda: pandas.Series([b"a"]), TypeError),
+        (lambda: pandas.Index(["a", "bb"]), 2),
         (lambda: Shrinking("abcdef"), 3),
         (lambda: Lying(["a"]), 1),
         (lambda: [Text("a"), "b"], 2),
