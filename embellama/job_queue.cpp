@@ -9,6 +9,7 @@
 #include <csignal>
 #include <system_error>
 
+#include "libllama/float_environment.hpp"
 #include "libllama/large_stack.hpp"
 #include "libllama/thread_memory.hpp"
 
@@ -48,6 +49,7 @@ void JobQueue::start() {
             auto * self = static_cast<Worker *>(argument);
             take_thread_memory(self->memory);
             self->begun = true;
+            use_default_float_environment();
             self->queue->serve(*self);
             return nullptr;
         };

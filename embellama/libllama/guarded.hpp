@@ -12,6 +12,7 @@
 
 #include "../encoder/offer.hpp"
 #include "aborts.hpp"
+#include "float_environment.hpp"
 #include "fork.hpp"
 #include "ggml-cpu.h"
 #include "large_stack.hpp"
@@ -63,6 +64,7 @@ inline int tokenize(const llama_vocab * vocab, const char * text, int32_t n_byte
                  static_cast<int>(LONGEST_RUN));
         return EXCEPTION;
     }
+    const DefaultFloatEnvironment environment;
     return guarded(message, size, [&] {
         *n_ids = llama_tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special);
         return *n_ids == INT32_MIN ? TOO_LARGE : OK;
@@ -84,11 +86,13 @@ inline llama_model * load_model(const char * path, llama_model_params params, co
     const bool mapped = params.load_mode == LLAMA_LOAD_MODE_MMAP || params.load_mode == LLAMA_LOAD_MODE_MMAP_MLOCK;
     const encoder::Offer offer(kernels, mapped);
     const AbortsThrow guard;
+    const DefaultFloatEnvironment environment;
     return llama_model_load_from_file(path, params);
 }
 
 inline int new_context(llama_model * model, llama_context_params params, llama_context ** context, char * message,
                        size_t size) noexcept {
+    const DefaultFloatEnvironment environment;
     return guarded(message, size, [&] {
         // Creating a context writes to state that the contexts of a model share.
         const std::lock_guard<std::mutex> lock(context_creation);
@@ -116,6 +120,7 @@ inline int new_batch(llama_context * context, llama_batch_ext ** batch, char * m
 }
 
 inline int new_threadpool(int n_threads, ggml_threadpool ** threadpool, char * message, size_t size) noexcept {
+    const DefaultFloatEnvironment environment;  // of its threads
     return guarded(message, size, [&] {
         ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
         params.poll = 0;  // sleep between computes; an idle model uses no processor time
@@ -142,6 +147,7 @@ inline int add_token(llama_batch_ext * batch, int32_t sequence, int32_t id, int3
 // With `alone`, no thread of ggml's waits for this one while it computes.
 inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, bool alone,
                    char * message, size_t size) noexcept {
+    const DefaultFloatEnvironment environment;
     return guarded(message, size, [&]() -> int { return llama_process(context, type, batch); }, alone);
 }
 
