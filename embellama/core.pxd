@@ -137,6 +137,8 @@ cdef struct State:
 # it suffices.
 cdef int reserve(State *state, int32_t n_tokens, int32_t n_sequences) noexcept nogil
 cdef void release(State *state) noexcept nogil
+# Forgets what is open, without freeing it: in a forked child, where its threads are not.
+cdef void abandon(State *state) noexcept nogil
 
 # Computes n_sequences texts together; text i has the lengths[i] tokens that ids[i] points to.
 cdef int compute(
@@ -168,4 +170,7 @@ cdef int tokenize_utf8(
 
 cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL
 cpdef flush_log()
+# Before the process ends: lets no thread into llama.cpp any more and waits for those inside.
+cdef void end_calls() noexcept nogil
+cdef bint process_is_ending() noexcept
 cdef int raise_for_status(int status, str message, str model) except -1

@@ -23,12 +23,21 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, qsort
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
-from embellama.libllama cimport aborts, encoder, fork, ggml, guarded, llama, llama_log
+from embellama.libllama cimport (
+    aborts,
+    encoder,
+    fork,
+    ggml,
+    guarded,
+    llama,
+    llama_log,
+    process_end,
+)
 
 cdef extern from *:
     """
@@ -37,6 +46,8 @@ cdef extern from *:
                   embellama::EXCEPTION == -4 && embellama::TOO_LARGE == -5,
                   "core.pxd's Status and guarded.hpp's differ");
     """
+
+cdef const char *ENDING = "the process is ending"
 
 cdef extern from *:
     enum:
@@ -275,15 +286,22 @@ cdef int tokenize_on_any_stack(
     char *message,
 ) noexcept nogil:
     """tokenize_utf8() for threads that are not ours."""
+    cdef int status
+    if not process_end.enter_llama():
+        strcpy(message, ENDING)
+        return EXCEPTION
     if vocabulary.recurses and n_bytes <= INT_MAX - 64:
-        return guarded.tokenize_on_large_stack(
+        status = guarded.tokenize_on_large_stack(
             vocabulary.handle, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special,
             n_ids, message, MESSAGE_SIZE,
         )
-    return tokenize_utf8(
-        vocabulary.handle, text, n_bytes, ids, capacity, add_special, parse_special, False, n_ids,
-        message,
-    )
+    else:
+        status = tokenize_utf8(
+            vocabulary.handle, text, n_bytes, ids, capacity, add_special, parse_special, False,
+            n_ids, message,
+        )
+    process_end.leave_llama()
+    return status
 
 
 cdef const encoder.Kernels *_kernels_for(
@@ -495,7 +513,9 @@ cdef class Context:
         self.state.model = model.handle
         self.state.n_threads = n_threads
         self.state.pooling = TOKENS
+        self.state.abort_flag = &process_end.process_ends
         model.contexts.add(self)
+        _contexts[id(self)] = self
 
     def close(self):
         """Free the context's memory; it is opened again when it is next used.
@@ -513,6 +533,11 @@ cdef class Context:
         if self.state != NULL:
             release(self.state)
         free(self.state)
+
+    def _reopen_after_fork(self):
+        """Start over in a child process; as :meth:`Workers.reopen_after_fork`."""
+        self.busy = 0
+        abandon(self.state)
 
     @property
     def n_tokens(self):
@@ -553,6 +578,20 @@ cdef class Context:
                 &row_view[0, 0],
             )
         return result
+
+
+# By id, as a list of weak references can be had from it whatever other threads do meanwhile.
+_contexts = weakref.WeakValueDictionary()
+
+
+def _reopen_contexts():
+    for reference in _contexts.valuerefs():
+        context = reference()
+        if context is not None:
+            context._reopen_after_fork()
+
+
+os.register_at_fork(after_in_child=_reopen_contexts)
 
 
 cdef int take(Context context) except -1 nogil:
@@ -641,6 +680,10 @@ cdef int encode(
     if n_texts <= 0:
         return 0
     take(context)
+    if not process_end.enter_llama():
+        give_back(context)
+        with gil:
+            raise EmbeddingGenerationError(f"{context.model.path}: the process is ending")
     try:
         context.model.check_open()
         check_tokens(context.model, ids, offsets, n_texts)
@@ -671,6 +714,7 @@ cdef int encode(
                     "weights are damaged or overflow in this type; try an F32 file"
                 )
     finally:
+        process_end.leave_llama()
         give_back(context)
     return 0
 
@@ -807,6 +851,10 @@ cdef void release(State *state) noexcept nogil:
         llama.llama_free(state.context)
     if state.threadpool != NULL:
         ggml.ggml_threadpool_free(<ggml.ggml_threadpool *>state.threadpool)
+    abandon(state)
+
+
+cdef void abandon(State *state) noexcept nogil:
     state.batch = NULL
     state.context = NULL
     state.threadpool = NULL
@@ -891,18 +939,29 @@ def quantize(str source not None, str destination not None, int file_type, int n
     cdef uint32_t status
     _listen()
     llama_log.take_errors()
+    if not process_end.enter_llama():
+        raise ModelLoadError(f"{source}: the process is ending")
     try:
         with nogil:
             status = llama.llama_model_quantize(source_path, destination_path, &params)
     except RuntimeError as error:
         raise ModelLoadError(f"{source}: llama.cpp can't quantise this file: {error}") from None
     finally:
+        process_end.leave_llama()
         flush_log()
     if status != 0:
         raise ModelLoadError(
             f"{source}: llama.cpp can't quantise this file: "
             f"{_logged_errors() or 'no reason given'}"
         )
+
+
+cdef bint process_is_ending() noexcept:
+    return process_end.process_ends
+
+
+cdef void end_calls() noexcept nogil:
+    process_end.end_calls()
 
 
 def backend_info():

@@ -47,7 +47,8 @@ cdef double WAIT_SECONDS = 0.05
 cdef enum:
     SHORT_BYTES = 4096
 
-_live = weakref.WeakSet()
+# By id, as a list of weak references can be had from it whatever other threads do meanwhile.
+_live = weakref.WeakValueDictionary()
 
 
 cdef class Workers:
@@ -75,6 +76,7 @@ cdef class Workers:
     cdef int32_t max_tokens
     cdef int n_callers
     cdef bint closed
+    cdef bint freeing
     cdef object __weakref__
 
     def __cinit__(self):
@@ -95,7 +97,7 @@ cdef class Workers:
         self.max_tokens = micro_batch_tokens
         self.open()
         model.contexts.add(self)
-        _live.add(self)
+        _live[id(self)] = self
 
     cdef int open(self) except -1:
         cdef Pool *pool = &self.pool
@@ -135,17 +137,20 @@ cdef class Workers:
         """Stop the threads and free their contexts, after the calls under way have ended."""
         # No new caller comes in after this, and one counted below still holds the pool.
         self.closed = True
-        while self.n_callers > 0:
+        # Nor does another thread free it: the process may end inside an unload().
+        while self.n_callers > 0 or self.freeing:
             time.sleep(0.001)
         self.free_pool()
 
     cdef void free_pool(self):
         cdef Pool *pool = &self.pool
         cdef int32_t worker
-        if pool.queue != NULL:
-            with nogil:
-                del pool.queue
+        cdef JobQueue *queue = pool.queue
+        self.freeing = True
         pool.queue = NULL
+        if queue != NULL:
+            with nogil:
+                del queue
         if pool.states != NULL:
             for worker in range(pool.n_workers):
                 core.release(&pool.states[worker])
@@ -158,6 +163,7 @@ cdef class Workers:
         pool.ids = NULL
         pool.lengths = NULL
         pool.vectors = NULL
+        self.freeing = False
 
     def __dealloc__(self):
         self.free_pool()
@@ -174,18 +180,19 @@ cdef class Workers:
 
         What they held is left alone: a mutex may have been locked when the process forked.
         """
-        self.pool.alone.context = NULL
-        self.pool.alone.batch = NULL
-        self.pool.alone.threadpool = NULL
-        self.pool.alone.n_tokens = self.pool.alone.n_sequences = 0
+        core.abandon(&self.pool.alone)
+        self.pool.states = NULL
         self.pool.queue = NULL
         self.n_callers = 0
+        self.freeing = False
         if not self.closed:
             self.open()
 
     cdef int check_open(self) except -1:
         if self.closed:
             raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
+        if core.process_is_ending():
+            raise EmbeddingGenerationError(f"{self.name}: the process is ending")
         return 0
 
     cdef int run(self, Job *job, deadline, progress, int64_t n_texts) except -1:
@@ -476,6 +483,7 @@ cdef class Workers:
         cdef int64_t[2] offsets
         cdef int32_t[2] bounds
         cdef int32_t one = 1
+        cdef JobQueue *queue = self.pool.queue
         self.check_open()
         self.prepare_tokenizing(&tokenizing, True, parse_special, limit, final_id)
         tokenizing.texts = &utf8
@@ -511,7 +519,9 @@ cdef class Workers:
             job.item_texts = &one
             self.run_embedding(&job, &request, None, None, 1)
         finally:
-            self.n_callers -= 1
+            # In a child forked by a signal handler meanwhile, the callers are counted anew.
+            if self.pool.queue == queue:
+                self.n_callers -= 1
             free(ids)
         return vector if failure == DONE else None
 
@@ -545,14 +555,20 @@ cdef tuple why_refused(int status, const char *reason):
     return TokenizationError, f"the tokenizer failed: {message}"
 
 
+def _live_workers():
+    return [workers for workers in (ref() for ref in _live.valuerefs()) if workers is not None]
+
+
 def _reopen_all():
-    for workers in list(_live):
+    for workers in _live_workers():
         workers.reopen_after_fork()
 
 
 def _stop_all():
     # A thread that computes while the process tears down static objects would crash it.
-    for workers in list(_live):
+    with nogil:
+        core.end_calls()
+    for workers in _live_workers():
         workers.stop()
 
 

@@ -129,7 +129,7 @@ def test_a_fork_while_other_threads_work(minilm_path: Path) -> None:
     threads = [threading.Thread(target=load), *(threading.Thread(target=embed) for _ in range(3))]
     for thread in threads:
         thread.start()
-    for _ in range(8):
+    for n in range(8):
         time.sleep(0.03)
         child = os.fork()
         if child == 0:
@@ -138,7 +138,8 @@ def test_a_fork_while_other_threads_work(minilm_path: Path) -> None:
             other.load()
             other.embed("in the child")
             model.unload()
-            os._exit(0)
+            # One end goes through atexit, with what the other threads left; one does not.
+            sys.exit(0) if n % 2 else os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     stop.set()
     for thread in threads:
@@ -171,6 +172,91 @@ def test_a_fork_inside_a_progress_function(minilm_path: Path) -> None:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), model.embed("works on").shape)
     """
     assert child_process.run(program, path=str(minilm_path)) == "7 (384,)\n"
+
+
+def test_a_fork_inside_a_signal_handler(minilm_path: Path) -> None:
+    """While a lone text is computed; the child counts its callers anew."""
+    program = """
+    import os, signal, threading, time, embellama
+    model = embellama.EmbeddingModel(path)
+    child = None
+
+    def fork(*_):
+        global child
+        child = os.fork()
+
+    signal.signal(signal.SIGALRM, fork)
+    while child is None:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        try:
+            for _ in range(10):
+                model.embed("word " * 400)
+        except embellama.EmbeddingGenerationError as error:
+            assert child == 0 and "forked" in str(error)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)
+        rows = []
+        begun = threading.Event()
+
+        def embed():
+            rows.extend(model.embed_batch(["a cat"] * 3000, progress=lambda *_: begun.set()))
+
+        caller = threading.Thread(target=embed)
+        caller.start()
+        begun.wait()
+        model.unload()
+        caller.join()
+        os._exit(7 if len(rows) == 3000 else 1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), model.embed("works on").shape)
+    """
+    assert child_process.run(program, path=str(minilm_path)) == "7 (384,)\n"
+
+
+@pytest.mark.parametrize("instruction_set", [None, "llama.cpp"])
+def test_contexts_after_a_fork(minilm_path: Path, instruction_set: str | None) -> None:
+    """Those of the Cython API, with threads of their own, and while other threads compute."""
+    program = """
+    import os, signal, threading, time
+    import numpy as np
+    from embellama import EmbeddingModel, ModelConfig
+    from embellama.core import Context
+
+    model = EmbeddingModel(ModelConfig(path, instruction_set=instruction_set))
+    contexts = [Context(model.core_model, n_threads=n) for n in (1, 3)]
+    ids = model.tokenize("hello world")
+    expected = [context.token_vectors(ids) for context in contexts]
+    stop = threading.Event()
+
+    def compute(context):
+        while not stop.is_set():
+            context.token_vectors([*ids] * 100)
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            for context, rows in zip(contexts, expected, strict=True):
+                assert np.abs(context.token_vectors(ids) - rows).max() < 1e-5
+                context.close()
+            sys.exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    codes = {fork()}
+    threads = [threading.Thread(target=compute, args=(context,)) for context in contexts]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        time.sleep(0.03)
+        codes.add(fork())
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(codes)
+    """
+    values = {"path": str(minilm_path), "instruction_set": instruction_set}
+    assert child_process.run(program, **values) == "{7}\n"
 
 
 def test_configs_pickle(minilm_path: Path) -> None:
@@ -215,3 +301,59 @@ time.sleep(0.3)
     )
     expected = {"": 0, "sys.exit(3)": 3, "raise KeyError": 1, "os._exit(3)": 3}
     assert done.returncode == expected[ending], done.stderr
+
+
+def test_exit_while_models_come_and_go(
+    minilm_path: Path, minilm_f32_path: Path, tmp_path: Path
+) -> None:
+    """With daemon threads inside loads, unloads, a conversion, and contexts of the Cython API."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        f"""
+import ctypes, sys, threading, time
+
+# Between the destructors of llama.cpp's static objects and the end of the threads lies the
+# sleep of as many seconds as the exit code.
+libc = ctypes.CDLL(None)
+libc.on_exit(libc.sleep, None)
+
+from embellama import EmbellamaError, EmbeddingModel, ModelConfig
+from embellama.core import Context, Vocabulary, quantize
+
+config = ModelConfig({str(minilm_path)!r}, n_threads=2)
+model = EmbeddingModel(config)
+
+def load():
+    other = EmbeddingModel(config)
+    other.embed_batch(["a cat"] * 20)
+    other.unload()
+
+def reload():
+    model.unload()
+    model.load()
+
+def compute():
+    core_model = model.core_model
+    Context(core_model, n_threads=3).token_vectors([101] * 500)
+    Vocabulary(core_model).tokenize("word " * 10**5)
+
+def convert():
+    quantize({str(minilm_f32_path)!r}, {str(tmp_path / "quantised.gguf")!r}, 15, 1)
+
+def repeat(call):
+    while True:
+        try:
+            call()
+        except EmbellamaError:
+            pass
+
+for call in (load, load, reload, compute, convert):
+    threading.Thread(target=repeat, args=(call,), daemon=True).start()
+time.sleep(0.5)
+sys.exit(1)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")

@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "llama_log.hpp"
+#include "process_end.hpp"
 
 // Of ggml-threading.h, which is no public header.
 extern "C" void ggml_critical_section_start(void);
@@ -28,8 +29,13 @@ void after_fork() {
     context_creation.unlock();
 }
 
+void after_fork_in_child() {
+    after_fork();
+    forget_calls();
+}
+
 }  // namespace
 
-void install_fork_handlers() { pthread_atfork(before_fork, after_fork, after_fork); }
+void install_fork_handlers() { pthread_atfork(before_fork, after_fork, after_fork_in_child); }
 
 }  // namespace embellama

@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <string>
 
 #include "../encoder/offer.hpp"
@@ -18,6 +19,7 @@
 #include "large_stack.hpp"
 #include "llama.h"
 #include "llama_log.hpp"
+#include "process_end.hpp"
 
 namespace embellama {
 
@@ -81,12 +83,18 @@ inline int tokenize_on_large_stack(const llama_vocab * vocab, const char * text,
     return status;
 }
 
-// `kernels` may be null: llama.cpp then computes alone. Throws what llama.cpp throws.
+// `kernels` may be null: llama.cpp then computes alone. Throws what llama.cpp throws; null too
+// when the process ends.
 inline llama_model * load_model(const char * path, llama_model_params params, const encoder::Kernels * kernels) {
     const bool mapped = params.load_mode == LLAMA_LOAD_MODE_MMAP || params.load_mode == LLAMA_LOAD_MODE_MMAP_MLOCK;
     const encoder::Offer offer(kernels, mapped);
     const AbortsThrow guard;
     const DefaultFloatEnvironment environment;
+    params.progress_callback = [](float, void *) { return __atomic_load_n(&process_ends, __ATOMIC_RELAXED) == 0; };
+    const InsideLlama inside;
+    if (!inside.entered) {
+        throw std::runtime_error("the process is ending");
+    }
     return llama_model_load_from_file(path, params);
 }
 
