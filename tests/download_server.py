@@ -75,6 +75,7 @@ class _Request(http.server.BaseHTTPRequestHandler):
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{name}"')
         self.send_header("Content-Length", str(announced))
+        self.send_header("Content-Type", "text/html")  # pip wants its index to be that
         self.end_headers()
         if not body:
             return

@@ -7,12 +7,10 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
@@ -252,22 +250,23 @@ def _rows(
             if kind is JsonLines:
                 yield model, JsonLines(stream, model.embedding_dimensions)
                 return
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows"
-            file = stack.enter_context(open(path, "w+b"))
-            rows = kind(file, model.embedding_dimensions)
+            rows = kind(stack.enter_context(tempfile.TemporaryFile()), model.embedding_dimensions)
+            rows.file.seek(rows.start)
             yield model, rows
             rows.complete()
-            with open(kind.finish(path), "rb") as finished:
-                shutil.copyfileobj(finished, stream)
+            rows.write_result(stream)
         return
     with partial_output(output, job, restart=restart) as partial:
         with EmbeddingModel(config) as model:
-            rows = kind(partial.file, model.embedding_dimensions)
+            rows = kind(partial.file, model.embedding_dimensions, partial.complete_window)
+            rows.n_rows = partial.resume(rows.start)
             if rows.n_rows and not quiet:
                 print(f"embellama: {rows.n_rows} texts were done before", file=sys.stderr)
             yield model, rows
         rows.complete()
-        partial.finish = kind.finish
+        if not rows.is_result:
+            with partial.other_result() as result:
+                rows.write_result(result)
 
 
 def _embed(
@@ -275,7 +274,7 @@ def _embed(
 ) -> list[str]:
     """Append the rows of all texts; return why some have none."""
     failed: list[str] = []
-    while window := list(itertools.islice(read.texts, WINDOW_TEXTS)):
+    while window := _read_window(read):
         start = rows.n_rows
 
         def advance(done: int, total: int, start: int = start) -> None:
@@ -300,6 +299,13 @@ def _embed(
         ]
         rows.append(result)
     return failed
+
+
+def _read_window(read: Corpus) -> list[str]:
+    try:
+        return list(itertools.islice(read.texts, WINDOW_TEXTS))
+    except OSError as error:
+        raise InvalidInputError(f"the input can't be read: {error.strerror or error}") from error
 
 
 def _in_terms_of_the_command(error: Exception, index: int, label: str) -> str:

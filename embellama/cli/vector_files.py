@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that are appended to a file: JSON Lines, ``.npy`` or Parquet.
-
-How many rows a file holds is read from the file itself, so that an interrupted run can go on.
-Only whole windows count: what was cut off within one is computed again.
-"""
+"""Rows that are appended to a file: JSON Lines, ``.npy`` or Parquet."""
 
 from __future__ import annotations
 
 import abc
 import io
-import os
-from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+import shutil
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -32,62 +29,73 @@ class Rows(abc.ABC):
     Parameters
     ----------
     file : BinaryIO
-        Open for reading and writing; what it holds after its last whole window is cut off. Or a
-        stream open for writing only.
+        Open for reading and writing. JSON Lines may go to a stream.
     n_dimensions : int
+    written : callable
+        Called with the number of rows after each window, when the file holds all of it.
+
+    Attributes
+    ----------
+    n_rows : int
+        How many rows the file holds.
     """
 
-    def __init__(self, file: BinaryIO, n_dimensions: int) -> None:
+    # Whether the file itself is the result when it is complete.
+    is_result: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        n_dimensions: int,
+        written: Callable[[int], None] = lambda n_rows: None,
+    ) -> None:
         self.file = file
         self.n_dimensions = n_dimensions
-        self.n_rows = self._keep_whole_windows() if file.readable() else 0
+        self.n_rows = 0
+        self._written = written
 
-    @abc.abstractmethod
-    def _keep_whole_windows(self) -> int: ...
+    @property
+    def start(self) -> int:
+        """At which byte the first row begins; what is before is written at the end."""
+        return 0
 
-    @abc.abstractmethod
     def append(self, result: EmbeddingResult) -> None:
         """Write the rows of one window."""
+        self._write(result)
+        self.n_rows += len(result.embeddings)
+        self.file.flush()
+        self._written(self.n_rows)
+
+    @abc.abstractmethod
+    def _write(self, result: EmbeddingResult) -> None: ...
 
     def complete(self) -> None:
         """Write what the file needs when all rows are there."""
         self.file.flush()
 
-    @staticmethod
-    def finish(path: Path) -> Path:
-        """Turn the complete file at `path` into the result; return where that is."""
-        return path
+    def write_result(self, stream: BinaryIO) -> None:
+        """Write the result that the complete file stands for."""
+        self.file.seek(0)
+        shutil.copyfileobj(self.file, stream)
 
 
 class JsonLines(Rows):
     """An object per text."""
 
-    def _keep_whole_windows(self) -> int:
-        n_rows = size = whole = 0
-        self.file.seek(0)
-        for line in self.file:
-            if not line.endswith(b"\n"):
-                break
-            n_rows += 1
-            size += len(line)
-            if n_rows % WINDOW_TEXTS == 0:
-                whole = size
-        self.file.truncate(whole)
-        self.file.seek(whole)
-        return n_rows - n_rows % WINDOW_TEXTS
-
-    def append(self, result: EmbeddingResult) -> None:
+    def _write(self, result: EmbeddingResult) -> None:
         for i, (tokens, row) in enumerate(zip(result.token_counts, result.embeddings, strict=True)):
             # str of a numpy.float32 is the shortest text that reads back as the same float32.
             embedding = "null" if i in result.errors else f"[{', '.join(map(str, row))}]"
             line = f'{{"index": {self.n_rows + i}, "tokens": {tokens}, "embedding": {embedding}}}\n'
             self.file.write(line.encode())
-        self.n_rows += len(result.embeddings)
-        self.file.flush()
 
 
 class Npy(Rows):
     """An array with a row per text; NaN where a text has no vector."""
+
+    @property
+    def start(self) -> int:
+        return len(self._header(0))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -109,23 +117,8 @@ class Npy(Rows):
         )
         return buffer.getvalue()
 
-    def _keep_whole_windows(self) -> int:
-        header = self._header(0)
-        size = self.file.seek(0, os.SEEK_END) - len(header)
-        n_rows = max(size, 0) // self.dtype.itemsize
-        n_rows -= n_rows % WINDOW_TEXTS
-        if n_rows == 0:
-            self.file.seek(0)
-            self.file.write(header)
-        end = len(header) + n_rows * self.dtype.itemsize
-        self.file.truncate(end)
-        self.file.seek(end)
-        return n_rows
-
-    def append(self, result: EmbeddingResult) -> None:
+    def _write(self, result: EmbeddingResult) -> None:
         self.file.write(result.embeddings.astype("<f4", copy=False).data)
-        self.n_rows += len(result.embeddings)
-        self.file.flush()
 
     def complete(self) -> None:
         self.file.seek(0)
@@ -139,36 +132,29 @@ class Parquet(Npy):
     Parquet can't be appended to, so the rows are kept as an array until all are there.
     """
 
-    def __init__(self, file: BinaryIO, n_dimensions: int) -> None:
-        import_pyarrow()
-        super().__init__(file, n_dimensions)
+    is_result = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return np.dtype([("tokens", "<i4"), ("embedding", "<f4", (self.n_dimensions,))])
 
-    def append(self, result: EmbeddingResult) -> None:
+    def _write(self, result: EmbeddingResult) -> None:
         rows = np.empty(len(result.embeddings), dtype=self.dtype)
         rows["tokens"] = result.token_counts
         rows["embedding"] = result.embeddings
         self.file.write(rows.tobytes())
-        self.n_rows += len(rows)
-        self.file.flush()
 
-    @staticmethod
-    def finish(path: Path) -> Path:
+    def write_result(self, stream: BinaryIO) -> None:
         pyarrow = import_pyarrow()
-        rows = np.load(path, mmap_mode="r")
-        n_dimensions = rows.dtype["embedding"].shape[0]
+        rows = np.memmap(self.file, self.dtype, "r", offset=self.start, shape=(self.n_rows,))
         schema = pyarrow.schema(
             [
                 pyarrow.field("index", pyarrow.int64(), nullable=False),
                 pyarrow.field("tokens", pyarrow.int32(), nullable=False),
-                pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), n_dimensions)),
+                pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), self.n_dimensions)),
             ]
         )
-        finished = path.with_name("finished")
-        with pyarrow.parquet.ParquetWriter(finished, schema) as writer:
+        with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
             for start in range(0, len(rows), _PARQUET_ROWS):
                 window = rows[start : start + _PARQUET_ROWS]
                 vectors = np.ascontiguousarray(window["embedding"])
@@ -177,12 +163,11 @@ class Parquet(Npy):
                     pyarrow.array(np.ascontiguousarray(window["tokens"])),
                     pyarrow.FixedSizeListArray.from_arrays(
                         pyarrow.array(vectors.reshape(-1)),
-                        n_dimensions,
+                        self.n_dimensions,
                         mask=pyarrow.array(np.isnan(vectors[:, 0])),
                     ),
                 ]
                 writer.write_table(pyarrow.table(columns, schema=schema))
-        return finished
 
 
 FORMATS: dict[str, type[Rows]] = {"jsonl": JsonLines, "npy": Npy, "parquet": Parquet}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import operator
 import os
-import tempfile
+import sys
 from pathlib import Path
 
 from embellama.convert.architecture import read_architecture
@@ -16,7 +16,14 @@ from embellama.convert.tensors import map_tensors
 from embellama.convert.tokenizer import read_tokenizer
 from embellama.convert.vocabulary import make_vocabulary
 from embellama.convert.weights import list_tensors
-from embellama.errors import ConfigurationError, ModelNotFoundError
+from embellama.errors import (
+    ConfigurationError,
+    EmbellamaError,
+    ModelLoadError,
+    ModelNotFoundError,
+)
+from embellama.gguf_header import read_header
+from embellama.working_folder import clear, publish, working_folder
 
 
 def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
@@ -35,14 +42,20 @@ def _output_file(output: str | os.PathLike[str]) -> Path:
     path = Path(output)
     if path.is_dir():
         raise ConfigurationError(f"{path}: is a directory; name the file to write, ending in .gguf")
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path}: is a device, pipe or socket; name a file to write")
     if not path.absolute().parent.is_dir():
         raise ConfigurationError(f"{path}: no such directory as {path.parent}; create it first")
     return path
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -> Path:
+    from embellama.core import quantize
+
+    quantize(str(source), str(destination), FILE_TYPES[type_name], n_threads)
+    # llama-quant.cpp:1192 has its stream throw for failbit, and a full disk sets badbit.
+    read_header(destination)
+    return destination
 
 
 def convert_checkpoint(
@@ -108,25 +121,32 @@ holds config.json
     tensors = map_tensors(architecture, source, list_tensors(source))
     vocabulary = make_vocabulary(read_tokenizer(source), architecture.n_tokens)
 
-    # Beside the output: os.replace can't cross file systems.
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=destination.absolute().parent) as new:
-        written = Path(new) / "unquantized.gguf"
-        write_gguf(
-            written,
-            checkpoint=source,
-            architecture=architecture,
-            pooling_type=pooling_type,
-            vocabulary=vocabulary,
-            tensors=tensors,
-            file_type=type_name if type_name in UNQUANTIZED else "F32",
-            progress=progress,
-        )
-        if type_name not in UNQUANTIZED:
-            from embellama.core import quantize
+    def busy(folder: Path) -> None:
+        if progress and sys.stderr is not None:
+            print(f"embellama: waiting for another process that writes {output}", file=sys.stderr)
 
-            quantized = Path(new) / "quantized.gguf"
-            quantize(str(written), str(quantized), FILE_TYPES[type_name], n_threads or 0)
-            written = quantized
-        _sync(written)
-        os.replace(written, destination)
+    try:
+        with working_folder(destination.absolute(), busy) as folder:
+            clear(folder)
+            written = folder / "unquantized.gguf"
+            write_gguf(
+                written,
+                checkpoint=source,
+                architecture=architecture,
+                pooling_type=pooling_type,
+                vocabulary=vocabulary,
+                tensors=tensors,
+                file_type=type_name if type_name in UNQUANTIZED else "F32",
+                progress=progress,
+            )
+            if type_name not in UNQUANTIZED:
+                written = _quantize(written, folder / "quantized.gguf", type_name, n_threads or 0)
+            publish(written, destination)
+    except EmbellamaError:
+        raise
+    except OSError as error:
+        raise ModelLoadError(
+            f"{destination}: can't be written ({error.strerror or error}); make room or give write "
+            "access there, or name another place"
+        ) from error
     return destination

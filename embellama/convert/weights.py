@@ -49,7 +49,12 @@ class StoredTensor:
                 f"{', '.join(_FLOATS)} are supported; use the checkpoint before its quantisation"
             )
         count = int(np.prod(self.shape, dtype=np.int64))
-        values = np.fromfile(self.path, _FLOATS[self.dtype], count, offset=self.offset)
+        try:
+            values = np.fromfile(self.path, _FLOATS[self.dtype], count, offset=self.offset)
+        except OSError as error:
+            raise ModelLoadError(
+                f"{self.path}: can't be read ({error.strerror or error})"
+            ) from error
         if values.size != count:
             raise ModelLoadError(f"{self.path}: changed while it was read; try again")
         if self.dtype == "BF16":

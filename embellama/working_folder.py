@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder beside a file in which that file is made, by one process and thread at a time.
+
+A run that is killed leaves it to the next one, which goes on with what it finds or clears it away.
+A file in it gets its name, in one step, when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+
+from embellama.errors import ConfigurationError
+
+__all__ = ["clear", "publish", "working_folder"]
+
+_LOCK = "lock"
+
+
+@contextlib.contextmanager
+def working_folder(
+    target: Path, busy: Callable[[Path], None], *, keep: bool = False
+) -> Iterator[Path]:
+    """Give the folder ``TARGET.partial``, and remove it afterwards.
+
+    Parameters
+    ----------
+    target : pathlib.Path
+        What is made there.
+    busy : callable
+        Called with the folder if another process or thread has it; waits for that unless it raises.
+    keep : bool
+        Leave the folder if the work fails: a later run can go on from there.
+
+    Raises
+    ------
+    ConfigurationError
+        If a file is where the folder should be.
+    OSError
+        If the folder can't be written.
+    """
+    folder = target.with_name(f"{target.name}.partial")
+    lock = _locked(folder, busy)
+    try:
+        yield folder
+    except BaseException:
+        if not keep:
+            _remove(folder)
+        raise
+    else:
+        _remove(folder)
+    finally:
+        lock.release()
+
+
+def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock:
+    told = False
+    while True:
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise ConfigurationError(
+                f"{folder} is no folder, and work in progress needs one of that name: move it away"
+            ) from None
+        lock = filelock.FileLock(folder / _LOCK)
+        # FileNotFoundError: whoever had the folder is done with it and has removed it.
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                if not told:
+                    busy(folder)
+                    told = True
+                lock.acquire()
+            return lock
+
+
+def clear(folder: Path, *, but: str = "") -> None:
+    """Remove what a killed run left in a working folder, except the file `but`."""
+    for entry in os.scandir(folder):
+        if entry.name in (_LOCK, but):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+        clear(folder)
+        (folder / _LOCK).unlink()
+        # Another process may have made a lock there since.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def publish(made: Path, target: Path) -> None:
+    """Give a complete file its name; after a power cut too, that names all of it or what was there.
+
+    Parameters
+    ----------
+    made, target : pathlib.Path
+        On one file system.
+    """
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(made, target)
