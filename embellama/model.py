@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
+from embellama.checksum import has_recorded_sha256, record_path
 from embellama.config import NormalizationMode, PoolingStrategy
 from embellama.deadline import Deadline
 from embellama.embedder import Tokens
@@ -22,6 +23,7 @@ from embellama.errors import (
     ConfigurationError,
     DimensionMismatchError,
     InvalidInputError,
+    ModelLoadError,
 )
 from embellama.loadable import LoadableModel
 from embellama.progress import Progress, progress_callback
@@ -786,12 +788,15 @@ class EmbeddingModel(LoadableModel):
         """Check that the model computes right on this machine.
 
         Texts must have the same vectors in a batch and alone, and a model of the catalog with its
-        own pooling the vector it is known for. Takes about as long as 40 short texts.
+        own pooling the vector it is known for. A file with a ``.sha256`` beside it, as the cache
+        has, must still be that file. Takes about as long as 40 short texts.
 
         Raises
         ------
         EmbeddingGenerationError
             If they have not; the message says by how much.
+        ModelLoadError
+            If the file has changed.
         ConfigurationError
             If the model is a reranker, or its pooling is NONE.
 
@@ -800,6 +805,10 @@ class EmbeddingModel(LoadableModel):
         >>> import embellama
         >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").verify()
         """
+        if record_path(self.path).is_file() and not has_recorded_sha256(self.path):
+            raise ModelLoadError(
+                f"{self.path}: has changed since it was made; delete it, then obtain it again"
+            )
         file_type = self._info.file_type
         allowed = tolerance(file_type, self._loaded().instruction_set)
         check_batches(self.name, allowed, self.embed_batch)

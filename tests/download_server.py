@@ -80,7 +80,8 @@ class _Request(http.server.BaseHTTPRequestHandler):
         if not body:
             return
         if fault == "other":
-            content = content[:-1] + bytes([content[-1] ^ 1])
+            middle = len(content) // 2
+            content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         end = (start + len(content)) // 2 if fault in ("cut", "stalls") else len(content)
         piece = self.server.piece or len(content) + 1
         for at in range(start, end, piece):

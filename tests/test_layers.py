@@ -12,8 +12,8 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "embellama"
 
 LAYERS = [
-    {"errors", "forking", "libllama", "cores", "vector_loops"},
-    {"config", "gguf_header", "kernels", "job_queue"},
+    {"errors", "checksum", "forking", "libllama", "cores", "vector_loops"},
+    {"config", "gguf_header", "kernels", "job_queue", "working_folder"},
     {
         "cache",
         "core",

@@ -19,10 +19,10 @@ import tqdm
 from embellama import catalog
 from embellama.cli import corpus, options, vector_files
 from embellama.cli.corpus import Corpus
-from embellama.cli.partial_output import file_identity, partial_output
+from embellama.cli.partial_output import file_identity, not_written, partial_output
 from embellama.cli.vector_files import WINDOW_TEXTS, JsonLines, Rows
 from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
-from embellama.errors import InvalidInputError, TokenizationError
+from embellama.errors import EmbellamaError, InvalidInputError, TokenizationError
 from embellama.model import EmbeddingModel
 
 __all__ = ["embed"]
@@ -241,20 +241,27 @@ def _rows(
     """Load the model, and open where its rows go: a stream, or a file."""
     kind = vector_files.FORMATS[output_format]
     if output is None or (os.path.exists(output) and not os.path.isfile(output)):
-        with contextlib.ExitStack() as stack:
-            # A device or a named pipe is written, not replaced.
-            stream = (
-                sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
-            )
-            model = stack.enter_context(EmbeddingModel(config))
-            if kind is JsonLines:
-                yield model, JsonLines(stream, model.embedding_dimensions)
-                return
-            rows = kind(stack.enter_context(tempfile.TemporaryFile()), model.embedding_dimensions)
-            rows.file.seek(rows.start)
-            yield model, rows
-            rows.complete()
-            rows.write_result(stream)
+        # A device or a named pipe is written, not replaced.
+        try:
+            with contextlib.ExitStack() as stack:
+                stream = (
+                    sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
+                )
+                model = stack.enter_context(EmbeddingModel(config))
+                if kind is JsonLines:
+                    yield model, JsonLines(stream, model.embedding_dimensions)
+                    return
+                file = stack.enter_context(tempfile.TemporaryFile())
+                rows = kind(file, model.embedding_dimensions)
+                file.seek(rows.start)
+                yield model, rows
+                rows.complete()
+                rows.write_result(stream)
+                stream.flush()
+        except (EmbellamaError, BrokenPipeError):
+            raise
+        except OSError as error:
+            raise OSError(not_written(output or "standard output", error)) from error
         return
     with partial_output(output, job, restart=restart) as partial:
         with EmbeddingModel(config) as model:

@@ -26,10 +26,7 @@ __all__ = ["PartialOutput", "file_identity", "not_written", "partial_output"]
 
 def not_written(name: str, error: OSError) -> str:
     """What to say when a result can't be written."""
-    return (
-        f"{name} can't be written ({error.strerror or error}): make room or give write access "
-        "there, then give the same command again; what is done is kept if its input is a file"
-    )
+    return f"{name} can't be written ({error.strerror or error})"
 
 
 def file_identity(path: str | os.PathLike[str]) -> list[Any]:
@@ -160,12 +157,16 @@ def partial_output(
     except (EmbellamaError, BrokenPipeError):
         raise
     except OSError as error:
-        raise OSError(not_written(path, error)) from error
+        kept = "" if job is None else ", which goes on where this run was"
+        raise OSError(
+            f"{not_written(path, error)}: make room or give write access there, then give the same "
+            f"command again{kept}"
+        ) from error
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a file for reading and writing, whether it exists or not."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    """Open a file for reading and writing, whether it exists or not; but no other through it."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
 
 
 def _describe(folder: Path, job: Mapping[str, Any] | None) -> None:

@@ -22,7 +22,6 @@ from embellama.errors import (
     ModelLoadError,
     ModelNotFoundError,
 )
-from embellama.gguf_header import read_header
 from embellama.working_folder import clear, publish, working_folder
 
 
@@ -49,13 +48,16 @@ def _output_file(output: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -> Path:
+def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -> None:
     from embellama.core import quantize
 
-    quantize(str(source), str(destination), FILE_TYPES[type_name], n_threads)
-    # llama-quant.cpp:1192 has its stream throw for failbit, and a full disk sets badbit.
-    read_header(destination)
-    return destination
+    try:
+        quantize(str(source), str(destination), FILE_TYPES[type_name], n_threads)
+    except ModelLoadError as error:
+        # All that std::ofstream says of a disk that is full.
+        if "iostream" not in str(error):
+            raise
+        raise OSError("llama.cpp could not write all of it") from error
 
 
 def convert_checkpoint(
@@ -78,7 +80,8 @@ def convert_checkpoint(
         ``modules.json`` is there, the pooling it names goes into the GGUF.
     output : str or os.PathLike
         The file to write; an existing one is replaced. It appears when it is complete: a failure
-        leaves nothing behind.
+        leaves nothing behind, and what a killed conversion leaves, in ``OUTPUT.partial/``, the next
+        one clears away. Conversions to one file wait for each other.
     file_type : str, optional
         The type of the weights, in any case: ``"F32"``, ``"F16"`` (default), ``"BF16"``, or a
         quantised type such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all.
@@ -98,7 +101,8 @@ def convert_checkpoint(
     ModelNotFoundError
         If there is no directory `checkpoint`.
     ModelLoadError
-        If the checkpoint is broken, or llama.cpp can't compute what it describes.
+        If the checkpoint is broken, llama.cpp can't compute what it describes, or `output` can't
+        be written.
     ConfigurationError
         If `file_type` or `n_threads` is out of its range, or `output` can't be a file.
 
@@ -140,7 +144,9 @@ holds config.json
                 progress=progress,
             )
             if type_name not in UNQUANTIZED:
-                written = _quantize(written, folder / "quantized.gguf", type_name, n_threads or 0)
+                quantized = folder / "quantized.gguf"
+                _quantize(written, quantized, type_name, n_threads or 0)
+                written = quantized
             publish(written, destination)
     except EmbellamaError:
         raise
