@@ -154,6 +154,35 @@ cdef void run_embed(
         claims[claim].job.texts_done.fetch_add(
             request.bounds[claims[claim].item + 1] - request.bounds[claims[claim].item]
         )
+    if n_texts == 1 or status != core.OK:
+        return
+    for claim in range(n_claims):
+        request = <EmbedRequest *>claims[claim].job.request
+        for i in range(
+            request.bounds[claims[claim].item], request.bounds[claims[claim].item + 1]
+        ):
+            if request.failures[request.order[i]] == NOT_FINITE:
+                embed_alone(pool, state, request, request.order[i], vector)
+
+
+cdef void embed_alone(
+    Pool *pool, core.State *state, EmbedRequest *request, int32_t text, float *vector
+) noexcept nogil:
+    # Where attention is a product and a softmax (T5), one text's NaN is in its neighbours' sums.
+    cdef const int32_t *ids = request.ids + request.offsets[text]
+    cdef int32_t length = <int32_t>(request.offsets[text + 1] - request.offsets[text])
+    cdef const float *rows
+    # A computation that failed has released the context.
+    if core.reserve(state, room_for(pool, length), pool.n_sequences) != core.OK:
+        return
+    if core.compute(state, &ids, &length, 1) != core.OK:
+        return
+    if request.ranks:
+        request.failures[text] = write_scores(request, text, core.scores(state, 0))
+        return
+    rows = core.token_vectors(state)
+    if rows != NULL:
+        request.failures[text] = write_vectors(pool, request, text, rows, length, vector)
 
 
 cdef int32_t room_for(Pool *pool, int64_t n_tokens) noexcept nogil:

@@ -10,6 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from tiny_model import write_tiny_model
 
 from embellama import BatchError, EmbeddingGenerationError, EmbeddingModel, ModelConfig
 
@@ -59,6 +60,27 @@ def test_on_error_nan(damaged: EmbeddingModel) -> None:
 def test_per_token(damaged: EmbeddingModel) -> None:
     with pytest.raises(EmbeddingGenerationError, match="text 1"):
         damaged.embed_batch_multi(["a dog", "a cat"])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "t5encoder", "gemma2"])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_neighbours_are_not_named(tmp_path: Path, architecture: str, n_threads: int) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf", architecture)
+    config = ModelConfig(path, n_threads=n_threads)
+    texts = ["a z", "a", "b c", "b z", "d"]
+    with EmbeddingModel(config) as model:
+        only_z = set(model.tokenize("a z")) - set(model.tokenize("a b c d"))
+        sound = model.embed_batch(texts)
+    reader = gguf.GGUFReader(path, "r+")
+    embedding = next(t for t in reader.tensors if t.name == "token_embd.weight")
+    embedding.data[list(only_z), 0] = np.inf
+    reader.data.flush()
+    with EmbeddingModel(config) as model:
+        result = model.embed_batch(texts, on_error="nan", details=True)
+        with pytest.raises(BatchError, match="2 texts were not computed"):
+            model.embed_batch(texts)
+    assert list(result.errors) == [0, 3]
+    np.testing.assert_allclose(result.embeddings[[1, 2, 4]], sound[[1, 2, 4]], atol=1e-5)
 
 
 def test_verify_finds_another_model(minilm_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
