@@ -13,187 +13,27 @@ import gguf
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tiny_checkpoint import (
+    BPE,
+    N_EMBD,
+    N_FF,
+    N_HEADS,
+    N_LAYERS,
+    N_POSITIONS,
+    UNIGRAM,
+    WORDPIECE,
+    change_json,
+    make_checkpoint,
+    save_bfloat16,
+    shard,
+    write_json,
+    write_wordpiece,
+)
 
 from embellama import EmbeddingModel
 from embellama.convert import FILE_TYPES, convert_checkpoint
 from embellama.core import Model
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-
-N_EMBD, N_FF, N_LAYERS, N_HEADS, N_POSITIONS = 32, 64, 2, 4, 24
-
-WORDPIECE = [
-    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
-    *"abcdefghijklmnopqrstuvwxyz0123456789.,!?",
-    *(f"##{letter}" for letter in "abdehlorstw"),
-    *("hello", "world", "caf", "the"),
-]
-UNIGRAM = [
-    *(("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)),
-    *(("\u2581hello", -1.5), ("\u2581world", -2.25), ("\u2581", -3.0)),
-    *((letter, -4.0 - index) for index, letter in enumerate("abcdehlorw")),
-    ("<mask>", 0.0),
-]
-# GPT-2's alphabet of bytes has all printable ASCII in it, and this for the space.
-BPE = ["<s>", "<pad>", "</s>", "<unk>", *"abcdehlorw", "\u0120", "\u0120w", "he", "<mask>"]
-MERGES = [["\u0120", "w"], ["h", "e"]]
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value), encoding="utf-8")
-
-
-def change_json(path: Path, **changes: Any) -> None:
-    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
-
-
-def added_tokens(tokens: list[str], special: list[str]) -> list[dict[str, Any]]:
-    return [
-        {"id": tokens.index(token), "content": token, "special": True, "normalized": False}
-        for token in special
-    ]
-
-
-def template(first: str, last: str, between: int) -> dict[str, Any]:
-    a, b = {"Sequence": {"id": "A"}}, {"Sequence": {"id": "B"}}
-    begin, end = {"SpecialToken": {"id": first}}, {"SpecialToken": {"id": last}}
-    return {
-        "type": "TemplateProcessing",
-        "single": [begin, a, end],
-        "pair": [begin, a, *[end] * between, b, end],
-    }
-
-
-def write_wordpiece(folder: Path, tokens: list[str] = WORDPIECE) -> None:
-    write_json(
-        folder / "tokenizer.json",
-        {
-            "added_tokens": added_tokens(tokens, tokens[:5]),
-            "normalizer": {"type": "BertNormalizer", "lowercase": True, "strip_accents": None},
-            "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "post_processor": template("[CLS]", "[SEP]", 1),
-            "model": {"type": "WordPiece", "vocab": {t: i for i, t in enumerate(tokens)}},
-        },
-    )
-    write_json(folder / "tokenizer_config.json", {"do_lower_case": True, "cls_token": "[CLS]"})
-
-
-def write_unigram(folder: Path) -> None:
-    tokens = [token for token, _ in UNIGRAM]
-    write_json(
-        folder / "tokenizer.json",
-        {
-            "added_tokens": added_tokens(tokens, [*tokens[:4], "<mask>"]),
-            "normalizer": None,
-            "pre_tokenizer": {
-                "type": "Sequence",
-                "pretokenizers": [
-                    {"type": "WhitespaceSplit"},
-                    {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"},
-                ],
-            },
-            "post_processor": template("<s>", "</s>", 2),
-            "model": {"type": "Unigram", "unk_id": 3, "vocab": UNIGRAM},
-        },
-    )
-
-
-def write_bpe(folder: Path) -> None:
-    write_json(
-        folder / "tokenizer.json",
-        {
-            "added_tokens": added_tokens(BPE, [*BPE[:4], "<mask>"]),
-            "normalizer": None,
-            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
-            "post_processor": {"type": "RobertaProcessing"},
-            "model": {"type": "BPE", "vocab": {t: i for i, t in enumerate(BPE)}, "merges": MERGES},
-        },
-    )
-
-
-TOKENIZERS = {
-    "WordPiece": (write_wordpiece, len(WORDPIECE)),
-    "Unigram": (write_unigram, len(UNIGRAM)),
-    "BPE": (write_bpe, len(BPE)),
-}
-
-
-def shapes(architecture: str, n_tokens: int, n_labels: int) -> dict[str, tuple[int, ...]]:
-    """The checkpoint's tensors: the names transformers gives them."""
-    distil = architecture.startswith("Distil")
-    found: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (n_tokens, N_EMBD),
-        "embeddings.position_embeddings.weight": (N_POSITIONS, N_EMBD),
-    }
-    norms, linear = ["embeddings.LayerNorm"], {}
-    for index in range(N_LAYERS):
-        if distil:
-            layer = f"transformer.layer.{index}"
-            norms += [f"{layer}.sa_layer_norm", f"{layer}.output_layer_norm"]
-            for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-                linear[f"{layer}.attention.{name}"] = (N_EMBD, N_EMBD)
-            linear[f"{layer}.ffn.lin1"] = (N_FF, N_EMBD)
-            linear[f"{layer}.ffn.lin2"] = (N_EMBD, N_FF)
-        else:
-            layer = f"encoder.layer.{index}"
-            norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-            for name in ("self.query", "self.key", "self.value", "output.dense"):
-                linear[f"{layer}.attention.{name}"] = (N_EMBD, N_EMBD)
-            linear[f"{layer}.intermediate.dense"] = (N_FF, N_EMBD)
-            linear[f"{layer}.output.dense"] = (N_EMBD, N_FF)
-    if not distil:
-        found["embeddings.token_type_embeddings.weight"] = (2, N_EMBD)
-    if architecture.endswith("Classification"):
-        roberta = "Roberta" in architecture
-        linear["classifier.dense" if roberta else "pooler.dense"] = (N_EMBD, N_EMBD)
-        linear["classifier.out_proj" if roberta else "classifier"] = (n_labels, N_EMBD)
-    for name in norms:
-        found[f"{name}.weight"] = found[f"{name}.bias"] = (N_EMBD,)
-    for name, shape in linear.items():
-        found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
-    return found
-
-
-def make_checkpoint(
-    folder: Path,
-    architecture: str = "BertModel",
-    tokenizer: str = "WordPiece",
-    n_labels: int = 1,
-    **config: Any,
-) -> dict[str, np.ndarray]:
-    """Write a checkpoint with random weights; return them."""
-    folder.mkdir()
-    write_tokenizer, n_tokens = TOKENIZERS[tokenizer]
-    write_tokenizer(folder)
-    sizes: dict[str, Any] = {
-        "num_hidden_layers": N_LAYERS,
-        "hidden_size": N_EMBD,
-        "num_attention_heads": N_HEADS,
-        "intermediate_size": N_FF,
-        "hidden_act": "gelu",
-        "type_vocab_size": 2,
-        "layer_norm_eps": 1e-5,
-    }
-    if architecture.startswith("Distil"):
-        sizes = {"n_layers": N_LAYERS, "dim": N_EMBD, "n_heads": N_HEADS, "hidden_dim": N_FF}
-    if architecture.endswith("Classification"):
-        sizes["id2label"] = {str(index): f"label {index}" for index in range(n_labels)}
-    write_json(
-        folder / "config.json",
-        {
-            "architectures": [architecture],
-            "vocab_size": n_tokens,
-            "max_position_embeddings": N_POSITIONS,
-            **sizes,
-            **config,
-        },
-    )
-    random = np.random.default_rng(7)
-    weights = {
-        name: random.normal(0, 0.1, shape).astype(np.float32)
-        for name, shape in shapes(architecture, n_tokens, n_labels).items()
-    }
-    save_file(weights, folder / "model.safetensors")
-    return weights
 
 
 @pytest.fixture
@@ -227,31 +67,6 @@ def tokenize(checkpoint: Path, text: str) -> list[str]:
 def bfloat16(array: np.ndarray) -> np.ndarray:
     """Cut to the bits that a bfloat16 keeps."""
     return (array.view(np.uint32) & 0xFFFF0000).view(np.float32)
-
-
-def save_bfloat16(weights: dict[str, np.ndarray], path: Path) -> None:
-    """Write what numpy has no type for: a header of JSON, then the upper halves of floats."""
-    header, data = {}, b""
-    for name, array in weights.items():
-        begin = len(data)
-        data += (array.view(np.uint32) >> 16).astype("<u2").tobytes()
-        offsets = [begin, len(data)]
-        header[name] = {"dtype": "BF16", "shape": array.shape, "data_offsets": offsets}
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
-def shard(checkpoint: Path, weights: dict[str, np.ndarray]) -> None:
-    """Replace model.safetensors by two files and their index."""
-    (checkpoint / "model.safetensors").unlink()
-    names = sorted(weights)
-    half = len(names) // 2
-    weight_map = {}
-    for number, part in enumerate((names[:half], names[half:]), start=1):
-        file = f"model-{number:05}-of-00002.safetensors"
-        save_file({name: weights[name] for name in part}, checkpoint / file)
-        weight_map.update(dict.fromkeys(part, file))
-    write_json(checkpoint / "model.safetensors.index.json", {"weight_map": weight_map})
 
 
 def test_metadata_of_bert(checkpoint: Path) -> None:
@@ -490,7 +305,7 @@ def test_unigram(tmp_path: Path, architecture: str) -> None:
 def test_unigram_normalisation(tmp_path: Path) -> None:
     tiny = tmp_path / "tiny"
     make_checkpoint(tiny, "XLMRobertaModel", "Unigram")
-    charsmap = bytes(range(16))
+    charsmap = bytes([8, 0, 0, 0, *range(8), *b"abc\0"])  # bytes of the trie, trie, replacement
     change_json(
         tiny / "tokenizer.json",
         normalizer={

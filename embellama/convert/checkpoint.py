@@ -22,6 +22,8 @@ from embellama.errors import (
     ModelLoadError,
     ModelNotFoundError,
 )
+from embellama.gguf_check import check_model
+from embellama.gguf_header import read_header
 from embellama.working_folder import clear, publish, working_folder
 
 
@@ -58,6 +60,17 @@ def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -
         if "iostream" not in str(error):
             raise
         raise OSError("llama.cpp could not write all of it") from error
+
+
+def _check_loadable(path: Path, source: Path) -> None:
+    """Refuse what llama.cpp must not load, also to quantise it."""
+    try:
+        check_model(read_header(path))
+    except ModelLoadError as error:
+        problem = str(error).removeprefix(f"{path}: ")
+        raise ModelLoadError(
+            f"{source}: the GGUF that it gives can't be loaded: {problem}"
+        ) from error
 
 
 def convert_checkpoint(
@@ -143,6 +156,7 @@ holds config.json
                 file_type=type_name if type_name in UNQUANTIZED else "F32",
                 progress=progress,
             )
+            _check_loadable(written, source)
             if type_name not in UNQUANTIZED:
                 quantized = folder / "quantized.gguf"
                 _quantize(written, quantized, type_name, n_threads or 0)

@@ -11,37 +11,13 @@ import numpy.typing as npt
 
 from embellama.convert.architecture import Architecture
 from embellama.convert.file_types import FILE_TYPES
+from embellama.convert.model_card import add_general_metadata, model_card_error
 from embellama.convert.tensors import Tensor
 from embellama.convert.vocabulary import Vocabulary
 from embellama.errors import ModelLoadError
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
-
-
-def _add_general_metadata(writer: GGUFWriter, checkpoint: Path) -> None:
-    """Add what config.json, the model card and the directory's name say about the model."""
-    import gguf
-
-    n_parameters, n_shared, n_expert, n_experts = writer.get_total_parameter_count()
-    try:
-        metadata = gguf.Metadata.load(model_path=checkpoint, total_params=n_parameters)
-        for name, value in vars(metadata).items():
-            # YAML reads `model_version: 1.5` as a number; GGUF has a string there.
-            if isinstance(value, (bool, int, float)) and not name.startswith("sampling_"):
-                setattr(metadata, name, str(value))
-        if metadata.name is None:
-            metadata.name = checkpoint.name
-        if metadata.size_label is None:
-            metadata.size_label = gguf.size_label(n_parameters, n_shared, n_expert, n_experts)
-        writer.add_type(gguf.GGUFType.MODEL)
-        metadata.set_gguf_meta_model(writer)
-    except Exception as error:
-        # The heuristics of gguf-py fail in any way on a card they don't expect.
-        raise ModelLoadError(
-            f"{checkpoint / 'README.md'}: the model card's metadata can't be read ({error!r}); "
-            "correct what stands between the first two lines of ---, or remove the file"
-        ) from error
 
 
 def _add_architecture(
@@ -120,14 +96,20 @@ def write_gguf(
             size,
             raw_dtype=gguf.GGMLQuantizationType[stored],
         )
-    _add_general_metadata(writer, checkpoint)
+    add_general_metadata(writer, checkpoint)
     _add_architecture(writer, architecture, pooling_type, file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_token_type_count(architecture.n_token_types)
     vocabulary.write(writer)
     try:
         writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
+        try:
+            # gguf-py packs values here. All but the card's were checked.
+            writer.write_kv_data_to_file()
+        except OSError:
+            raise
+        except Exception as error:
+            raise model_card_error(checkpoint, error) from error
         writer.write_ti_data_to_file()
         with tqdm(
             total=sum(n_bytes),

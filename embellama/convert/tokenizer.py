@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from embellama.convert.json_file import read_json_object, read_optional_json_object
+from embellama.convert.regular_file import require_regular_file
 from embellama.errors import ModelLoadError
+
+_MAX_VOCABULARY_BYTES = 2**24  # as gguf_check.py has it for a GGUF's tokens
 
 _WORDPIECE_TOKENS = {
     "bos": None,
@@ -142,6 +145,7 @@ def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
 
 def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
     """Describe what transformers makes of a vocab.txt (models/bert/tokenization_bert.py)."""
+    require_regular_file(path, _MAX_VOCABULARY_BYTES)
     try:
         with path.open(encoding="utf-8") as file:
             tokens = [line.rstrip("\n") for line in file]

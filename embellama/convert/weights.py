@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embellama.convert.json_file import read_json_object
+from embellama.convert.regular_file import require_regular_file
 from embellama.errors import ModelLoadError
 
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -71,6 +72,7 @@ class StoredTensor:
 def _read_header(path: Path) -> dict[str, StoredTensor]:
     from safetensors import SafetensorError, safe_open
 
+    require_regular_file(path)
     open_untyped: Any = safe_open  # the package's stubs carry no types
     try:
         # safetensors checks the header against the size of the file; it does not tell offsets.
@@ -79,10 +81,6 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
         with path.open("rb") as file:
             n_bytes = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(n_bytes))
-    except FileNotFoundError:
-        raise ModelLoadError(
-            f"{path}: no such file; download the checkpoint again, with all its files"
-        ) from None
     except (SafetensorError, OSError) as error:
         raise ModelLoadError(
             f"{path}: not a complete safetensors file ({error}); download it again"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import ctypes
 import dataclasses
 import gc
 import json
@@ -105,9 +106,7 @@ def run(
     return int(n_findings > 0)
 
 
-def _findings(
-    make_case: MakeCase, options: argparse.Namespace
-) -> Iterator[tuple[int, Case, str]]:
+def _findings(make_case: MakeCase, options: argparse.Namespace) -> Iterator[tuple[int, Case, str]]:
     worker = _Worker(options.memory_mb, options.time_limit)
     answers: collections.Counter[str] = collections.Counter()
     slowest = (0.0, -1)
@@ -123,11 +122,8 @@ def _findings(
         if kind in ("bug", "died", "hung"):
             yield number, case, answer
         elif n_bytes > case.allowed_bytes:
-            yield (
-                number,
-                case,
-                f"took {n_bytes / MiB:.0f} MiB, {case.allowed_bytes / MiB:.0f} are allowed: {answer}",
-            )
+            took = f"took {n_bytes / MiB:.0f} of {case.allowed_bytes / MiB:.0f} MiB"
+            yield number, case, f"{took}: {answer}"
     worker.close()
     print(
         f"{options.cases} cases: {dict(answers.most_common())}; slowest {slowest[0]:.2f} s (case "
@@ -192,11 +188,13 @@ def _serve(answer: Answer, warm_up: Callable[[Path], None], folder: Path) -> Non
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     warm_up(folder)
-    gc.collect()
+    gc.freeze()
+    _forget()
     idle = _resident_bytes("VmRSS")
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
+        _forget()
         # "5" sets the peak back to what is resident now: proc_pid_clear_refs(5).
         Path("/proc/self/clear_refs").write_text("5")
         try:
@@ -208,6 +206,12 @@ def _serve(answer: Answer, warm_up: Callable[[Path], None], folder: Path) -> Non
         n_bytes = _resident_bytes("VmHWM") - idle
         answers.write(json.dumps([" ".join(found.split())[:1000], n_bytes]) + "\n")
         answers.flush()
+
+
+def _forget() -> None:
+    """Give back what earlier cases freed, so that it does not count for the next."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident_bytes(name: str) -> int:

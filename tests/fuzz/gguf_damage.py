@@ -223,9 +223,7 @@ def change_tensor(rng: random.Random, draft: Draft) -> None:
         return
     index = rng.randrange(len(draft.tensors))
     tensor = draft.tensors[index]
-    action = rng.choice(
-        ["delete", "repeat", "rename", "shape", "type", "offset", "swap"]
-    )
+    action = rng.choice(["delete", "repeat", "rename", "shape", "type", "offset", "swap"])
     if action == "delete":
         del draft.tensors[index]
     elif action == "repeat":
