@@ -410,6 +410,23 @@ os.kill(os.getpid(), signal.SIGKILL)
         process.communicate()
 
 
+def test_a_killed_sibling_had_a_progress_bar(tiny: Tiny) -> None:
+    """tqdm's lock is shared by all forked processes."""
+    text = """
+import signal
+from tqdm import tqdm
+lock = tqdm.get_lock()
+child = os.fork()
+if child == 0:
+    lock.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(child, 0)
+print(catalog.resolve("tiny"))
+"""
+    stdout, stderr = tiny.python(text).communicate(timeout=60)
+    assert stdout.strip() == str(tiny.gguf), stderr
+
+
 def test_threads_that_want_the_same_model(tiny: Tiny) -> None:
     found: list[Path] = []
     threads = [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,15 +112,16 @@ def write_gguf(
         except Exception as error:
             raise model_card_error(checkpoint, error) from error
         writer.write_ti_data_to_file()
-        with tqdm(
-            total=sum(n_bytes),
-            unit="B",
-            unit_scale=True,
-            desc=checkpoint.name,
-            disable=not progress,
+        # No bar that is hidden: even that takes a lock which all forked processes share, and one
+        # that is killed never gives it back.
+        with (
+            tqdm(total=sum(n_bytes), unit="B", unit_scale=True, desc=checkpoint.name)
+            if progress
+            else contextlib.nullcontext()
         ) as bar:
             for tensor, stored, size in zip(tensors, types, n_bytes, strict=True):
                 writer.write_tensor_data(_encode(tensor, stored))
-                bar.update(size)
+                if bar is not None:
+                    bar.update(size)
     finally:
         writer.close()

@@ -100,6 +100,7 @@ class Bench:
 
     def __init__(self, root: Path, seed: int) -> None:
         self.work = root / "work"
+        self.cached = self.work / "cache" / "models" / "tiny"
         self.log = root / "log"
         self.rng = random.Random(seed)
 
@@ -109,14 +110,20 @@ class Bench:
             (self.work / name).mkdir()
 
     def files(self) -> dict[str, str]:
-        """Every file and folder, with the digest of its content; what the Hub's library keeps for
-        itself is its own affair."""
+        """Every file and folder, with the digest of its content.
+
+        What the Hub's library keeps for itself is its own affair. Of a run that was killed in its
+        last moment the cache keeps an empty working folder, for the next conversion.
+        """
+        empty = {self.cached / "tiny.partial", self.cached / "tiny.partial" / "lock"}
+        if not empty.issuperset((self.cached / "tiny.partial").glob("*")):
+            empty = set()
         return {
             str(path.relative_to(self.work)): hashlib.sha256(path.read_bytes()).hexdigest()
             if path.is_file()
             else "folder"
             for path in sorted(self.work.rglob("*"))
-            if not path.is_relative_to(self.work / "hub")
+            if not path.is_relative_to(self.work / "hub") and path not in empty
         }
 
     def start(
