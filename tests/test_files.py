@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import child_process
 import filelock
 import numpy as np
 import pytest
@@ -297,6 +298,23 @@ def test_a_hub_cache_that_was_tampered_with(tiny: Tiny, server: DownloadServer) 
 
 
 @pytest.mark.slow
+def test_a_full_disk_for_the_hub(tiny: Tiny, server: DownloadServer) -> None:
+    server.files["org/repository/file.gguf"] = bytes(100_000)
+    text = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "try:\n"
+        "    catalog.resolve('org/repository/file.gguf')\n"
+        "except catalog.ModelLoadError as error:\n"
+        "    print(error)\n"
+    )
+    stdout, stderr = tiny.python(text, **server.hub).communicate(timeout=60)
+    assert "cannot download org/repository/file.gguf" in stdout, stderr
+    for part in ("File too large", "make room", os.environ["HF_HOME"], "HF_HOME"):
+        assert part in stdout
+
+
+@pytest.mark.slow
 def test_a_server_that_knows_no_ranges(tiny: Tiny, server: DownloadServer) -> None:
     """What was downloaded before the connection was cut is not put before the whole file."""
     environment = {**server.hub, "PIP_FIND_LINKS": "/nonexistent"}
@@ -408,6 +426,46 @@ os.kill(os.getpid(), signal.SIGKILL)
     finally:
         os.kill(child, 9)
         process.communicate()
+
+
+def test_children_forked_amid_quantising(tmp_path: Path) -> None:
+    """Threads of llama.cpp are at work in the parent, and none of them is in the child."""
+    program = """
+    import os, signal, threading
+    from known_model import write_checkpoint
+    from embellama.convert import convert_checkpoint
+    from pathlib import Path
+
+    folder = Path(folder)
+    write_checkpoint(folder / "checkpoint", width=256, n_layers=3)
+    convert_checkpoint(folder / "checkpoint", folder / "expected.gguf", file_type="Q4_0")
+    expected = (folder / "expected.gguf").read_bytes()
+    stop = threading.Event()
+    rounds = 0
+
+    def convert():
+        global rounds
+        while not stop.is_set():
+            convert_checkpoint(folder / "checkpoint", folder / "again.gguf", file_type="Q4_0")
+            rounds += 1
+
+    thread = threading.Thread(target=convert)
+    thread.start()
+    for number in range(8):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            own = folder / f"{number}.gguf"
+            convert_checkpoint(folder / "checkpoint", own, file_type="Q4_0")
+            os._exit(0 if own.read_bytes() == expected else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    stop.set()
+    thread.join()
+    assert rounds > 0 and (folder / "again.gguf").read_bytes() == expected
+    assert not list(folder.glob("*.partial"))
+    print("well")
+    """
+    assert child_process.run(program, folder=str(tmp_path)) == "well\n"
 
 
 def test_a_killed_sibling_had_a_progress_bar(tiny: Tiny) -> None:

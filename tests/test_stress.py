@@ -33,3 +33,18 @@ def test_callers() -> None:
 @pytest.mark.usefixtures("minilm_path")
 def test_memory() -> None:
     stress("memory.py", "--embeddings", "10000", "--loads", "80", timeout=300)
+
+
+@pytest.mark.parametrize("job", ["convert to Q8_0", "corpus to npy"])
+def test_files(job: str) -> None:
+    stress("files.py", "--kills", "10", "--full-disks", "1", "--jobs", job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("job", "kills"),
+    [("convert", 50), ("from the hub", 20), ("package index", 6), ("corpus", 50)],
+)
+def test_more_files(job: str, kills: int) -> None:
+    arguments = ["--kills", str(kills), "--full-disks", "2", "--jobs", job]
+    stress("files.py", *arguments, timeout=400)

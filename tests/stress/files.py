@@ -33,6 +33,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import pyarrow
+import pyarrow.parquet
 from download_server import DownloadServer
 from known_model import known_model, write_checkpoint, write_wheel
 
@@ -345,16 +347,25 @@ def at_once(bench: Bench, job: Job, server: DownloadServer) -> str:
     return "8 processes, 2 threads, 2 processes of 2 threads"
 
 
-def jobs(root: Path, server: DownloadServer) -> list[Job]:
-    checkpoint, model, corpus = root / "checkpoint", root / "model.gguf", root / "corpus.txt"
+def write_corpora(root: Path) -> dict[str, str]:
+    """Write five windows of texts, in another format for each format of vectors."""
     rng = random.Random(0)
-    corpus.write_text(
-        "".join(" ".join(rng.choices("abcdefgh", k=rng.randint(1, 6))) + "\n" for _ in range(5000))
-    )
+    texts = [" ".join(rng.choices("abcdefgh", k=rng.randint(1, 6))) for _ in range(5000)]
+    (root / "corpus.csv").write_text("text\n" + "".join(f"{text}\n" for text in texts))
+    (root / "corpus.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+    table = pyarrow.table({"text": texts})
+    pyarrow.parquet.write_table(table, root / "corpus.parquet", row_group_size=1000)
+    sources = {"npy": "corpus.csv", "jsonl": "corpus.jsonl", "parquet": "corpus.parquet"}
+    return {target: str(root / source) for target, source in sources.items()}
+
+
+def jobs(root: Path, server: DownloadServer) -> list[Job]:
+    checkpoint, model = root / "checkpoint", root / "model.gguf"
     status = command("convert", str(checkpoint), str(model), "--type", "F32")()
     assert status == 0
     convert = ("convert", str(checkpoint), "out/model.gguf", "--type")
-    embed = ("embed", "-m", str(model), "-i", str(corpus), "-q", "--threads", "1")
+    embed = ("embed", "-m", str(model), "-q", "--threads", "1", "-i")
+    corpora = write_corpora(root)
     first_use = ("embed", "a b c", "-m", "tiny", "-q", "--threads", "1")
     return [
         Job("convert to F16", command(*convert, "F16")),
@@ -366,8 +377,8 @@ def jobs(root: Path, server: DownloadServer) -> list[Job]:
             server.package_index,
         ),
         *(
-            Job(f"corpus to {name}", command(*embed, "-o", f"out/vectors.{name}"), alone=True)
-            for name in ("npy", "jsonl", "parquet")
+            Job(f"corpus to {to}", command(*embed, corpus, "-o", f"out/vectors.{to}"), alone=True)
+            for to, corpus in corpora.items()
         ),
     ]
 
@@ -405,7 +416,7 @@ def main() -> int:
             **server.hub,
         }
         # So that a child, which is forked, begins to work at once.
-        for module in ("huggingface_hub.file_download", "pyarrow.parquet", "embellama.acquisition"):
+        for module in ("huggingface_hub.file_download", "embellama.acquisition"):
             importlib.import_module(module)
         for job in jobs(root, server):
             if options.jobs not in job.name:
