@@ -21,6 +21,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from embellama.gguf_header import GGUFHeader, StringArray, TensorInfo
+from embellama.gguf_memory import check_context
 
 __all__ = ["EXAMINED_ARCHITECTURES", "check_model"]
 
@@ -225,6 +226,7 @@ class _Check:
         if self._family is not None:
             self._window(self._family)
             self._special_cases()
+            check_context(self._header)
 
     def _refuse(self, problem: str, remedy: str | None = None) -> NoReturn:
         raise self._header.error(problem, remedy)

@@ -437,6 +437,30 @@ def test_vocabularies(tmp_path: Path, metadata: dict[str, Any], message: str | N
         refused(path, message)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "sizes"),
+    [
+        ("qwen3", {"embedding_length": 65536, "head_count": 1, "head_count_kv": 1}),
+        ("bert", {"feed_forward_length": 65536}),
+        ("gemma2", {"head_count": 16, "head_count_kv": 16, "key_length": 1024}),
+        ("t5encoder", {"embedding_length": 512, "head_count": 512, "head_count_kv": 512}),
+        ("bert", {"block_count": 512}),
+    ],
+    ids=["wide", "wide inner layer", "large cache", "many heads", "many layers"],
+)
+def test_small_files_that_take_much_memory(
+    tmp_path: Path, architecture: str, sizes: dict[str, int]
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf", architecture, file_type="Q4_0", **sizes)
+    refused(path, "each thread would take up to .* MiB of memory")
+
+
+def test_more_strings_than_memory_for_them(tmp_path: Path, tiny: GGUFHeader) -> None:
+    draft = draft_of(tiny, SIZES)
+    draft.put("a", 9, [b""] * 400_000, element=8)
+    refused_bytes(tmp_path, draft.encoded(), "memory for 36.... strings")
+
+
 @pytest.mark.slow
 def test_fuzzer_finds_nothing() -> None:
     fuzzer = str(Path(__file__).parent / "fuzz" / "fuzz_gguf.py")

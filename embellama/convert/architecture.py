@@ -39,6 +39,7 @@ _GELU = frozenset(
 )
 
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h
+_MAX_LABELS = 2**16  # each gets a name in the GGUF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,8 @@ def _labels(config: _Config, classifies: bool) -> tuple[str, ...]:
     if not id2label:
         # transformers' default is two classes, called LABEL_0 and LABEL_1.
         number = config.size("num_labels", 2)
+        if number > _MAX_LABELS:
+            raise config.error(f"num_labels is {number}; at most {_MAX_LABELS} are supported")
         id2label = {str(index): f"LABEL_{index}" for index in range(number)}
     try:
         labels = {int(index): label for index, label in id2label.items()}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 # The metadata that benchmarks leave in a card are some 100 kB; PyYAML reads 100 kB a second.
 _MAX_CARD_BYTES = 2 * 2**20
+# What PyYAML does for each token grows with the brackets that are open, and for each part of a
+# number to base 60 (1:30:00) with the parts before.
+_MAX_DEPTH = 100
+_LONG_NUMBER = re.compile(r"[-+0-9_:.]{500,}")
 
 
 def model_card_error(checkpoint: Path, error: Exception) -> ModelLoadError:
@@ -25,17 +30,28 @@ def model_card_error(checkpoint: Path, error: Exception) -> ModelLoadError:
     )
 
 
-def _refuse_aliases(path: Path) -> None:
-    """An alias stands for what it names, so that ten lines of them stand for ten billion."""
+def _check_front_matter(path: Path) -> None:
+    """Raise ValueError on YAML that takes PyYAML hours, or stands for terabytes."""
     import yaml
 
     first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-    if first == "---":
-        end = lines.index("---") if "---" in lines else len(lines)
-        # As gguf-py's Metadata.load_model_card has it.
-        text = "\n".join(lines[:end]).replace("\t", "  ")
-        if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+    if first != "---":
+        return
+    end = lines.index("---") if "---" in lines else len(lines)
+    depth = 0
+    # As gguf-py's Metadata.load_model_card has it.
+    for token in yaml.scan("\n".join(lines[:end]).replace("\t", "  ")):
+        if isinstance(token, yaml.AliasToken):
+            # Ten lines of ten aliases each, to the line before, stand for ten billion strings.
             raise ValueError("it has YAML aliases")
+        if isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)):
+            depth += 1
+        elif isinstance(token, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)):
+            depth -= 1
+        elif isinstance(token, yaml.ScalarToken) and _LONG_NUMBER.fullmatch(token.value):
+            raise ValueError(f"it has a number of {len(token.value)} digits")
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"it has more than {_MAX_DEPTH} brackets in each other")
 
 
 def add_general_metadata(writer: GGUFWriter, checkpoint: Path) -> None:
@@ -47,7 +63,7 @@ def add_general_metadata(writer: GGUFWriter, checkpoint: Path) -> None:
         card = checkpoint / "README.md"
         if card.is_file():
             require_regular_file(card, _MAX_CARD_BYTES)
-            _refuse_aliases(card)
+            _check_front_matter(card)
         metadata = gguf.Metadata.load(model_path=checkpoint, total_params=n_parameters)
         for name, value in vars(metadata).items():
             # YAML reads `model_version: 1.5` as a number; GGUF has a string there.
