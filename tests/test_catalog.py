@@ -97,6 +97,7 @@ def test_an_unknown_file_type_is_found_before_anything_is_downloaded(tiny: Tiny)
     assert not tiny.cache.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_at_each_stage(tiny: Tiny) -> None:
     # Dies where a complete stage would get its name, one stage further on each time.
     script = (

