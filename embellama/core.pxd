@@ -168,6 +168,9 @@ cdef int tokenize_utf8(
     char *message,
 ) noexcept nogil
 
+# Takes what core keeps for each thread; a thread that calls it as it begins can't fail to later.
+cdef void touch_thread_memory() noexcept nogil
+
 cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL
 cpdef flush_log()
 # Before the process ends: lets no thread into llama.cpp any more and waits for those inside.

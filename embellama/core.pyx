@@ -86,9 +86,9 @@ cpdef flush_log():
     cdef int level = 0
     cdef string line
     while llama_log.take_log_line(level, line):
-        logger.log(
-            _LOG_LEVELS.get(level, logging.INFO), "%s", line.decode("utf-8", "replace").rstrip()
-        )
+        # line.decode() would copy the string first, where no exception may come from.
+        text = line.data()[:line.size()].decode("utf-8", "replace").rstrip()
+        logger.log(_LOG_LEVELS.get(level, logging.INFO), "%s", text)
 
 
 cdef str _logged_errors():
@@ -240,6 +240,10 @@ cdef class Vocabulary:
             if n_ids >= 0:
                 return buffer[:n_ids].copy()
             capacity = -n_ids
+
+
+cdef void touch_thread_memory() noexcept nogil:
+    aborts.touch_thread_memory()
 
 
 cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL:
@@ -892,7 +896,7 @@ cdef int compute(
         llama.llama_memory_clear(memory, False)
         kind = llama.LLAMA_PROCESS_TYPE_DECODE
     status = guarded.process(
-        state.context, kind, state.batch, state.n_threads == 1, state.message, MESSAGE_SIZE
+        state.context, kind, state.batch, state.message, MESSAGE_SIZE
     )
     if status == EXCEPTION or status == NO_MEMORY:
         # What was under way was left where it stood.

@@ -14,8 +14,8 @@
 #include "libllama/thread_memory.hpp"
 
 namespace embellama {
-JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts)
-    : workers_(n_threads), max_tokens_(max_tokens), max_texts_(max_texts) {
+JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts, void (*begin)())
+    : workers_(n_threads), begin_(begin), max_tokens_(max_tokens), max_texts_(max_texts) {
     for (auto & worker : workers_) {
         worker.claims.reserve(max_texts + 1);  // serve() must not throw
     }
@@ -47,7 +47,8 @@ void JobQueue::start() {
         worker.index    = n_started_;
         auto main       = [](void * argument) -> void * {
             auto * self = static_cast<Worker *>(argument);
-            take_thread_memory(self->memory);
+            release_thread_memory(self->memory);
+            self->queue->begin_();
             self->begun = true;
             use_default_float_environment();
             self->queue->serve(*self);

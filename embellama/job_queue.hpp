@@ -54,7 +54,8 @@ struct Job {
 
 class JobQueue {
   public:
-    JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts);
+    // Each thread calls `begin` first.
+    JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts, void (*begin)());
     ~JobQueue();
 
     // Throws std::system_error if the threads can't be started and there is none yet.
@@ -100,6 +101,7 @@ class JobQueue {
     std::condition_variable work_;
     std::deque<Job *>       jobs_;  // those with items not begun, the next to serve first
     std::vector<Worker>     workers_;
+    void                    (*begin_)();
     std::atomic<int64_t>    max_tokens_;
     int64_t                 max_texts_;
     int32_t                 n_started_ = 0;

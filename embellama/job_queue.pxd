@@ -27,7 +27,9 @@ cdef extern from "job_queue.hpp" namespace "embellama" nogil:
         bool cancelled
 
     cdef cppclass JobQueue:
-        JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts) except +
+        JobQueue(
+            int32_t n_threads, int64_t max_tokens, int64_t max_texts, void (*begin)() noexcept
+        ) except +
         void submit(Job &job) except +
         bool wait(Job &job, double seconds) noexcept
         void cancel(Job &job) noexcept

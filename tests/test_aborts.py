@@ -185,10 +185,9 @@ for name in names:
         assert answer.startswith(f"ModelLoadError /{name}.gguf"), (name, answer)
 
 
-# The encoder's threads catch what is thrown in an item; with several threads of its own, ggml
-# leaves nobody to catch it.
 @pytest.mark.parametrize(
-    ("instruction_set", "n_threads"), [("llama.cpp", 1), ("", 1), ("", 4), ("generic", 2)]
+    ("instruction_set", "n_threads"),
+    [("llama.cpp", 1), ("llama.cpp", 3), ("", 1), ("", 4), ("generic", 2)],
 )
 def test_the_last_net(tmp_path: Path, instruction_set: str, n_threads: int) -> None:
     """Files that nothing has checked: ggml's assertions, at load and in a compute, raise."""

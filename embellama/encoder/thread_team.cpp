@@ -82,7 +82,8 @@ ThreadTeam::ThreadTeam(int n_threads) : n_asked(n_threads) {
             }
             try {
                 threads.emplace_back([this, thread, memory, &begun] {
-                    take_thread_memory(memory);
+                    release_thread_memory(memory);
+                    touch_thread_memory();
                     begun = true;
                     serve(thread);
                 });

@@ -3,10 +3,12 @@
 
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <new>
 #include <stdexcept>
 #include <string>
 
+#include "ggml-cpu.h"
 #include "ggml.h"
 #include "llama_log.hpp"
 #include "thread_memory.hpp"
@@ -19,7 +21,8 @@ thread_local bool throws = false;
 // ggml_malloc() and ggml_calloc() log what they could not have and abort with "fatal error";
 // ggml_init() and ggml-alloc.c assert that their memory is there.
 bool is_lack_of_memory(const char * message) {
-    return take_errors().find("failed to allocate") != std::string::npos || strstr(message, "!= NULL");
+    const std::string errors = take_errors();
+    return errors.find("failed to allocate") != std::string::npos || errors == "bad_alloc" || strstr(message, "!= NULL");
 }
 
 void on_abort(const char * message) {
@@ -35,14 +38,40 @@ void on_abort(const char * message) {
     throw std::runtime_error(name ? name : message);
 }
 
+// On each of the threads that compute a graph together (failing-threads.patch).
+ggml_status call_guarded(void (*work)(void *), void * data, char * message, size_t size) {
+    const AbortsThrow guard;
+    try {
+        work(data);
+        return GGML_STATUS_SUCCESS;
+    } catch (const std::bad_alloc &) {
+        snprintf(message, size, "out of memory");
+        return GGML_STATUS_ALLOC_FAILED;
+    } catch (const std::exception & error) {
+        snprintf(message, size, "%s", error.what());
+        return GGML_STATUS_FAILED;
+    }
+}
+
 }  // namespace
 
-void install_abort_callback() { ggml_set_abort_callback(on_abort); }
+void install_abort_callback() {
+    ggml_set_abort_callback(on_abort);
+    ggml_cpu_set_call_guard(call_guarded);
+}
 
-AbortsThrow::AbortsThrow(bool yes) : before(throws) {
+void touch_thread_memory() {
+    // The function counts as pure: a call whose result nobody reads is left out.
+    volatile int count = std::uncaught_exceptions();
+    (void) count;
+    volatile bool own = throws;
+    (void) own;
+}
+
+AbortsThrow::AbortsThrow() : before(throws) {
     // There more likely is some now than when something has failed.
     touch_thread_memory();
-    throws = yes;
+    throws = true;
 }
 
 AbortsThrow::~AbortsThrow() { throws = before; }

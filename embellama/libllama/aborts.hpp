@@ -12,11 +12,10 @@ namespace embellama {
 void install_abort_callback();
 
 // While one exists, ggml_abort() throws on this thread: std::bad_alloc where memory was what
-// failed, std::runtime_error otherwise. Not where other threads wait for this one at a barrier
-// of ggml's: they would wait for ever.
+// failed, std::runtime_error otherwise.
 class AbortsThrow {
 public:
-    explicit AbortsThrow(bool yes = true);
+    AbortsThrow();
     ~AbortsThrow();
     AbortsThrow(const AbortsThrow &) = delete;
     AbortsThrow & operator=(const AbortsThrow &) = delete;

@@ -34,8 +34,8 @@ enum Status : int {
 };
 
 template <typename Call>
-int guarded(char * message, size_t size, Call call, bool aborts_throw = true) noexcept {
-    const AbortsThrow guard(aborts_throw);
+int guarded(char * message, size_t size, Call call) noexcept {
+    const AbortsThrow guard;
     try {
         const int status = call();
         if (status != OK) {
@@ -152,11 +152,10 @@ inline int add_token(llama_batch_ext * batch, int32_t sequence, int32_t id, int3
     });
 }
 
-// With `alone`, no thread of ggml's waits for this one while it computes.
-inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, bool alone,
-                   char * message, size_t size) noexcept {
+inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, char * message,
+                   size_t size) noexcept {
     const DefaultFloatEnvironment environment;
-    return guarded(message, size, [&]() -> int { return llama_process(context, type, batch); }, alone);
+    return guarded(message, size, [&]() -> int { return llama_process(context, type, batch); });
 }
 
 // Computations of the context stop once another thread sets *flag; null for never.

@@ -45,7 +45,7 @@ cdef extern from "guarded.hpp" namespace "embellama" nogil:
         char *message, size_t size,
     ) noexcept
     int process(
-        llama_context *context, llama_process_type type, llama_batch_ext *batch, bint alone,
+        llama_context *context, llama_process_type type, llama_batch_ext *batch,
         char *message, size_t size,
     ) noexcept
     void set_abort_flag(llama_context *context, int32_t *flag) noexcept

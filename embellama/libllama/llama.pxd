@@ -82,7 +82,7 @@ cdef extern from "llama.h" nogil:
     uint32_t llama_model_n_cls_out(const llama_model *model) noexcept
     int32_t llama_model_meta_val_str(
         const llama_model *model, const char *key, char *buf, size_t buf_size
-    ) noexcept
+    ) except +
     int32_t llama_model_desc(const llama_model *model, char *buffer, size_t size) except +
     uint64_t llama_model_size(const llama_model *model) noexcept
     uint64_t llama_model_n_params(const llama_model *model) noexcept

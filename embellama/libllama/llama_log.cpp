@@ -30,6 +30,8 @@ std::deque<Line> & lines() {
 // A pointer, not a string: what a thread keeps for itself has no destructor, whose registration
 // would end the process where there is no memory for it. Freed by take_errors().
 thread_local std::string * errors = nullptr;
+// A line that found no memory, most likely because of what it would have said.
+thread_local bool lost_error = false;
 thread_local int last_level = GGML_LOG_LEVEL_NONE;
 
 void on_log(ggml_log_level level, const char * text, void *) {
@@ -61,7 +63,7 @@ void on_log(ggml_log_level level, const char * text, void *) {
         }
         kept.push_back({last_level, text});
     } catch (const std::bad_alloc &) {
-        // A lost log line is the least of the process's troubles then.
+        lost_error |= last_level == GGML_LOG_LEVEL_ERROR;
     }
 }
 
@@ -89,6 +91,10 @@ std::string take_errors() {
         taken.swap(*errors);
         delete errors;
         errors = nullptr;
+    }
+    if (lost_error) {
+        taken = "bad_alloc";  // short enough to need no memory
+        lost_error = false;
     }
     return taken;
 }

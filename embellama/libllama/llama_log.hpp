@@ -16,7 +16,7 @@ void set_log_level(int level);
 bool take_log_line(int & level, std::string & line);
 
 // What llama.cpp logged as an error on this thread since the last call; the last of it, where that
-// is much.
+// is much, and "bad_alloc" where a line found no memory.
 std::string take_errors();
 
 // For fork(): no line is taken or added in between.

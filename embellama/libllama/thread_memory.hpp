@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C++ library asks for a thread's memory for exceptions when the thread first needs it, and ends
-// the process where it can't be had ("cannot allocate memory for thread-local data: ABORT"). So a
-// thread takes it as soon as it begins, from address space that its starter set aside.
+// What the C++ library and this module keep for each thread is allocated when the thread first needs
+// it, and the process ends where it can't be had ("cannot allocate memory for thread-local data:
+// ABORT"). So a thread takes it as soon as it begins, from address space that its starter set aside.
 #pragma once
 
 #include <cstddef>
-#include <exception>
 
 #include <sys/mman.h>
 
@@ -25,17 +24,8 @@ inline void release_thread_memory(void * memory) {
     }
 }
 
-// On any thread, before something fails.
-inline void touch_thread_memory() {
-    // The function counts as pure: a call whose result nobody reads is left out.
-    volatile int count = std::uncaught_exceptions();
-    (void) count;
-}
-
-// To be called by the new thread, while its starter waits.
-inline void take_thread_memory(void * memory) {
-    release_thread_memory(memory);
-    touch_thread_memory();
-}
+// On any thread, before something fails; a new thread calls it once its memory is released, while
+// its starter waits.
+void touch_thread_memory();
 
 }  // namespace embellama
