@@ -49,8 +49,11 @@ def plan(
     [[1], [3, 2, 0]]
     """
     # Stable, so that the plan does not depend on the sort's implementation.
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").astype(np.int32)
-    ends = np.cumsum(lengths[order], dtype=np.int64)
+    places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it
+    # crashes.
+    ends = np.cumsum(lengths[places], dtype=np.int64)
+    order = places.astype(np.int32)
     n_texts = len(order)
     if n_texts == 0:
         return order, np.zeros(1, dtype=np.int32)

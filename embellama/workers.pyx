@@ -114,7 +114,9 @@ cdef class Workers:
             pool.states[worker].pooling = pool.alone.pooling
             pool.states[worker].n_threads = 1
         pool.alone.model = self.model.handle
-        pool.queue = new JobQueue(pool.n_workers, self.max_tokens, pool.n_sequences)
+        pool.queue = new JobQueue(
+            pool.n_workers, self.max_tokens, pool.n_sequences, core.touch_thread_memory
+        )
         return 0
 
     @property
@@ -399,14 +401,18 @@ cdef class Workers:
         reason = None
         if n_texts == 0 or n_dims == 0:
             return failures[:n_texts], reason
-        item_tokens = np.diff(
-            np.concatenate([[0], np.cumsum(np.diff(np.asarray(offsets))[np.asarray(order)])])[
-                np.asarray(bounds)
-            ]
-        ).clip(max=2**31 - 1).astype(np.int32)
-        item_texts = np.diff(np.asarray(bounds)).astype(np.int32)
-        cdef int32_t[::1] token_view = item_tokens
-        cdef int32_t[::1] text_view = item_texts
+        cdef int32_t n_items = <int32_t>bounds.shape[0] - 1
+        cdef int32_t[::1] token_view = np.empty(n_items, dtype=np.int32)
+        cdef int32_t[::1] text_view = np.empty(n_items, dtype=np.int32)
+        cdef int32_t item, i
+        cdef int64_t n_tokens
+        # In a loop of ours: where numpy gets no memory to convert an int32 index, it crashes.
+        for item in range(n_items):
+            n_tokens = 0
+            for i in range(bounds[item], bounds[item + 1]):
+                n_tokens += offsets[order[i] + 1] - offsets[order[i]]
+            token_view[item] = <int32_t>min(n_tokens, <int64_t>2147483647)
+            text_view[item] = bounds[item + 1] - bounds[item]
         cdef EmbedRequest request
         cdef Py_buffer rows
         cdef Job job
@@ -424,7 +430,7 @@ cdef class Workers:
             request.rows.steps = &levels[1, 0]
         if places is not None:
             request.rows.places = &places[0]
-        job.n_items = <int32_t>text_view.shape[0]
+        job.n_items = n_items
         job.item_tokens = &token_view[0]
         job.item_texts = &text_view[0]
         PyObject_GetBuffer(out, &rows, PyBUF_STRIDED)
