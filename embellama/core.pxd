@@ -173,6 +173,9 @@ cdef void touch_thread_memory() noexcept nogil
 
 cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL
 cpdef flush_log()
+# Around calls of llama.cpp on threads that are not ours; false once the process ends.
+cdef bint enter_llama() noexcept nogil
+cdef void leave_llama() noexcept nogil
 # Before the process ends: lets no thread into llama.cpp any more and waits for those inside.
 cdef void end_calls() noexcept nogil
 cdef bint process_is_ending() noexcept

@@ -964,6 +964,14 @@ cdef bint process_is_ending() noexcept:
     return process_end.process_ends
 
 
+cdef bint enter_llama() noexcept nogil:
+    return process_end.enter_llama()
+
+
+cdef void leave_llama() noexcept nogil:
+    process_end.leave_llama()
+
+
 cdef void end_calls() noexcept nogil:
     process_end.end_calls()
 

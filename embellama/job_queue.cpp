@@ -26,10 +26,24 @@ JobQueue::~JobQueue() {
         const std::lock_guard<std::mutex> lock(mutex_);
         stopping_ = true;
     }
+    join();
+}
+
+void JobQueue::stop() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        stopping_ = true;
+        cancel_all();
+    }
+    join();
+}
+
+void JobQueue::join() {
     work_.notify_all();
     for (int32_t i = 0; i < n_started_; ++i) {
         pthread_join(workers_[i].thread, nullptr);
     }
+    n_started_ = 0;
 }
 
 void JobQueue::start() {
@@ -80,6 +94,10 @@ void JobQueue::submit(Job & job) {
     int32_t n_items;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
+        if (stopping_) {
+            job.cancelled = true;
+            return;
+        }
         if (n_started_ == 0) {
             start();
         }
@@ -109,7 +127,6 @@ void JobQueue::cancel(Job & job) {
 }
 
 void JobQueue::cancel_all() {
-    const std::lock_guard<std::mutex> lock(mutex_);
     for (Job * job : jobs_) {
         job->cancelled = true;
     }

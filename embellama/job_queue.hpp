@@ -66,7 +66,9 @@ class JobQueue {
 
     // Drops the items not begun; those under way are told to stop through their abort flag.
     void cancel(Job & job);
-    void cancel_all();
+
+    // Drops everything and ends the threads; wait() returns true from then on.
+    void stop();
 
     // Set while the items that `worker` runs should stop; for a llama_context's abort callback.
     int32_t * abort_flag(int32_t worker) { return &workers_[worker].abort; }
@@ -94,7 +96,9 @@ class JobQueue {
     void start();
     void serve(Worker & worker);
     void claim(Worker & worker);
+    void cancel_all();
     void stop_cancelled();
+    void join();
     bool finished(const Job & job) const;
 
     std::mutex              mutex_;

@@ -33,7 +33,7 @@ cdef extern from "job_queue.hpp" namespace "embellama" nogil:
         void submit(Job &job) except +
         bool wait(Job &job, double seconds) noexcept
         void cancel(Job &job) noexcept
-        void cancel_all() noexcept
+        void stop() noexcept
         int64_t max_tokens() noexcept
         void set_max_tokens(int64_t max_tokens) noexcept
         int32_t *abort_flag(int32_t worker) noexcept

@@ -171,11 +171,19 @@ cdef class Workers:
         self.free_pool()
 
     def stop(self):
-        """Drop what is not computed yet, then close."""
+        """Drop what is not computed and end the threads.
+
+        Unlike :meth:`close` it does not wait for callers, which may be inside a progress function
+        that never returns.
+        """
         self.closed = True
+        while self.freeing:
+            time.sleep(0.001)
         if self.pool.queue != NULL:
-            self.pool.queue.cancel_all()
-        self.close()
+            self.freeing = True
+            with nogil:
+                self.pool.queue.stop()
+            self.freeing = False
 
     def reopen_after_fork(self):
         """Start over in a child process, where the parent's threads do not exist.
@@ -505,7 +513,9 @@ cdef class Workers:
         self.n_callers += 1
         try:
             with nogil:
-                tokenize_chunk(&tokenizing, 0, NULL)
+                if core.enter_llama():
+                    tokenize_chunk(&tokenizing, 0, NULL)
+                    core.leave_llama()
             if not 1 <= count <= longest:
                 return None
             offsets[0] = bounds[0] = 0

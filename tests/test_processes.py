@@ -284,15 +284,23 @@ def test_exit_inside_a_compute(minilm_path: Path, tmp_path: Path, ending: str) -
         f"""
 import os, sys, threading, time, embellama
 model = embellama.EmbeddingModel({str(minilm_path)!r})
+begun, never = threading.Event(), threading.Event()
+
+def wait_for_ever(done, total):
+    begun.set()
+    never.wait()
+
 calls = [
     lambda: model.embed_batch(["word " * 400] * 2000),
     lambda: model.embed_batch_multi(["word " * 400] * 2000),
     lambda: [model.embed("a cat") for _ in range(10**6)],
     lambda: model.tokenize("word " * 10**6),
+    lambda: model.embed_batch(["word " * 400] * 2000, progress=wait_for_ever),
 ]
 for call in calls:
     threading.Thread(target=call, daemon=True).start()
-time.sleep(0.3)
+begun.wait()
+time.sleep(0.2)
 {ending}
 """
     )
