@@ -26,7 +26,20 @@ def stress(program: str, *arguments: str, timeout: float = 120) -> None:
 
 @pytest.mark.usefixtures("minilm_path")
 def test_callers() -> None:
-    stress("callers.py", "--seconds", "3", "--threads", "16")
+    stress("callers.py", "--seconds", "3", "--threads", "16", timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("minilm_path")
+@pytest.mark.parametrize("options", [["--cores", "1"], ["--neighbours", "4"]])
+def test_oversubscription(options: list[str]) -> None:
+    stress("oversubscription.py", "--seconds", "10", *options, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("minilm_path")
+def test_callers_without_the_encoder() -> None:
+    stress("callers.py", "--seconds", "10", "--instruction-set", "llama.cpp", timeout=300)
 
 
 @pytest.mark.slow
