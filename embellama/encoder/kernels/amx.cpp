@@ -173,14 +173,8 @@ void multiply_tiles(const Product & product, int first_panel, int last_panel, vo
     finish_rows(n_left);
 }
 
-constexpr Kernels table_of_tiles() {
-    Kernels table = table_of<TileBlock>("amx");
-    table.multiply = multiply_tiles;
-    return table;
-}
-
 }  // namespace
 
-const Kernels amx_kernels = table_of_tiles();
+const Kernels amx_kernels = table_of<TileBlock>("amx", multiply_tiles);
 
 }  // namespace embellama::encoder

@@ -16,11 +16,10 @@ struct Bfloat16 {
     static constexpr int VALUES_PER_WORD = 2;
     static constexpr int VALUES_PER_LINE = 32;
 
-    EMBELLAMA_INLINE Floats multiply_add(Floats sum, const Value * word, const Value * column) {
+    EMBELLAMA_INLINE Floats multiply_add(Floats sum, const Value * word, __m512bh columns) {
         int32_t pair;
         memcpy(&pair, word, sizeof pair);
-        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair),
-                                        (__m512bh)_mm512_loadu_si512(column));
+        return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), columns);
     }
 
     EMBELLAMA_INLINE void store_line(Value * line, const float * values) {
@@ -48,17 +47,27 @@ struct Bfloat16 {
         return x * (Floats)_mm512_rcp14_ps((__m512)(e + splat(1.0f)));
     }
 
-    static WeightFormat format_for(WeightFormat) { return WeightFormat::BFLOAT16; }
+    // What a panel of words has.
+    static constexpr WeightFormat WORDS = WeightFormat::BFLOAT16;
+
+    static WeightFormat format_for(WeightFormat) { return WORDS; }
 
     template <int COLUMNS>
     static void pack_panel(const float * columns, int depth, WeightFormat, void * panel) {
         transpose_into_panel<Bfloat16, COLUMNS>(columns, depth, COLUMNS, depth, static_cast<Value *>(panel));
     }
 
-    template <int>
-    EMBELLAMA_INLINE const Value * words(const void * panel, WeightFormat, int, Value *) {
-        return static_cast<const Value *>(panel);
-    }
+    template <WeightFormat, int COLUMNS>
+    struct PanelLine {
+        const Value * words;
+
+        PanelLine(const void * panel, int line)
+            : words(static_cast<const Value *>(panel) + static_cast<size_t>(line) * VALUES_PER_LINE * COLUMNS) {}
+
+        __attribute__((always_inline)) __m512bh load(int word, int column) const {
+            return (__m512bh)_mm512_loadu_si512(words + (word * COLUMNS + column) * VALUES_PER_WORD);
+        }
+    };
 };
 
 }  // namespace

@@ -16,9 +16,9 @@ struct Float32 {
     static constexpr int VALUES_PER_WORD = 1;
     static constexpr int VALUES_PER_LINE = 16;
 
-    // sum + word * column, the word repeated.
-    EMBELLAMA_INLINE Floats multiply_add(Floats sum, const Value * word, const Value * column) {
-        return splat(*word) * load(column) + sum;
+    // sum + word * columns, the word repeated.
+    EMBELLAMA_INLINE Floats multiply_add(Floats sum, const Value * word, Floats columns) {
+        return splat(*word) * columns + sum;
     }
 
     EMBELLAMA_INLINE void store_line(Value * line, const float * values) {
@@ -33,6 +33,9 @@ struct Float32 {
     EMBELLAMA_INLINE Floats exponential(Floats x) { return power_of_two(x); }
 
     EMBELLAMA_INLINE Floats gelu(Floats x) { return gelu_erf(x); }
+
+    // What a panel of words has.
+    static constexpr WeightFormat WORDS = WeightFormat::FLOAT32;
 
     static WeightFormat format_for(WeightFormat file) { return file; }
 
@@ -56,29 +59,37 @@ struct Float32 {
         }
     }
 
-    // The panel as words: itself, or widened into `scratch`.
-    template <int COLUMNS>
-    EMBELLAMA_INLINE const Value * words(const void * panel, WeightFormat format, int depth, Value * scratch) {
-        const size_t n = static_cast<size_t>(depth) * COLUMNS;
-        if (format == WeightFormat::INT8) {
-            widen_int8_panel<COLUMNS>(panel, depth, scratch);
-            return scratch;
-        }
-        if (format == WeightFormat::FLOAT32) {
-            return static_cast<const Value *>(panel);
-        }
-        const uint16_t * source = static_cast<const uint16_t *>(panel);
-        if (format == WeightFormat::BFLOAT16) {
-            for (size_t i = 0; i < n; i += WIDTH) {
-                store(scratch + i, widen_bfloat16(source + i));
-            }
-        } else {
-            for (size_t i = 0; i < n; i += WIDTH) {
-                store(scratch + i, widen_float16(source + i));
+    // 16 words of each column of a panel.
+    template <WeightFormat FORMAT, int COLUMNS>
+    struct PanelLine {
+        const void * values;
+        const float * scales = nullptr;  // of INT8
+
+        PanelLine(const void * panel, int line) {
+            const size_t first = static_cast<size_t>(line) * VALUES_PER_LINE * COLUMNS;
+            if constexpr (FORMAT == WeightFormat::INT8) {
+                // A scale for the values of two lines.
+                const char * scaled = static_cast<const char *>(panel) + first + (line / 2) * COLUMNS * sizeof(float);
+                scales = reinterpret_cast<const float *>(scaled - line % 2 * VALUES_PER_LINE * COLUMNS);
+                values = scaled + COLUMNS * sizeof(float);
+            } else {
+                values = static_cast<const char *>(panel) + first * (FORMAT == WeightFormat::FLOAT32 ? 4 : 2);
             }
         }
-        return scratch;
-    }
+
+        __attribute__((always_inline)) Floats load(int word, int column) const {
+            const int at = word * COLUMNS + column;
+            if constexpr (FORMAT == WeightFormat::FLOAT32) {
+                return encoder::load(static_cast<const float *>(values) + at);
+            } else if constexpr (FORMAT == WeightFormat::FLOAT16) {
+                return widen_float16(static_cast<const uint16_t *>(values) + at);
+            } else if constexpr (FORMAT == WeightFormat::BFLOAT16) {
+                return widen_bfloat16(static_cast<const uint16_t *>(values) + at);
+            } else {
+                return widen_int8(static_cast<const int8_t *>(values) + at) * encoder::load(scales + column);
+            }
+        }
+    };
 };
 
 }  // namespace

@@ -44,22 +44,5 @@ EMBELLAMA_INLINE Floats widen_int8(const int8_t * source) {
 #endif
 }
 
-template <int COLUMNS>
-EMBELLAMA_INLINE void widen_int8_panel(const void * panel, int depth, float * words) {
-    const char * source = static_cast<const char *>(panel);
-    for (int block = 0; block < depth / VALUES_PER_SCALE; block++) {
-        const float * scales = reinterpret_cast<const float *>(source);
-        source += COLUMNS * sizeof(float);
-        for (int i = 0; i < VALUES_PER_SCALE; i++) {
-            for (int column = 0; column < COLUMNS; column += WIDTH) {
-                const int8_t * bytes = reinterpret_cast<const int8_t *>(source) + column;
-                store(words + column, widen_int8(bytes) * load(scales + column));
-            }
-            source += COLUMNS;
-            words += COLUMNS;
-        }
-    }
-}
-
 }  // namespace
 }  // namespace embellama::encoder

@@ -12,25 +12,35 @@ namespace {
 // Input tiles that stay in the second-level cache while the panels pass.
 constexpr size_t CHUNK_BYTES = 384 * 1024;
 
+// Up to so many blocks of rows each widen a narrow panel for themselves, in registers, while they wait
+// for products. For more, its words are stored first, which takes the time of some ten rows: they
+// drive what is read out of the first-level cache. Without instructions that widen, always so.
+constexpr int MOST_WIDENINGS = WIDTH > 4 ? 8 : 0;
+
 // Sums of ROWS rows and all columns of a panel, held in registers for the whole depth.
-template <typename Number, int ROWS, int COLUMNS>
+template <typename Number, int ROWS, int COLUMNS, WeightFormat FORMAT>
 __attribute__((noinline)) void multiply_block(const typename Number::Value * tile, int rows_per_block, int n_lines,
-                                              const typename Number::Value * panel, float * sums, int stride) {
+                                              const void * panel, float * sums, int stride) {
     constexpr int VECTORS = COLUMNS / WIDTH;
     constexpr int LINE = Number::VALUES_PER_LINE;
     constexpr int STEP = Number::VALUES_PER_WORD;
     Floats sum[ROWS][VECTORS] = {};
     for (int line = 0; line < n_lines; line++) {
+        const typename Number::template PanelLine<FORMAT, COLUMNS> words(panel, line);
         for (int i = 0; i < 16; i++) {
+            decltype(words.load(0, 0)) columns[VECTORS];
+#pragma GCC unroll 4
+            for (int vector = 0; vector < VECTORS; vector++) {
+                columns[vector] = words.load(i, vector * WIDTH);
+            }
 #pragma GCC unroll 16
             for (int row = 0; row < ROWS; row++) {
 #pragma GCC unroll 4
                 for (int vector = 0; vector < VECTORS; vector++) {
-                    sum[row][vector] = Number::multiply_add(sum[row][vector], tile + row * LINE + i * STEP,
-                                                            panel + vector * WIDTH * STEP);
+                    sum[row][vector] =
+                        Number::multiply_add(sum[row][vector], tile + row * LINE + i * STEP, columns[vector]);
                 }
             }
-            panel += COLUMNS * STEP;
         }
         tile += rows_per_block * LINE;
     }
@@ -53,21 +63,22 @@ struct Registers {
     explicit Registers(int) {}
 
     // Of the first n_rows rows of a block; their sums are `stride` apart.
+    template <WeightFormat FORMAT = Number::WORDS>
     EMBELLAMA_INLINE void multiply(int n_rows, const Value * tile, int rows_per_block, int n_lines,
-                                   const Value * panel, float * sums, int stride) {
-        multiply_rows<ROWS>(n_rows, tile, rows_per_block, n_lines, panel, sums, stride);
+                                   const void * panel, float * sums, int stride) {
+        multiply_rows<ROWS, FORMAT>(n_rows, tile, rows_per_block, n_lines, panel, sums, stride);
     }
 
 private:
-    template <int MOST>
+    template <int MOST, WeightFormat FORMAT>
     EMBELLAMA_INLINE void multiply_rows(int n_rows, const Value * tile, int rows_per_block, int n_lines,
-                                        const Value * panel, float * sums, int stride) {
+                                        const void * panel, float * sums, int stride) {
         if constexpr (MOST > 1) {
             if (n_rows < MOST) {
-                return multiply_rows<MOST - 1>(n_rows, tile, rows_per_block, n_lines, panel, sums, stride);
+                return multiply_rows<MOST - 1, FORMAT>(n_rows, tile, rows_per_block, n_lines, panel, sums, stride);
             }
         }
-        multiply_block<Number, MOST, COLUMNS>(tile, rows_per_block, n_lines, panel, sums, stride);
+        multiply_block<Number, MOST, COLUMNS, FORMAT>(tile, rows_per_block, n_lines, panel, sums, stride);
     }
 };
 
@@ -129,33 +140,73 @@ struct Chunks {
     }
 };
 
-template <typename Block>
-void multiply(const Product & product, int first_panel, int last_panel, void * scratch) {
+// A panel in another format as words.
+template <typename Number, int COLUMNS, WeightFormat FORMAT>
+EMBELLAMA_INLINE void widen_panel(const void * panel, int n_lines, typename Number::Value * target) {
+    for (int line = 0; line < n_lines; line++) {
+        const typename Number::template PanelLine<FORMAT, COLUMNS> words(panel, line);
+        for (int i = 0; i < 16 * COLUMNS; i += COLUMNS, target += COLUMNS) {
+            for (int column = 0; column < COLUMNS; column += WIDTH) {
+                store(target + column, words.load(i / COLUMNS, column));
+            }
+        }
+    }
+}
+
+template <typename Block, WeightFormat FORMAT>
+EMBELLAMA_INLINE void multiply_format(const Product & product, int first_panel, int last_panel, void * scratch) {
     using Number = typename Block::Number;
     using Value = typename Block::Value;
     constexpr int COLUMNS = Block::COLUMNS;
     static_assert(COLUMNS % Number::VALUES_PER_LINE == 0 && GRANULE % COLUMNS == 0);
     const Tiles & input = product.input;
     const Weights & weights = product.weights;
-    const size_t bytes_per_panel = panel_bytes<COLUMNS>(weights.depth, weights.format);
+    const size_t bytes_per_panel = panel_bytes<COLUMNS>(weights.depth, FORMAT);
     const int n_lines = weights.depth / Number::VALUES_PER_LINE;
     const Chunks<Number> chunks(input);
     Block block(chunks.rows_per_block);
     alignas(64) float sums[Block::ROWS * COLUMNS];
     for (int chunk = 0; chunk < input.n_rows; chunk += chunks.rows_per_chunk) {
         const int end = smaller(chunk + chunks.rows_per_chunk, input.n_rows);
+        const bool widened = FORMAT != Number::WORDS && end - chunk > MOST_WIDENINGS * chunks.rows_per_block;
         for (int index = first_panel; index < last_panel; index++) {
-            const Value * panel = Number::template words<COLUMNS>(
-                static_cast<const char *>(weights.panels) + index * bytes_per_panel, weights.format, weights.depth,
-                static_cast<Value *>(scratch));
+            const void * panel = static_cast<const char *>(weights.panels) + index * bytes_per_panel;
+            if constexpr (FORMAT != Number::WORDS) {
+                if (widened) {
+                    widen_panel<Number, COLUMNS, FORMAT>(panel, n_lines, static_cast<Value *>(scratch));
+                    panel = scratch;
+                }
+            }
             for (int row = chunk; row < end; row += chunks.rows_per_block) {
                 const int n_rows = smaller(chunks.rows_per_block, end - row);
-                block.multiply(n_rows, line_of<Number>(input, row, 0), chunks.rows_per_block, n_lines, panel, sums,
-                               COLUMNS);
+                const Value * tile = line_of<Number>(input, row, 0);
+                if (widened) {
+                    block.multiply(n_rows, tile, chunks.rows_per_block, n_lines, panel, sums, COLUMNS);
+                } else {
+                    block.template multiply<FORMAT>(n_rows, tile, chunks.rows_per_block, n_lines, panel, sums,
+                                                    COLUMNS);
+                }
                 finish<Number, COLUMNS>(product, row, n_rows, index * COLUMNS, sums);
             }
         }
     }
+}
+
+template <typename Block>
+void multiply(const Product & product, int first_panel, int last_panel, void * scratch) {
+    if constexpr (Block::Number::WORDS == WeightFormat::FLOAT32) {
+        switch (product.weights.format) {
+            case WeightFormat::FLOAT32:
+                break;
+            case WeightFormat::FLOAT16:
+                return multiply_format<Block, WeightFormat::FLOAT16>(product, first_panel, last_panel, scratch);
+            case WeightFormat::BFLOAT16:
+                return multiply_format<Block, WeightFormat::BFLOAT16>(product, first_panel, last_panel, scratch);
+            case WeightFormat::INT8:
+                return multiply_format<Block, WeightFormat::INT8>(product, first_panel, last_panel, scratch);
+        }
+    }
+    multiply_format<Block, Block::Number::WORDS>(product, first_panel, last_panel, scratch);
 }
 
 template <typename Block>

@@ -18,7 +18,7 @@ void pack_panel(const float * columns, int depth, WeightFormat format, void * pa
 }
 
 template <typename Block>
-constexpr Kernels table_of(const char * name) {
+constexpr Kernels table_of(const char * name, decltype(Kernels::multiply) multiply_panels = multiply<Block>) {
     using Number = typename Block::Number;
     return {
         name,
@@ -31,7 +31,7 @@ constexpr Kernels table_of(const char * name) {
         pack_panel<Block>,
         pack_int8_panel<Block::COLUMNS>,
         pack_rows<Number>,
-        multiply<Block>,
+        multiply_panels,
         multiply_scratch<Block>,
         normalize<Number>,
         attend<Block>,
