@@ -85,7 +85,7 @@ def run(
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--start", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--time-limit", type=float, default=20.0, help="seconds for one case")
+    parser.add_argument("--time-limit", type=float, default=60.0, help="seconds for one case")
     parser.add_argument("--memory-mb", type=int, default=4096, help="address space of the worker")
     parser.add_argument("--keep", type=Path, help="folder for the files of findings")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
