@@ -209,8 +209,9 @@ def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> s
                 # Its HTTP library's exceptions share no base class across its versions, and
                 # whatever went wrong there is another source.
                 full = _hub_is_full(error)
+                other = f", and its cache holds another {name}" if fresh else ""
                 raise (_FullError if full else _UnavailableError)(
-                    f"Hugging Face Hub: {full or _first_line(error)}"
+                    f"Hugging Face Hub: {full or _first_line(error)}{other}"
                 ) from error
             shutil.copyfile(found, incoming / name)
             if file_sha256(incoming / name) == expected:
