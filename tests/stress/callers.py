@@ -38,7 +38,7 @@ from reranker_checkpoint import write_reranker_checkpoint
 MINILM = "all-MiniLM-L6-v2"
 WORDS = "the quick brown fox jumps over a lazy dog while it rains in Paris and Rome".split()
 # Bad texts, and what their errors say.
-BAD = {"": "empty", " ": "empty", "\ud800": "surrogate", "word " * 600: "limit"}
+BAD = {"": "empty", " ": "white space", "\ud800": "surrogate", "word " * 600: "limit"}
 
 
 def public(of: type) -> set[str]:
@@ -227,9 +227,13 @@ class Callers:
             await asyncio.sleep(rng.choice([0, 0.01]))
             if rng.random() < 0.3:
                 batch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                self.near("aembed_batch", await batch, self.expected[chosen])
-            self.near("aembed", await one, self.expected[chosen[0]])
+            vectors, vector = await asyncio.gather(batch, one, return_exceptions=True)
+            for error in (vectors, vector):
+                if isinstance(error, BaseException) and not batch.cancelled():
+                    raise error
+            if not batch.cancelled():
+                self.near("aembed_batch", vectors, self.expected[chosen])
+                self.near("aembed", vector, self.expected[chosen[0]])
 
         asyncio.run(main())
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -35,7 +35,7 @@ BATCH = ["word " * n for n in (3, 30, 300)] * 8
 MOST_MEDIANS = 100
 LEAST_SECONDS = 5.0
 FORK_EVERY_SECONDS = 3.0
-CHILD_SECONDS = 60
+CHILD_SECONDS = 240
 
 
 class Calls:
@@ -68,23 +68,16 @@ class Calls:
         return not starved and self.wrong == 0
 
 
-def spin() -> None:
-    while True:
-        pass
-
-
 @contextlib.contextmanager
 def neighbours(number: int) -> Iterator[None]:
     """Processes that want a core each."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=spin, daemon=True) for _ in range(number)]
-    for process in processes:
-        process.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        for _ in range(number):
+            process = stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            )
+            stack.callback(process.kill)
         yield
-    finally:
-        for process in processes:
-            process.kill()
 
 
 def fork(model: EmbeddingModel, kinds: list[Calls]) -> int:
@@ -115,7 +108,7 @@ def main() -> int:
     faulthandler.enable()
     # Not dump_traceback_later(), for whose thread a child would wait when it ends.
     faulthandler.register(signal.SIGALRM, chain=True)
-    signal.alarm(int(options.seconds) + 300)
+    signal.alarm(int(options.seconds) + 2 * CHILD_SECONDS)
     if options.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     n_threads = 4 * usable_cores()
