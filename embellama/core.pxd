@@ -154,7 +154,8 @@ cdef const float *token_vectors(State *state) noexcept nogil
 cdef const float *scores(State *state, int32_t sequence) noexcept nogil
 
 # Writes at most `capacity` ids and sets *n_ids; where they do not fit *n_ids is minus the number
-# needed. With `recurses` (see Vocabulary) the calling thread has a stack of 64 MiB.
+# needed. With `recurses` (see Vocabulary) the calling thread has a stack of 64 MiB. Returns ABORTED
+# soon after another thread has set *abort_flag, which may be NULL.
 cdef int tokenize_utf8(
     const llama_vocab *vocabulary,
     const char *text,
@@ -164,6 +165,7 @@ cdef int tokenize_utf8(
     bint add_special,
     bint parse_special,
     bint recurses,
+    const int32_t *abort_flag,
     int32_t *n_ids,
     char *message,
 ) noexcept nogil

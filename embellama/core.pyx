@@ -267,6 +267,7 @@ cdef int tokenize_utf8(
     bint add_special,
     bint parse_special,
     bint recurses,
+    const int32_t *abort_flag,
     int32_t *n_ids,
     char *message,
 ) noexcept nogil:
@@ -274,7 +275,7 @@ cdef int tokenize_utf8(
         return TOO_LARGE
     return guarded.tokenize(
         vocabulary, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special, recurses,
-        n_ids, message, MESSAGE_SIZE,
+        abort_flag, n_ids, message, MESSAGE_SIZE,
     )
 
 
@@ -302,7 +303,7 @@ cdef int tokenize_on_any_stack(
     else:
         status = tokenize_utf8(
             vocabulary.handle, text, n_bytes, ids, capacity, add_special, parse_special, False,
-            n_ids, message,
+            NULL, n_ids, message,
         )
     process_end.leave_llama()
     return status

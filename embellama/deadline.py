@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time a call may take."""
+"""When a call has to end: after its time, or once nobody waits for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import sys
 import time
 
-from embellama.errors import ConfigurationError
+from embellama.errors import ConfigurationError, OperationTimeoutError
 
 __all__ = ["Deadline"]
 
@@ -45,3 +45,15 @@ class Deadline:
             seconds = math.inf  # an int that no float holds
         self.seconds = seconds
         self.end = time.monotonic() + seconds
+
+    def check(self, model: str) -> None:
+        """Raise OperationTimeoutError, which names `model`, if the call has to end."""
+        if time.monotonic() >= self.end:
+            raise OperationTimeoutError(
+                f"{model}: not finished within {self.seconds:g} seconds: give it more time or "
+                "fewer texts"
+            )
+
+    def cancel(self) -> None:
+        """End the call now; from any thread."""
+        self.end = -math.inf

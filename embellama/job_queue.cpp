@@ -111,10 +111,6 @@ void JobQueue::submit(Job & job) {
     }
 }
 
-bool JobQueue::finished(const Job & job) const {
-    return job.running == 0 && (job.cancelled || job.next == job.n_items);
-}
-
 bool JobQueue::wait(Job & job, double seconds) {
     std::unique_lock<std::mutex> lock(mutex_);
     return job.finished.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return finished(job); });
@@ -132,7 +128,9 @@ void JobQueue::cancel_all() {
     }
     for (auto & worker : workers_) {
         for (auto & claim : worker.claims) {
-            claim.job->cancelled = true;
+            if (claim.job) {
+                claim.job->cancelled = true;
+            }
         }
     }
     stop_cancelled();
@@ -148,9 +146,12 @@ void JobQueue::stop_cancelled() {
     for (auto & worker : workers_) {
         // A micro-batch shared with another caller's texts runs to its end.
         const auto & claims = worker.claims;
-        const bool   all    = std::all_of(claims.begin(), claims.end(), [](auto & claim) { return claim.job->cancelled; });
-        if (!claims.empty() && all) {
+        const auto   stops  = [](auto & claim) { return !claim.job || claim.job->cancelled; };
+        if (!claims.empty() && std::all_of(claims.begin(), claims.end(), stops)) {
             __atomic_store_n(&worker.abort, 1, __ATOMIC_RELAXED);
+        }
+        if (worker.detached) {
+            drop_cancelled(worker);
         }
     }
 }
@@ -178,7 +179,7 @@ void JobQueue::claim(Worker & worker) {
             tokens += job->item_tokens[item];
             texts += job->item_texts[item];
         }
-        worker.claims.push_back({job, item});
+        worker.claims.push_back({job, item, job->item_texts ? job->item_texts[item] : 0});
         ++job->next;
         ++job->running;
         jobs_.pop_front();
@@ -210,9 +211,11 @@ void JobQueue::serve(Worker & worker) {
         lock.lock();
         --n_busy_;
         for (const Claim & claim : worker.claims) {
-            --claim.job->running;
-            if (finished(*claim.job)) {
-                claim.job->finished.notify_all();
+            if (claim.job) {
+                --claim.job->running;
+                if (finished(*claim.job)) {
+                    claim.job->finished.notify_all();
+                }
             }
         }
         worker.claims.clear();

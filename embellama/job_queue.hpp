@@ -23,8 +23,9 @@ inline bool is_set(const int32_t & flag) { return __atomic_load_n(&flag, __ATOMI
 
 // One item of one job.
 struct Claim {
-    Job *   job;
+    Job *   job;  // null once the job was cancelled while the worker was detached from it
     int32_t item;
+    int32_t n_texts;
 };
 
 // Runs the claimed items on thread `worker`. `alone` says that no other thread has work.
@@ -64,11 +65,25 @@ class JobQueue {
     // True once every item is done, or was dropped by cancel(); false after `seconds`.
     bool wait(Job & job, double seconds);
 
-    // Drops the items not begun; those under way are told to stop through their abort flag.
+    // Drops the items not begun; those under way are told to stop through their abort flag. The
+    // job is finished once no worker is attached to it.
     void cancel(Job & job);
 
     // Drops everything and ends the threads; wait() returns true from then on.
     void stop();
+
+    // What a worker calls around the long part of its work. In between it must not touch its
+    // claims, nor what their jobs point to: whoever waits for a job leaves as soon as it is
+    // cancelled, and frees it. Afterwards the claims say which jobs are still there.
+    void detach(int32_t worker) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        workers_[worker].detached = true;
+        drop_cancelled(workers_[worker]);
+    }
+    void attach(int32_t worker) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        workers_[worker].detached = false;
+    }
 
     // Set while the items that `worker` runs should stop; for a llama_context's abort callback.
     int32_t * abort_flag(int32_t worker) { return &workers_[worker].abort; }
@@ -90,6 +105,7 @@ class JobQueue {
         pthread_t          thread{};
         void *             memory = nullptr;
         std::atomic<bool>  begun{false};
+        bool               detached = false;
         std::vector<Claim> claims;
     };
 
@@ -99,7 +115,22 @@ class JobQueue {
     void cancel_all();
     void stop_cancelled();
     void join();
-    bool finished(const Job & job) const;
+
+    void drop_cancelled(Worker & worker) {
+        for (Claim & claim : worker.claims) {
+            if (claim.job && claim.job->cancelled) {
+                --claim.job->running;
+                if (finished(*claim.job)) {
+                    claim.job->finished.notify_all();
+                }
+                claim.job = nullptr;
+            }
+        }
+    }
+
+    static bool finished(const Job & job) {
+        return job.running == 0 && (job.cancelled || job.next == job.n_items);
+    }
 
     std::mutex              mutex_;
     std::condition_variable work_;

@@ -10,6 +10,7 @@ cdef extern from "job_queue.hpp" namespace "embellama" nogil:
     cdef cppclass Claim:
         Job *job
         int32_t item
+        int32_t n_texts
 
     ctypedef void (*RunClaims)(
         void *owner, int32_t worker, bool alone, const Claim *claims, int32_t n_claims
@@ -34,6 +35,8 @@ cdef extern from "job_queue.hpp" namespace "embellama" nogil:
         bool wait(Job &job, double seconds) noexcept
         void cancel(Job &job) noexcept
         void stop() noexcept
+        void detach(int32_t worker) noexcept
+        void attach(int32_t worker) noexcept
         int64_t max_tokens() noexcept
         void set_max_tokens(int64_t max_tokens) noexcept
         int32_t *abort_flag(int32_t worker) noexcept

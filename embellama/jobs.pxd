@@ -27,7 +27,9 @@ cdef struct Pool:
     int32_t n_workers
     int32_t n_sequences
     int64_t n_dims
-    # Per worker: n_sequences pointers and lengths, and one vector.
+    # Per worker: the tokens at hand, n_sequences pointers to them and lengths, and one vector.
+    int32_t **tokens
+    int64_t *token_capacities
     const int32_t **ids
     int32_t *lengths
     float *vectors
@@ -81,9 +83,10 @@ cdef struct EmbedRequest:
     char[core.MESSAGE_SIZE] message
 
 
-# Leaves off between two texts once *abort_flag is set; NULL for never.
-cdef void tokenize_chunk(
-    TokenizeRequest *request, int32_t chunk, const int32_t *abort_flag
+# Tokenizes the texts of a chunk, on a worker of the queue or, with NULL, on any thread. False if
+# the claim's job was cancelled meanwhile: the request may be gone then.
+cdef bint tokenize_chunk(
+    TokenizeRequest *request, int32_t chunk, JobQueue *queue, int32_t worker, const Claim *claim
 ) noexcept nogil
 
 # For Job.run, with a TokenizeRequest or an EmbedRequest as its request.

@@ -2,7 +2,7 @@
 # cython: boundscheck=False, wraparound=False
 """What a worker thread runs: a chunk of texts to tokenize, a micro-batch to compute. No Python."""
 
-from libc.stdlib cimport malloc, realloc
+from libc.stdlib cimport abs, free, malloc, realloc
 from libc.string cimport memcpy, strdup
 
 from embellama.job_queue cimport first_to_set, is_set
@@ -10,65 +10,118 @@ from embellama.job_queue cimport first_to_set, is_set
 
 cdef enum:
     LEAST_ROOM = 256
+    # Texts above take some milliseconds to tokenize.
+    LONG_BYTES = 16384
+
+
+# One text of a chunk, and the tokens of those before it: all the worker's own but for the text.
+cdef struct Tokenizing:
+    const llama_vocab *vocabulary
+    bint add_special
+    bint parse_special
+    bint recurses
+    const int32_t *abort_flag
+    const char *text
+    int64_t n_bytes
+    int32_t *ids
+    int64_t used
+    int64_t capacity
+    int32_t n_ids
+    int status
+    char[core.MESSAGE_SIZE] message
 
 
 cdef void run_tokenize(
     void *owner, int32_t worker, cpp_bool alone, const Claim *claims, int32_t n_claims
 ) noexcept nogil:
     cdef TokenizeRequest *request = <TokenizeRequest *>claims[0].job.request
-    cdef int32_t first = claims[0].item * CHUNK_TEXTS
-    tokenize_chunk(request, claims[0].item, (<Pool *>owner).queue.abort_flag(worker))
-    claims[0].job.texts_done.fetch_add(min(CHUNK_TEXTS, request.n_texts - first))
+    cdef int32_t n_texts = min(
+        CHUNK_TEXTS, request.n_texts - claims[0].item * CHUNK_TEXTS
+    )
+    if tokenize_chunk(request, claims[0].item, (<Pool *>owner).queue, worker, claims):
+        claims[0].job.texts_done.fetch_add(n_texts)
 
 
-cdef void tokenize_chunk(
-    TokenizeRequest *request, int32_t chunk, const int32_t *abort_flag
+cdef bint tokenize_chunk(
+    TokenizeRequest *request, int32_t chunk, JobQueue *queue, int32_t worker, const Claim *claim
 ) noexcept nogil:
     cdef int32_t first = chunk * CHUNK_TEXTS
     cdef int32_t last = min(first + CHUNK_TEXTS, request.n_texts)
-    cdef int32_t text, n_ids
-    cdef int64_t used = 0
-    cdef int64_t capacity = 0
-    cdef int32_t *ids = NULL
-    cdef int32_t *larger
-    cdef char[core.MESSAGE_SIZE] message
-    cdef int status
+    cdef int32_t text
+    cdef Tokenizing now
+    now.vocabulary = request.vocabulary
+    now.add_special = request.add_special
+    now.parse_special = request.parse_special
+    now.recurses = request.recurses
+    now.abort_flag = NULL
+    if queue != NULL:
+        now.abort_flag = queue.abort_flag(worker)
+    now.used = 0
+    now.capacity = 0
     for text in range(first, last):
-        capacity += max(request.n_bytes[text], <int64_t>0) + 16
-    ids = <int32_t *>malloc(capacity * sizeof(int32_t))
-    text = first
-    while text < last:
-        if abort_flag != NULL and is_set(abort_flag[0]):
+        now.capacity += max(request.n_bytes[text], <int64_t>0) + 16
+    now.ids = <int32_t *>malloc(now.capacity * sizeof(int32_t))
+    for text in range(first, last):
+        if now.abort_flag != NULL and is_set(now.abort_flag[0]):
             break
-        if ids == NULL or request.n_bytes[text] < 0:
-            request.counts[text] = core.NO_MEMORY if ids == NULL else core.INVALID
-            text += 1
-            continue
-        n_ids = 0
-        message[0] = 0
-        status = core.tokenize_utf8(
-            request.vocabulary, request.texts[text], request.n_bytes[text], ids + used,
-            <int32_t>min(capacity - used, <int64_t>2147483647), request.add_special,
-            request.parse_special, request.recurses, &n_ids, message,
-        )
-        # One place more than the tokens, for the final id.
-        if status == 0 and (n_ids < 0 or used + n_ids + 1 > capacity):
-            capacity += (-n_ids if n_ids < 0 else n_ids) + 16
-            larger = <int32_t *>realloc(ids, capacity * sizeof(int32_t))
-            if larger != NULL:
-                ids = larger
-                continue
-            status = core.NO_MEMORY
-        if status != 0:
-            request.counts[text] = status
-            if request.reasons != NULL and message[0] != 0:
-                request.reasons[text] = strdup(message)
+        now.text = request.texts[text]
+        now.n_bytes = request.n_bytes[text]
+        now.message[0] = 0
+        if now.ids == NULL:
+            now.status = core.NO_MEMORY
+        elif now.n_bytes < 0:
+            now.status = core.INVALID
+        elif queue == NULL or now.n_bytes <= LONG_BYTES:
+            tokenize_text(&now)
         else:
-            request.counts[text] = keep_tokens(request, text, ids + used, n_ids)
-            used += request.counts[text]
-        text += 1
-    request.chunks[chunk] = ids
-    request.chunk_sizes[chunk] = used
+            tokenize_detached(&now, queue, worker)
+            if claim.job == NULL:
+                free(now.ids)
+                return False
+        if now.status == core.OK:
+            request.counts[text] = keep_tokens(request, text, now.ids + now.used, now.n_ids)
+            now.used += request.counts[text]
+        elif now.status != core.ABORTED:
+            request.counts[text] = now.status
+            if request.reasons != NULL and now.message[0] != 0:
+                request.reasons[text] = strdup(now.message)
+    request.chunks[chunk] = now.ids
+    request.chunk_sizes[chunk] = now.used
+    return True
+
+
+cdef void tokenize_detached(Tokenizing *now, JobQueue *queue, int32_t worker) noexcept nogil:
+    """Tokenize a copy, so that a caller that gives up does not wait for it."""
+    cdef char *copy = <char *>malloc(now.n_bytes)
+    if copy == NULL:
+        now.status = core.NO_MEMORY
+        return
+    memcpy(copy, now.text, now.n_bytes)
+    now.text = copy
+    queue.detach(worker)
+    tokenize_text(now)
+    free(copy)
+    queue.attach(worker)
+
+
+cdef void tokenize_text(Tokenizing *now) noexcept nogil:
+    """Append the tokens of a text to `now.ids`, which has room for one more behind them."""
+    cdef int32_t *larger
+    while True:
+        now.n_ids = 0
+        now.status = core.tokenize_utf8(
+            now.vocabulary, now.text, now.n_bytes, now.ids + now.used,
+            <int32_t>min(now.capacity - now.used, <int64_t>2147483647), now.add_special,
+            now.parse_special, now.recurses, now.abort_flag, &now.n_ids, now.message,
+        )
+        if now.status != core.OK or (now.n_ids >= 0 and now.used + now.n_ids < now.capacity):
+            return
+        now.capacity += abs(now.n_ids) + 16
+        larger = <int32_t *>realloc(now.ids, now.capacity * sizeof(int32_t))
+        if larger == NULL:
+            now.status = core.NO_MEMORY
+            return
+        now.ids = larger
 
 
 cdef int32_t keep_tokens(
@@ -100,13 +153,12 @@ cdef void run_embed(
     cdef float *vector = pool.vectors + worker * pool.n_dims
     cdef EmbedRequest *request
     cdef const float *rows
-    cdef int32_t claim, i, text
+    cdef int32_t claim, i, first, text
     cdef int32_t n_texts = 0
     cdef int64_t n_tokens = 0
     cdef int status
     if alone and pool.alone.n_threads > 1:
         state = &pool.alone
-    state.abort_flag = pool.queue.abort_flag(worker)
     for claim in range(n_claims):
         request = <EmbedRequest *>claims[claim].job.request
         for i in range(
@@ -117,72 +169,113 @@ cdef void run_embed(
             lengths[n_texts] = <int32_t>(request.offsets[text + 1] - request.offsets[text])
             n_tokens += lengths[n_texts]
             n_texts += 1
-    status = core.reserve(state, room_for(pool, n_tokens), pool.n_sequences)
-    if status != core.OK and state == &pool.alone:
-        # The system refuses that many threads, or the memory for them: one thread does it too.
-        pool.alone.n_threads = 1
-        state = &pool.states[worker]
-        state.abort_flag = pool.queue.abort_flag(worker)
-        status = core.reserve(state, room_for(pool, n_tokens), pool.n_sequences)
+    state.message[0] = 0
+    status = copy_tokens(pool, worker, ids, lengths, n_texts, n_tokens)
+    # A caller that gives up does not wait for what takes long.
+    pool.queue.detach(worker)
     if status == core.OK:
-        status = core.compute(state, ids, lengths, n_texts)
+        status = compute(pool, worker, &state, ids, lengths, n_texts, n_tokens)
+    pool.queue.attach(worker)
     rows = NULL
     if status == core.OK and state.pooling == core.TOKENS:
         rows = core.token_vectors(state)
         if rows == NULL:
             status = core.COMPUTE_FAILED
-    n_texts = 0
+    first = 0
     for claim in range(n_claims):
-        request = <EmbedRequest *>claims[claim].job.request
-        if status != core.OK and first_to_set(request.failed):
-            request.status = status
-            memcpy(request.message, state.message, core.MESSAGE_SIZE)
-        for i in range(
-            request.bounds[claims[claim].item], request.bounds[claims[claim].item + 1]
-        ):
-            text = request.order[i]
-            if status != core.OK:
+        request = NULL
+        if claims[claim].job != NULL:
+            request = <EmbedRequest *>claims[claim].job.request
+            if status != core.OK and first_to_set(request.failed):
+                request.status = status
+                memcpy(request.message, state.message, core.MESSAGE_SIZE)
+            claims[claim].job.texts_done.fetch_add(claims[claim].n_texts)
+        for i in range(first, first + claims[claim].n_texts):
+            if request != NULL:
+                text = request.order[request.bounds[claims[claim].item] + i - first]
                 request.failures[text] = NOT_COMPUTED
-            elif request.ranks:
-                request.failures[text] = write_scores(request, text, core.scores(state, n_texts))
-            else:
-                request.failures[text] = write_vectors(
-                    pool, request, text, rows, lengths[n_texts], vector
-                )
-                rows += lengths[n_texts] * pool.n_dims
-            n_texts += 1
-        claims[claim].job.texts_done.fetch_add(
-            request.bounds[claims[claim].item + 1] - request.bounds[claims[claim].item]
-        )
+                if status == core.OK:
+                    request.failures[text] = write_text(
+                        pool, request, text, core.scores(state, i) if request.ranks else rows,
+                        lengths[i], vector,
+                    )
+            if rows != NULL:
+                rows += lengths[i] * pool.n_dims
+        first += claims[claim].n_texts
     if n_texts == 1 or status != core.OK:
         return
-    for claim in range(n_claims):
-        request = <EmbedRequest *>claims[claim].job.request
-        for i in range(
-            request.bounds[claims[claim].item], request.bounds[claims[claim].item + 1]
-        ):
-            if request.failures[request.order[i]] == NOT_FINITE:
-                embed_alone(pool, state, request, request.order[i], vector)
-
-
-cdef void embed_alone(
-    Pool *pool, core.State *state, EmbedRequest *request, int32_t text, float *vector
-) noexcept nogil:
     # Where attention is a product and a softmax (T5), one text's NaN is in its neighbours' sums.
-    cdef const int32_t *ids = request.ids + request.offsets[text]
-    cdef int32_t length = <int32_t>(request.offsets[text + 1] - request.offsets[text])
-    cdef const float *rows
-    # A computation that failed has released the context.
-    if core.reserve(state, room_for(pool, length), pool.n_sequences) != core.OK:
-        return
-    if core.compute(state, &ids, &length, 1) != core.OK:
-        return
+    first = 0
+    for claim in range(n_claims):
+        for i in range(first, first + claims[claim].n_texts):
+            if claims[claim].job == NULL:
+                break
+            request = <EmbedRequest *>claims[claim].job.request
+            text = request.order[request.bounds[claims[claim].item] + i - first]
+            if request.failures[text] != NOT_FINITE:
+                continue
+            pool.queue.detach(worker)
+            status = compute(pool, worker, &state, &ids[i], &lengths[i], 1, lengths[i])
+            pool.queue.attach(worker)
+            if status == core.OK and claims[claim].job != NULL:
+                request.failures[text] = write_text(
+                    pool, request, text,
+                    core.scores(state, 0) if request.ranks else core.token_vectors(state),
+                    lengths[i], vector,
+                )
+        first += claims[claim].n_texts
+
+
+cdef Failure write_text(
+    Pool *pool, EmbedRequest *request, int32_t text, const float *computed, int32_t length,
+    float *vector,
+) noexcept nogil:
+    """Write what was computed of a text: its scores, or the vectors of its tokens."""
+    if computed == NULL:
+        return NOT_COMPUTED
     if request.ranks:
-        request.failures[text] = write_scores(request, text, core.scores(state, 0))
-        return
-    rows = core.token_vectors(state)
-    if rows != NULL:
-        request.failures[text] = write_vectors(pool, request, text, rows, length, vector)
+        return write_scores(request, text, computed)
+    return write_vectors(pool, request, text, computed, length, vector)
+
+
+cdef int copy_tokens(
+    Pool *pool, int32_t worker, const int32_t **ids, const int32_t *lengths, int32_t n_texts,
+    int64_t n_tokens,
+) noexcept nogil:
+    """Point `ids` to copies that are the worker's own."""
+    cdef int32_t *tokens = pool.tokens[worker]
+    cdef int32_t text
+    if n_tokens > pool.token_capacities[worker]:
+        tokens = <int32_t *>realloc(tokens, n_tokens * sizeof(int32_t))
+        if tokens == NULL:
+            return core.NO_MEMORY
+        pool.tokens[worker] = tokens
+        pool.token_capacities[worker] = n_tokens
+    for text in range(n_texts):
+        memcpy(tokens, ids[text], lengths[text] * sizeof(int32_t))
+        ids[text] = tokens
+        tokens += lengths[text]
+    return core.OK
+
+
+cdef int compute(
+    Pool *pool, int32_t worker, core.State **state, const int32_t **ids, const int32_t *lengths,
+    int32_t n_texts, int64_t n_tokens,
+) noexcept nogil:
+    """Compute with *state, or with the worker's own where the system refuses that."""
+    cdef int status
+    state[0].abort_flag = pool.queue.abort_flag(worker)
+    status = core.reserve(state[0], room_for(pool, n_tokens), pool.n_sequences)
+    if status != core.OK and state[0] == &pool.alone:
+        # The system refuses that many threads, or the memory for them: one thread does it too.
+        pool.alone.n_threads = 1
+        state[0] = &pool.states[worker]
+        state[0].abort_flag = pool.queue.abort_flag(worker)
+        status = core.reserve(state[0], room_for(pool, n_tokens), pool.n_sequences)
+    # Opening a context takes a while, and so do the inputs of a long text.
+    if status == core.OK and is_set(state[0].abort_flag[0]):
+        status = core.ABORTED
+    return core.compute(state[0], ids, lengths, n_texts) if status == core.OK else status
 
 
 cdef int32_t room_for(Pool *pool, int64_t n_tokens) noexcept nogil:
@@ -199,8 +292,6 @@ cdef Failure write_scores(
 ) noexcept nogil:
     cdef Rows *rows = &request.rows
     cdef float *out = <float *>(rows.out + text * rows.stride)
-    if scores == NULL:
-        return NOT_COMPUTED
     memcpy(out, scores, rows.n_dims * sizeof(float))
     return DONE if kernels.normalize(kernels.NORM_NONE, 0, out, rows.n_dims) else NOT_FINITE
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import operator
 import os
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from embellama import catalog
 from embellama.checksum import has_recorded_sha256, record_path
 from embellama.config import NormalizationMode, PoolingStrategy
+from embellama.daemon_thread import in_daemon_thread
 from embellama.deadline import Deadline
 from embellama.embedder import Tokens
 from embellama.errors import (
@@ -262,7 +262,7 @@ class EmbeddingModel(LoadableModel):
         *,
         prompt: str = "",
         first_index: int = 0,
-        cancelled: threading.Event | None = None,
+        deadline: Deadline | None = None,
         progress: Progress = False,
         out: NDArray[Any] | None = None,
         dtype: str = "float32",
@@ -271,7 +271,7 @@ class EmbeddingModel(LoadableModel):
         on_error: str = "raise",
         timeout: float | None = None,
     ) -> EmbeddingResult:
-        deadline = Deadline(timeout)
+        deadline = deadline or Deadline(timeout)
         self._check_pools()
         n_dims = self._truncated_dimensions(truncate_dim)
         width = quantized_width(n_dims, dtype)
@@ -279,7 +279,12 @@ class EmbeddingModel(LoadableModel):
             raise ConfigurationError(f'on_error="nan" needs a float dtype: {dtype} has no NaN')
         levels = quantization_levels(dtype, n_dims, ranges)
         good, errors = check_texts(
-            texts, self.name, prompt=prompt, first_index=first_index, on_error=on_error
+            texts,
+            self.name,
+            prompt=prompt,
+            first_index=first_index,
+            on_error=on_error,
+            deadline=deadline,
         )
         n_texts = len(good) + len(errors)
         indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
@@ -290,7 +295,7 @@ class EmbeddingModel(LoadableModel):
         # Workers write where the values of a row lie side by side.
         direct = out.flags.aligned and (width < 2 or out.strides[1] == out.itemsize)
         target = out if direct else np.empty_like(out, order="C")
-        with progress_callback(progress, len(rows), cancelled) as tell:
+        with progress_callback(progress, len(rows)) as tell:
             embedded = embedder.embed(
                 good,
                 indices,
@@ -454,9 +459,9 @@ class EmbeddingModel(LoadableModel):
         >>> [rows.shape for rows in model.embed_batch_multi(["a", "a cat"])]
         [(3, 384), (4, 384)]
         """
-        good, _ = check_texts(texts, self.name)
-        indices = list(range(len(good)))
-        return self._multi(good, indices, special_tokens, Deadline(timeout))
+        deadline = Deadline(timeout)
+        good, _ = check_texts(texts, self.name, deadline=deadline)
+        return self._multi(good, list(range(len(good))), special_tokens, deadline)
 
     def _multi(
         self,
@@ -586,10 +591,10 @@ class EmbeddingModel(LoadableModel):
             )
         if top_n is not None and operator.index(top_n) < 0:
             raise ConfigurationError(f"top_n must not be negative: {top_n}")
-        query = check_text(query, self.name)
-        texts, _ = check_texts(documents, self.name)
-        embedder = self._loaded()
         deadline = Deadline(timeout)
+        query = check_text(query, self.name)
+        texts, _ = check_texts(documents, self.name, deadline=deadline)
+        embedder = self._loaded()
         tokens = embedder.tokenize_pairs(query, texts, deadline)
         scores = embedder.vectors(tokens, n_dims=self._info.n_scores, deadline=deadline)[:, 0]
         best = np.argsort(-scores, kind="stable")[:top_n]
@@ -651,17 +656,13 @@ class EmbeddingModel(LoadableModel):
         >>> asyncio.run(model.aembed_batch(["a cat", "a dog"])).shape
         (2, 384)
         """
-        # Imported here: it takes longer than all of embellama, and most programs have no loop.
-        import asyncio
-
-        cancelled = threading.Event()
+        deadline = Deadline(options.get("timeout"))
         try:
-            result = await asyncio.to_thread(
-                self._embed_batch, texts, cancelled=cancelled, **options
+            result = await in_daemon_thread(
+                lambda: self._embed_batch(texts, deadline=deadline, **options)
             )
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        finally:
+            deadline.cancel()
         return result.embeddings
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a waiting call does every 50 ms: tell the progress, and stop if it was cancelled."""
+"""What a waiting call does every 50 ms: tell the progress."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
-
-from embellama.errors import EmbeddingGenerationError
 
 __all__ = ["Progress", "progress_callback"]
 
@@ -17,24 +14,18 @@ Progress = bool | Callable[[int, int], None]
 
 @contextlib.contextmanager
 def progress_callback(
-    progress: Progress, total: int, cancelled: threading.Event | None
+    progress: Progress, total: int
 ) -> Iterator[Callable[[int, int], None] | None]:
     """Make one function of (done, total) of what the caller asked for; None for nothing to do."""
     with contextlib.ExitStack() as stack:
-        report = None if isinstance(progress, bool) else progress
+        tell = None if isinstance(progress, bool) else progress
         if progress is True:
             # Imported here: most programs show no bar, and tqdm takes a while.
             from tqdm.auto import tqdm
 
             bar = stack.enter_context(tqdm(total=total, unit=" texts"))
 
-            def report(done: int, total: int) -> None:
+            def tell(done: int, total: int) -> None:
                 bar.update(done - bar.n)
 
-        def tell(done: int, total: int) -> None:
-            if cancelled is not None and cancelled.is_set():
-                raise EmbeddingGenerationError("the task was cancelled")
-            if report is not None:
-                report(done, total)
-
-        yield None if report is None and cancelled is None else tell
+        yield tell

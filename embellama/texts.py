@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from embellama.deadline import Deadline
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
 
 __all__ = ["check_text", "check_texts"]
@@ -51,6 +52,7 @@ def check_texts(
     prompt: str = "",
     first_index: int = 0,
     on_error: str = "raise",
+    deadline: Deadline | None = None,
 ) -> tuple[list[str], dict[int, EmbellamaError]]:
     """Return the good texts, `prompt` before each, and why the others are not.
 
@@ -64,6 +66,8 @@ def check_texts(
         Index of the first text, for messages and keys.
     on_error : {"raise", "nan"}, optional
         Raise at the first bad text (default), or go on.
+    deadline : Deadline, optional
+        When to give up, between two texts: they may come slowly.
 
     Returns
     -------
@@ -76,6 +80,8 @@ def check_texts(
         If `on_error` is unknown.
     InvalidInputError
         At the first bad text, with ``on_error="raise"``.
+    OperationTimeoutError
+        If `deadline` passes.
     TypeError
         If `texts` is one str, or holds something else than str.
     """
@@ -89,6 +95,8 @@ def check_texts(
     good = []
     errors: dict[int, EmbellamaError] = {}
     for index, text in enumerate(texts, first_index):
+        if deadline is not None:
+            deadline.check(model)
         try:
             good.append(prompt + check_text(text, model, index))
         except InvalidInputError as error:

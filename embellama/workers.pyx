@@ -13,7 +13,6 @@ from embellama.errors import (
     EmbeddingGenerationError,
     InvalidInputError,
     ModelLoadError,
-    OperationTimeoutError,
     ResourceLimitError,
     TokenizationError,
 )
@@ -104,10 +103,15 @@ cdef class Workers:
         cdef int32_t worker
         cdef int64_t slots = <int64_t>pool.n_workers * pool.n_sequences
         pool.states = <core.State *>calloc(pool.n_workers, sizeof(core.State))
+        pool.tokens = <int32_t **>calloc(pool.n_workers, sizeof(int32_t *))
+        pool.token_capacities = <int64_t *>calloc(pool.n_workers, sizeof(int64_t))
         pool.ids = <const int32_t **>malloc(slots * sizeof(int32_t *))
         pool.lengths = <int32_t *>malloc(slots * sizeof(int32_t))
         pool.vectors = <float *>malloc(pool.n_workers * pool.n_dims * sizeof(float))
-        if not (pool.states and pool.ids and pool.lengths and pool.vectors):
+        if not (
+            pool.states and pool.tokens and pool.token_capacities and pool.ids and pool.lengths
+            and pool.vectors
+        ):
             raise ResourceLimitError(f"{self.name}: not enough memory for the workers")
         for worker in range(pool.n_workers):
             pool.states[worker].model = self.model.handle
@@ -157,11 +161,18 @@ cdef class Workers:
             for worker in range(pool.n_workers):
                 core.release(&pool.states[worker])
         core.release(&pool.alone)
+        if pool.tokens != NULL:
+            for worker in range(pool.n_workers):
+                free(pool.tokens[worker])
         free(pool.states)
+        free(pool.tokens)
+        free(pool.token_capacities)
         free(pool.ids)
         free(pool.lengths)
         free(pool.vectors)
         pool.states = NULL
+        pool.tokens = NULL
+        pool.token_capacities = NULL
         pool.ids = NULL
         pool.lengths = NULL
         pool.vectors = NULL
@@ -210,7 +221,7 @@ cdef class Workers:
         cdef cpp_bool finished = False
         cdef JobQueue *queue = self.pool.queue
         cdef double seconds
-        cdef double end = INFINITY if deadline is None else deadline.end
+        cdef double end = INFINITY
         self.check_open()
         self.n_callers += 1
         try:
@@ -222,6 +233,8 @@ cdef class Workers:
                 raise ResourceLimitError(f"{self.name}: {error}") from None
             try:
                 while not finished:
+                    if deadline is not None:
+                        end = deadline.end  # which cancel() changes
                     seconds = min(WAIT_SECONDS, max(0.0, end - time.monotonic()))
                     with nogil:
                         finished = self.pool.queue.wait(job[0], seconds)
@@ -233,11 +246,8 @@ cdef class Workers:
                             f"{self.name}: a signal handler or progress function forked: the "
                             "texts are computed in the parent process"
                         )
-                    if not finished and time.monotonic() >= end:
-                        raise OperationTimeoutError(
-                            f"{self.name}: not finished within {deadline.seconds:g} seconds: "
-                            "give it more time or fewer texts"
-                        )
+                    if not finished and deadline is not None:
+                        deadline.check(self.name)
             finally:
                 # In a child forked above, where no thread works on the job, the queue is another.
                 if not finished and self.pool.queue == queue:
@@ -514,7 +524,7 @@ cdef class Workers:
         try:
             with nogil:
                 if core.enter_llama():
-                    tokenize_chunk(&tokenizing, 0, NULL)
+                    tokenize_chunk(&tokenizing, 0, NULL, 0, NULL)
                     core.leave_llama()
             if not 1 <= count <= longest:
                 return None

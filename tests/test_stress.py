@@ -42,6 +42,12 @@ def test_callers_without_the_encoder() -> None:
     stress("callers.py", "--seconds", "10", "--instruction-set", "llama.cpp", timeout=300)
 
 
+def test_interrupts() -> None:
+    # One model, and no fine timing: the machine may be busy.
+    arguments = ["--threads", "1", "--rounds", "1", "--limit", "10", "--longest-wait", "0.3"]
+    stress("interrupts.py", "--model", "unigram", *arguments, timeout=300)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("minilm_path")
 def test_memory() -> None:

@@ -57,20 +57,24 @@ int guarded(char * message, size_t size, Call call) noexcept {
     }
 }
 
-// `recurses` says that the vocabulary needs a large stack, and that the calling thread has one.
+// `recurses` says that the vocabulary needs a large stack, and that the calling thread has one. Ends
+// with ABORTED once another thread sets *abort_flag; null for never.
 inline int tokenize(const llama_vocab * vocab, const char * text, int32_t n_bytes, int32_t * ids, int32_t capacity,
-                    bool add_special, bool parse_special, bool recurses, int32_t * n_ids, char * message,
-                    size_t size) noexcept {
+                    bool add_special, bool parse_special, bool recurses, const int32_t * abort_flag, int32_t * n_ids,
+                    char * message, size_t size) noexcept {
     if (recurses && n_bytes > LONGEST_RUN && longest_run(text, n_bytes) > LONGEST_RUN) {
         snprintf(message, size, "more than %d characters without a break between words: split or shorten them",
                  static_cast<int>(LONGEST_RUN));
         return EXCEPTION;
     }
     const DefaultFloatEnvironment environment;
-    return guarded(message, size, [&] {
+    llama_tokenize_set_stop_flag(abort_flag);
+    const int status = guarded(message, size, [&] {
         *n_ids = llama_tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special);
         return *n_ids == INT32_MIN ? TOO_LARGE : OK;
     });
+    llama_tokenize_set_stop_flag(nullptr);
+    return status == EXCEPTION && abort_flag && __atomic_load_n(abort_flag, __ATOMIC_RELAXED) ? ABORTED : status;
 }
 
 inline int tokenize_on_large_stack(const llama_vocab * vocab, const char * text, int32_t n_bytes, int32_t * ids,
@@ -78,7 +82,8 @@ inline int tokenize_on_large_stack(const llama_vocab * vocab, const char * text,
                                    char * message, size_t size) noexcept {
     int status = NO_MEMORY;
     on_large_stack([&] {
-        status = tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special, true, n_ids, message, size);
+        status = tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special, true, nullptr, n_ids, message,
+                          size);
     });
     return status;
 }

@@ -18,8 +18,8 @@ from embellama.libllama.llama cimport (
 cdef extern from "guarded.hpp" namespace "embellama" nogil:
     int tokenize(
         const llama_vocab *vocab, const char *text, int32_t n_bytes, int32_t *ids,
-        int32_t capacity, bint add_special, bint parse_special, bint recurses, int32_t *n_ids,
-        char *message, size_t size,
+        int32_t capacity, bint add_special, bint parse_special, bint recurses,
+        const int32_t *abort_flag, int32_t *n_ids, char *message, size_t size,
     ) noexcept
     int tokenize_on_large_stack(
         const llama_vocab *vocab, const char *text, int32_t n_bytes, int32_t *ids,
