@@ -16,6 +16,7 @@ import collections
 import contextlib
 import faulthandler
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -262,7 +263,7 @@ class Callers:
 
     def check_itself(self, rng: random.Random) -> None:
         rng.choice([self.plain.verify, self.plain.warmup, self.reranker.warmup])()
-        if rng.random() < 0.1:
+        if rng.random() < 0.02:
             self.plain.warmup(tune=True)
 
     def context(self, rng: random.Random) -> None:
@@ -373,7 +374,8 @@ def main() -> int:
     options = parser.parse_args()
     faulthandler.enable()
     # A deadlock shows where it is.
-    faulthandler.dump_traceback_later(10 * options.seconds + 120, exit=True)
+    faulthandler.register(signal.SIGALRM, chain=True)
+    signal.alarm(int(10 * options.seconds) + 600)
     with tempfile.TemporaryDirectory() as folder:
         callers = Callers(options.instruction_set, Path(folder))
         threads = [
