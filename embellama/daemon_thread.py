@@ -4,22 +4,55 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
+import time
+import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ["in_daemon_thread"]
+from embellama.deadline import Deadline
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["MOST_THREADS", "in_daemon_thread"]
+
+# Of one event loop; as many as asyncio's own executor has at most.
+MOST_THREADS = 32
 
 _Result = TypeVar("_Result")
 
+_slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+    weakref.WeakKeyDictionary()
+)
 
-async def in_daemon_thread(call: Callable[[], _Result]) -> _Result:
+
+async def in_daemon_thread(call: Callable[[], _Result], deadline: Deadline) -> _Result:
     """Call a function on a thread of its own and wait for what it returns or raises.
 
-    Unlike :func:`asyncio.to_thread`: an executor's threads are joined before the process ends and
-    before ``asyncio.run()`` returns, so a call that nobody waits for any more would delay both.
+    It waits while `MOST_THREADS` of this event loop are at work; until the deadline, which `call`
+    finds passed then. Unlike :func:`asyncio.to_thread`: an executor's threads are joined before the
+    process ends and before ``asyncio.run()`` returns, so a call that nobody waits for any more
+    would delay both.
     """
     # Imported here: it takes longer than all of embellama, and most programs have no loop.
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    slots = _slots.setdefault(loop, asyncio.Semaphore(MOST_THREADS))
+    seconds = None if math.isinf(deadline.end) else max(0.0, deadline.end - time.monotonic())
+    try:
+        await asyncio.wait_for(slots.acquire(), seconds)
+    except asyncio.TimeoutError:
+        return await _in_thread(call)
+    try:
+        return await _in_thread(call)
+    finally:
+        slots.release()
+
+
+async def _in_thread(call: Callable[[], _Result]) -> _Result:
     import asyncio
     from concurrent.futures import Future
 

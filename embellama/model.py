@@ -659,7 +659,7 @@ class EmbeddingModel(LoadableModel):
         deadline = Deadline(options.get("timeout"))
         try:
             result = await in_daemon_thread(
-                lambda: self._embed_batch(texts, deadline=deadline, **options)
+                lambda: self._embed_batch(texts, deadline=deadline, **options), deadline
             )
         finally:
             deadline.cancel()

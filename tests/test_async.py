@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from embellama import EmbeddingModel, InvalidInputError
+from embellama import EmbeddingModel, InvalidInputError, OperationTimeoutError
+from embellama.daemon_thread import MOST_THREADS
 
 
 def test_async_equals_sync(minilm: EmbeddingModel) -> None:
@@ -59,3 +61,45 @@ def test_many_at_once(minilm: EmbeddingModel) -> None:
     np.testing.assert_allclose(
         rows, minilm.embed_batch([f"text {i}" for i in range(40)]), atol=2e-3
     )
+
+
+def test_thousands_at_once_take_a_bounded_number_of_threads(minilm: EmbeddingModel) -> None:
+    most = 0
+
+    async def count() -> None:
+        nonlocal most
+        while True:
+            most = max(most, threading.active_count())
+            await asyncio.sleep(0)
+
+    async def main() -> list[np.ndarray]:
+        counting = asyncio.create_task(count())
+        try:
+            return await asyncio.gather(*(minilm.aembed(f"text {i % 50}") for i in range(2000)))
+        finally:
+            counting.cancel()
+
+    before = threading.active_count()
+    rows = asyncio.run(main())
+    assert len(rows) == 2000
+    assert 2 < most - before <= MOST_THREADS
+
+
+def test_a_call_that_finds_no_thread_ends_at_its_time(minilm: EmbeddingModel) -> None:
+    async def main() -> None:
+        long = [
+            asyncio.create_task(minilm.aembed_batch(["word " * 400] * 3000))
+            for _ in range(MOST_THREADS)
+        ]
+        await asyncio.sleep(0)
+        try:
+            with pytest.raises(OperationTimeoutError):
+                await minilm.aembed_batch(["a cat"], timeout=0.2)
+            assert not any(task.done() for task in long)
+        finally:
+            for task in long:
+                task.cancel()
+            await asyncio.gather(*long, return_exceptions=True)
+        await minilm.aembed("works on")
+
+    asyncio.run(main())
