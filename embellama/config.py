@@ -246,7 +246,7 @@ class ModelConfig:
         when the model loads in a build without a GPU backend.
     use_mmap : bool, optional
         Map the file instead of reading it (default True). A mapped file must not change while
-        the model is loaded.
+        the model is loaded: the process would end. Where it may change, use False.
     use_mlock : bool, optional
         Keep the weights from being swapped out (default False).
     pooling : PoolingStrategy or str, optional

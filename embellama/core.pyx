@@ -18,6 +18,7 @@ from embellama.errors import (
     ResourceLimitError,
     TokenizationError,
 )
+from embellama.usable_memory import usable_memory
 
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.limits cimport INT_MAX
@@ -358,6 +359,8 @@ cdef class Model:
         If there is no such file.
     ModelLoadError
         If llama.cpp can't load it; the message holds what llama.cpp logged.
+    ResourceLimitError
+        If there is no memory for it.
     ConfigurationError
         If `n_gpu_layers` is not 0 in a build without a GPU backend, or `instruction_set` names
         none that runs here.
@@ -391,6 +394,14 @@ cdef class Model:
                 llama.LLAMA_LOAD_MODE_MLOCK if use_mlock else llama.LLAMA_LOAD_MODE_NONE
             )
         cdef const encoder.Kernels *kernels = _kernels_for(architecture, instruction_set, exact)
+        # What the kernel would end the process for, amid the copying. The encoder packs weights,
+        # which may halve them.
+        size = os.path.getsize(path)
+        if not use_mmap and kernels == NULL and size > (usable := usable_memory()):
+            raise ResourceLimitError(
+                f"{path}: use_mmap=False copies {size / 1e6:.0f} MB of weights, and this process "
+                f"can have {usable / 1e6:.0f} MB: use use_mmap=True or a smaller file type"
+            )
         cdef bytes file_name = os.fsencode(path)
         cdef const char *name = file_name
         self.path = path

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from embellama.cgroups import MEMBERSHIP, ROOT, cgroup_folders
+
 __all__ = ["usable_cores"]
 
 
-def usable_cores(
-    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> int:
+def usable_cores(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int:
     """Return the cores of this process's affinity, or of its cgroups' quota if that is less.
 
     Parameters
@@ -28,29 +29,8 @@ def usable_cores(
         At least 1.
     """
     cores = float(len(os.sched_getaffinity(0)))
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            folders = _upwards(root, path)
-        elif "cpu" in controllers.split(","):
-            folders = _upwards(root / "cpu", path)
-        else:
-            continue
-        # A group is held to its own quota and to those of all groups around it.
-        cores = min([cores, *(quota for folder in folders for quota in _quota(folder))])
-    return max(1, round(cores))
-
-
-def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    folder = mount / path.lstrip("/")
-    yield folder
-    while folder != mount:
-        folder = folder.parent
-        yield folder
+    quotas = (_quota(folder) for folder in cgroup_folders("cpu", membership, root))
+    return max(1, round(min(itertools.chain([cores], *quotas))))
 
 
 def _quota(folder: Path) -> Iterator[float]:
@@ -65,5 +45,5 @@ def _quota(folder: Path) -> Iterator[float]:
         if quota != "max" and int(quota) > 0:
             yield int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
-        # No such group here: a container sees the names of the host's groups, not their folders.
+        # No such group here.
         return

@@ -48,6 +48,15 @@ def test_interrupts() -> None:
     stress("interrupts.py", "--model", "unigram", *arguments, timeout=300)
 
 
+def test_allocation() -> None:
+    stress("allocation.py", "--step-kb", "100000", "--cases", "5", "--kinds", "bert", "llama")
+
+
+@pytest.mark.slow
+def test_more_allocations() -> None:
+    stress("allocation.py", "--step-kb", "20000", "--cases", "30", timeout=400)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("minilm_path")
 def test_memory() -> None:
