@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "self_check.hpp"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -67,7 +69,8 @@ struct Processor {
     }
 };
 
-std::vector<const Kernels *> find_kernels() {
+// The fastest first.
+std::vector<const Kernels *> claimed_kernels() {
     const Processor processor;
     std::vector<const Kernels *> found;
     if (processor.amx) {
@@ -94,16 +97,30 @@ std::vector<const Kernels *> find_kernels() {
 
 #else
 
-std::vector<const Kernels *> find_kernels() { return {&generic_kernels}; }
+std::vector<const Kernels *> claimed_kernels() { return {&generic_kernels}; }
 
 #endif
 
-}  // namespace
+struct CheckedKernels {
+    std::vector<const Kernels *> available, refused;
 
-const std::vector<const Kernels *> & available_kernels() {
-    static const std::vector<const Kernels *> kernels = find_kernels();
+    CheckedKernels() {
+        for (const Kernels * kernels : claimed_kernels()) {
+            (agree(*kernels, generic_kernels) ? available : refused).push_back(kernels);
+        }
+    }
+};
+
+const CheckedKernels & checked_kernels() {
+    static const CheckedKernels kernels;
     return kernels;
 }
+
+}  // namespace
+
+const std::vector<const Kernels *> & available_kernels() { return checked_kernels().available; }
+
+const std::vector<const Kernels *> & refused_kernels() { return checked_kernels().refused; }
 
 const Kernels * choose_kernels(const char * name, bool exact) {
     for (const Kernels * kernels : available_kernels()) {

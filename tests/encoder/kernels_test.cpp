@@ -14,6 +14,7 @@
 
 #include "../../embellama/encoder/instruction_sets.hpp"
 #include "../../embellama/encoder/kernels.hpp"
+#include "../../embellama/encoder/self_check.hpp"
 
 using namespace embellama::encoder;
 
@@ -382,6 +383,41 @@ void test_attention_keeps_nan(const Kernels & kernels) {
     }
 }
 
+// Kernels that compute something else are found out: a product without its last line of depth, an
+// attention with another scale, NaN.
+void test_self_check(const Kernels & kernels) {
+    static const Kernels * whole;
+    whole = &kernels;
+    check(agree(kernels, generic_kernels), kernels, "does not agree with the generic kernels");
+    Kernels broken = kernels;
+    broken.multiply = [](const Product & product, int first_panel, int last_panel, void * scratch) {
+        for (int row = 0; row < product.input.n_rows; row++) {
+            for (int k = 64; k < 96; k++) {
+                const int line = whole->values_per_line();
+                const Tiles & tiles = product.input;
+                const size_t at = static_cast<size_t>(row / tiles.rows_per_block) * tiles.rows_per_block * tiles.depth +
+                                  static_cast<size_t>(k / line) * tiles.rows_per_block * line +
+                                  static_cast<size_t>(row % tiles.rows_per_block) * line + k % line;
+                const size_t size = whole->bytes_per_value();
+                memset(static_cast<char *>(tiles.data) + at * size, 0, size);
+            }
+        }
+        whole->multiply(product, first_panel, last_panel, scratch);
+    };
+    check(!agree(broken, generic_kernels), kernels, "a product of two thirds of the depth passes for whole");
+    broken = kernels;
+    broken.attend = [](const Attention & attention, int first_row, int n_rows, int head, void * scratch) {
+        Attention other = attention;
+        other.scale *= 0.5f;
+        whole->attend(other, first_row, n_rows, head, scratch);
+    };
+    check(!agree(broken, generic_kernels), kernels, "an attention of another scale passes for the right one");
+    broken.attend = [](const Attention & attention, int, int n_rows, int, void *) {
+        std::fill_n(attention.rows, n_rows * attention.row_stride, std::nanf(""));
+    };
+    check(!agree(broken, generic_kernels), kernels, "NaN passes for a number");
+}
+
 }  // namespace
 
 int main() {
@@ -396,6 +432,7 @@ int main() {
         test_layer_norm(*kernels);
         test_attentions(*kernels);
         test_attention_keeps_nan(*kernels);
+        test_self_check(*kernels);
         printf("%s: done\n", kernels->name);
     }
     return failures != 0;
