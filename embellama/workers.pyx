@@ -151,12 +151,12 @@ cdef class Workers:
     cdef void free_pool(self):
         cdef Pool *pool = &self.pool
         cdef int32_t worker
-        cdef JobQueue *queue = pool.queue
         self.freeing = True
-        pool.queue = NULL
-        if queue != NULL:
+        if pool.queue != NULL:
+            # Its threads look at pool.queue until they end.
             with nogil:
-                del queue
+                del pool.queue
+        pool.queue = NULL
         if pool.states != NULL:
             for worker in range(pool.n_workers):
                 core.release(&pool.states[worker])
@@ -203,6 +203,7 @@ cdef class Workers:
         """
         core.abandon(&self.pool.alone)
         self.pool.states = NULL
+        self.pool.tokens = NULL
         self.pool.queue = NULL
         self.n_callers = 0
         self.freeing = False
