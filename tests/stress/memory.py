@@ -85,6 +85,9 @@ def main() -> int:
         return 1
 
     model.embed_batch(["word " * 400] * 20)
+    # Contexts grow with what they are given. Without this the one that all threads share would be
+    # opened for a long text whenever a time-out happens to leave one alone: by several MB.
+    model.embed("word " * 400)
     results = [
         grows("embeddings", options.embeddings, 5000, embed),
         grows("loads", options.loads, 40, load),
