@@ -49,7 +49,8 @@ def test_interrupts() -> None:
 
 
 def test_allocation() -> None:
-    stress("allocation.py", "--step-kb", "100000", "--cases", "5", "--kinds", "bert", "llama")
+    arguments = ["--step-kb", "100000", "--cases", "4", "--kinds", "bert", "llama"]
+    stress("allocation.py", *arguments, timeout=300)
 
 
 @pytest.mark.slow
