@@ -17,6 +17,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -169,11 +170,15 @@ class _Worker:
         if line:
             answer, n_bytes = json.loads(line)
             return answer, n_bytes
+        waited = ""
         if not ready:
-            process.kill()
+            # How long its main thread was ready to run and had no processor: proc(5), schedstat.
+            delay = int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]) / 1e9
+            waited = f"hung: for {self._time_limit} s; in its life {delay:.0f} s without processor"
+            process.send_signal(signal.SIGABRT)  # faulthandler writes where it is
         code = process.wait()
         self.close()
-        return (f"died: with {code}" if ready else f"hung: for {self._time_limit} s"), 0
+        return waited or f"died: with {code}", 0
 
     def close(self) -> None:
         if self._process is not None:
