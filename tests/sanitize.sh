@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The encoder's kernels under the address and undefined-behaviour sanitizers, AMX on emulated tiles
-# where the processor has none, and its threads under the thread sanitizer.
+# The encoder's kernels under the address and undefined-behaviour sanitizers, AMX's tile instructions
+# trapped where the processor has none, and its threads under the thread sanitizer.
 # Needs the project's build requirements in the environment.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,7 +22,7 @@ tests() { # name of the build folder, value of b_sanitize, programs
 export UBSAN_OPTIONS=halt_on_error=1
 programs=(kernels_test)
 if [ "$(uname -m)" = x86_64 ]; then
-    programs+=(emulated_tiles_test)
+    programs+=(trapped_tiles_test)
 fi
 tests kernels address,undefined "${programs[@]}"
 tests threads thread thread_team_test

@@ -421,7 +421,7 @@ void test_self_check(const Kernels & kernels) {
 }  // namespace
 
 int main() {
-#if defined(EMBELLAMA_EMULATED_TILES)
+#if defined(EMBELLAMA_TRAPPED_TILES)
     const std::vector<const Kernels *> tables = {&amx_kernels};
 #else
     const std::vector<const Kernels *> & tables = available_kernels();

@@ -8,10 +8,6 @@
 #include "bfloat16.hpp"
 #include "table.hpp"
 
-#if defined(EMBELLAMA_EMULATED_TILES)
-#include EMBELLAMA_EMULATED_TILES
-#endif
-
 namespace embellama::encoder {
 namespace {
 
