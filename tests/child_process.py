@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+
+# How many times longer than usual a program may take: sanitizers slow it down.
+PATIENCE = int(os.environ.get("TEST_PATIENCE", "1"))
 
 
 def run(program: str, *, timeout: float = 60, **values: Any) -> str:
@@ -18,22 +22,23 @@ def run(program: str, *, timeout: float = 60, **values: Any) -> str:
     program : str
         Python source; it may import modules of this folder.
     timeout : float
-        Seconds until it counts as hung.
+        Seconds until it counts as hung, times PATIENCE.
     **values
-        Variables the program finds set.
+        Variables the program finds set, PATIENCE among them.
 
     Returns
     -------
     str
     """
     head = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    head += f"PATIENCE = {PATIENCE}\n"
     head += "".join(f"{name} = {value!r}\n" for name, value in values.items())
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-W", "ignore::DeprecationWarning", "-c",
          head + textwrap.dedent(program)],
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=timeout * PATIENCE,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, (

@@ -15,6 +15,8 @@ shift $(($# > 2 ? 2 : $#))
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 findings=()
+# Of tests that give a program so many seconds, which a sanitizer takes longer for.
+export TEST_PATIENCE=10
 
 install() { # name, value of b_sanitize, further options of meson
     local environment=$folder/$1 sanitize=$2

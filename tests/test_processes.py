@@ -61,7 +61,7 @@ def test_multiprocessing(minilm_path: Path, tmp_path: Path, method: str) -> None
         runner = """
         import subprocess
         print(subprocess.run([sys.executable, script], check=True, capture_output=True,
-                             text=True, timeout=50).stdout, end="")
+                             text=True, timeout=50 * PATIENCE).stdout, end="")
         """
     assert child_process.run(runner, script=str(program)) == "well\n"
 
@@ -133,7 +133,7 @@ def test_a_fork_while_other_threads_work(minilm_path: Path) -> None:
         time.sleep(0.03)
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(20 * PATIENCE)
             model.embed("in the child")
             other.load()
             other.embed("in the child")
@@ -165,7 +165,7 @@ def test_a_fork_inside_a_progress_function(minilm_path: Path) -> None:
     except embellama.EmbeddingGenerationError as error:
         assert child == 0 and "forked" in str(error)
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(20 * PATIENCE)
         model.embed_batch(["works on"] * 10)
         model.unload()
         os._exit(7)
@@ -196,7 +196,7 @@ def test_a_fork_inside_a_signal_handler(minilm_path: Path) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(30)
+        signal.alarm(30 * PATIENCE)
         rows = []
         begun = threading.Event()
 
@@ -236,7 +236,7 @@ def test_contexts_after_a_fork(minilm_path: Path, instruction_set: str | None) -
     def fork():
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(20 * PATIENCE)
             for context, rows in zip(contexts, expected, strict=True):
                 assert np.abs(context.token_vectors(ids) - rows).max() < 1e-5
                 context.close()
@@ -305,7 +305,11 @@ time.sleep(0.2)
 """
     )
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=30 * child_process.PATIENCE,
+        check=False,
     )
     expected = {"": 0, "sys.exit(3)": 3, "raise KeyError": 1, "os._exit(3)": 3}
     assert done.returncode == expected[ending], done.stderr
@@ -362,6 +366,10 @@ sys.exit(1)
 """
     )
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=60 * child_process.PATIENCE,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (1, "")
