@@ -142,7 +142,7 @@ void JobQueue::stop_cancelled() {
             job->finished.notify_all();
         }
     }
-    jobs_.erase(std::remove_if(jobs_.begin(), jobs_.end(), [](Job * job) { return job->cancelled; }), jobs_.end());
+    jobs_.remove_if([](Job * job) { return job->cancelled; });
     for (auto & worker : workers_) {
         // A micro-batch shared with another caller's texts runs to its end.
         const auto & claims = worker.claims;
@@ -170,8 +170,7 @@ void JobQueue::claim(Worker & worker) {
                                tokens + job->item_tokens[item] <= max_tokens_ &&
                                texts + job->item_texts[item] <= max_texts_;
             if (!fits) {
-                jobs_.pop_front();
-                jobs_.push_back(job);
+                jobs_.splice(jobs_.end(), jobs_, jobs_.begin());
                 continue;
             }
         }
@@ -182,9 +181,10 @@ void JobQueue::claim(Worker & worker) {
         worker.claims.push_back({job, item, job->item_texts ? job->item_texts[item] : 0});
         ++job->next;
         ++job->running;
-        jobs_.pop_front();
         if (job->next < job->n_items) {
-            jobs_.push_back(job);
+            jobs_.splice(jobs_.end(), jobs_, jobs_.begin());
+        } else {
+            jobs_.pop_front();
         }
         if (job->merge_key == nullptr || tokens >= max_tokens_) {
             break;

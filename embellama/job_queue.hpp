@@ -5,7 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <mutex>
 #include <vector>
 
@@ -134,7 +134,9 @@ class JobQueue {
 
     std::mutex              mutex_;
     std::condition_variable work_;
-    std::deque<Job *>       jobs_;  // those with items not begun, the next to serve first
+    // Those with items not begun, the next to serve first. A list: a worker that moves one to the
+    // end must need no memory for it.
+    std::list<Job *>        jobs_;
     std::vector<Worker>     workers_;
     void                    (*begin_)();
     std::atomic<int64_t>    max_tokens_;
