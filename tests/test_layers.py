@@ -12,12 +12,21 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "embellama"
 
 LAYERS = [
-    {"errors", "checksum", "forking", "libllama", "cores", "vector_loops"},
-    {"config", "gguf_header", "kernels", "job_queue", "working_folder"},
+    {"cgroups", "checksum", "errors", "forking", "libllama", "vector_loops"},
+    {
+        "config",
+        "cores",
+        "deadline",
+        "gguf_header",
+        "job_queue",
+        "kernels",
+        "usable_memory",
+        "working_folder",
+    },
     {
         "cache",
         "core",
-        "deadline",
+        "daemon_thread",
         "gguf_memory",
         "progress",
         "quantization",

@@ -342,6 +342,9 @@ class Callers:
             except embellama.ModelLoadError as error:
                 # Other threads unload the models.
                 self.check(f"{name}: {error}", "unloaded" in str(error))
+            except embellama.ModelNotFoundError as error:
+                # Another thread takes this one away for a moment.
+                self.check(f"{name}: {error}", "'crowded'" in str(error).split("(")[0])
             except BaseException as error:
                 first.clear()
                 self.findings.append(f"{name}: {type(error).__name__}: {error}")
