@@ -36,13 +36,9 @@ _MAX_TEXTS = 256
 
 # Where a text stood in the caller's list; None for a lone text.
 Index = int | None
-# What Workers.tokenize returns.
-Tokenized = tuple[
-    NDArray[np.int32],
-    NDArray[np.int64],
-    NDArray[np.bool_],
-    dict[int, tuple[type[EmbellamaError], str]],
-]
+# Why a text can't be tokenized, and what Workers.tokenize returns.
+Refused = tuple[type[EmbellamaError], str]
+Tokenized = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_], dict[int, Refused]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +118,7 @@ class Embedder:
     ) -> Tokens:
         """Tokenize without cutting; a text that can't be tokenized raises."""
         ids, offsets, truncated, refused = self._tokenize(texts, 0, deadline)
-        self._raise_first(self._refusals(refused, indices))
+        self._raise_first(refused, indices)
         return Tokens(ids, offsets, truncated, indices)
 
     def _tokenize(self, texts: Sequence[str], limit: int, deadline: Deadline | None) -> Tokenized:
@@ -134,21 +130,16 @@ class Embedder:
             deadline=deadline,
         )
 
-    def _refusals(
-        self, refused: dict[int, tuple[type[EmbellamaError], str]], indices: Sequence[Index]
-    ) -> dict[int, EmbellamaError]:
-        """Why texts have no tokens, by their positions in `indices`, the first text first."""
-        errors = {}
-        for position, (kind, reason) in sorted(refused.items()):
-            error = kind(f"{self._config.name}: {_where(indices[position])}: {reason}")
-            if isinstance(error, (InvalidInputError, TokenizationError)):
-                error.index = indices[position]
-            errors[position] = error
-        return errors
+    def _refusal(self, refused: Refused, index: Index) -> EmbellamaError:
+        kind, reason = refused
+        error = kind(f"{self._config.name}: {_where(index)}: {reason}")
+        if isinstance(error, (InvalidInputError, TokenizationError)):
+            error.index = index
+        return error
 
-    def _raise_first(self, refusals: dict[int, EmbellamaError]) -> None:
-        for error in refusals.values():
-            raise error
+    def _raise_first(self, refused: dict[int, Refused], indices: Sequence[Index]) -> None:
+        for position in sorted(refused):
+            raise self._refusal(refused[position], indices[position])
 
     @property
     def _final_id(self) -> int:
@@ -186,13 +177,19 @@ class Embedder:
         fits = (counts >= 1) & (counts <= self.longest)
         if fits.all():
             return tokens
-        refusals = self._refusals(refused, indices)
+
+        def why(position: int) -> EmbellamaError:
+            if position in refused:
+                return self._refusal(refused[position], indices[position])
+            return self._unfit(int(counts[position]), indices[position])
+
         for position in np.flatnonzero(~fits).tolist():
             index = indices[position]
-            error = refusals.get(position) or self._unfit(int(counts[position]), index)
             if errors is None or index is None:
-                raise error
-            errors[index] = error
+                # From no variable of this frame: its traceback has the frame, and the two would
+                # keep all these arrays until the garbage collector comes.
+                raise why(position)
+            errors[index] = why(position)
         return Tokens(
             ids[np.repeat(fits, counts)],
             np.concatenate([[0], np.cumsum(counts[fits])]).astype(np.int64),
@@ -224,7 +221,7 @@ class Embedder:
             ids, offsets, truncated, refused = self._workers.tokenize(
                 filled, add_special=False, deadline=deadline
             )
-            self._raise_first(self._refusals(refused, indices))
+            self._raise_first(refused, indices)
             tokens = Tokens(ids, offsets, truncated, indices)
             self._check_pairs(tokens)
             return tokens
@@ -235,7 +232,7 @@ class Embedder:
             parse_special=self._config.parse_special,
             deadline=deadline,
         )
-        self._raise_first(self._refusals(refused, [None, *indices]))
+        self._raise_first(refused, [None, *indices])
         head = np.concatenate([before, ids[: offsets[1]], between]).astype(np.int32)
         tail = np.array(after, dtype=np.int32)
         room = self._limit - len(head) - len(tail)
@@ -350,29 +347,26 @@ class Embedder:
             rows = int(counts.sum()) if per_token else len(counts)
             out = np.empty((rows, n_dims), dtype=np.float32)
         norm, p = _norm(self._config.normalization)
-        failures, reason = self._workers.embed(
-            tokens.ids,
-            tokens.offsets,
-            order,
-            bounds,
-            out,
-            n_dims=n_dims,
-            pooling=self._pooling.value,
-            norm=norm,
-            p=p,
-            per_token=per_token,
-            dtype=dtype,
-            levels=levels,
-            places=places,
-            deadline=deadline,
-            progress=progress,
+        failed = self._failures(
+            tokens.indices,
+            *self._workers.embed(
+                tokens.ids,
+                tokens.offsets,
+                order,
+                bounds,
+                out,
+                n_dims=n_dims,
+                pooling=self._pooling.value,
+                norm=norm,
+                p=p,
+                per_token=per_token,
+                dtype=dtype,
+                levels=levels,
+                places=places,
+                deadline=deadline,
+                progress=progress,
+            ),
         )
-        failed = {
-            tokens.indices[position]: self._failure(
-                int(failures[position]), tokens.indices[position], reason
-            )
-            for position in np.flatnonzero(failures).tolist()
-        }
         if errors is None:
             self._raise(failed)
         else:
@@ -380,16 +374,22 @@ class Embedder:
         return out
 
     def _raise(self, failed: dict[Index, EmbellamaError]) -> None:
-        if not failed:
-            return
-        first = next(iter(failed.values()))
         if len(failed) == 1:
-            raise first
-        raise BatchError(
-            f"{self._config.name}: {len(failed)} texts were not computed, the first because: "
-            f"{first}",
-            {index: error for index, error in failed.items() if index is not None},
-        )
+            raise failed.popitem()[1]
+        if failed:
+            raise BatchError(
+                f"{self._config.name}: {len(failed)} texts were not computed, the first because: "
+                f"{next(iter(failed.values()))}",
+                {index: error for index, error in failed.items() if index is not None},
+            )
+
+    def _failures(
+        self, indices: Sequence[Index], failures: NDArray[np.int8], reason: Exception | None
+    ) -> dict[Index, EmbellamaError]:
+        return {
+            indices[position]: self._failure(int(failures[position]), indices[position], reason)
+            for position in np.flatnonzero(failures).tolist()
+        }
 
     def _failure(self, failure: int, index: Index, reason: Exception | None) -> EmbellamaError:
         if failure == Failure.NOT_FINITE:

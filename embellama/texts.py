@@ -102,5 +102,6 @@ def check_texts(
         except InvalidInputError as error:
             if on_error == "raise":
                 raise
-            errors[index] = error
+            # Its traceback has this frame, and this frame has `errors`: a cycle with all texts.
+            errors[index] = error.with_traceback(None)
     return good, errors

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from embellama import (
     CacheConfig,
     EmbeddingEngine,
     EmbeddingModel,
+    EmbellamaError,
     EngineConfig,
     ModelConfig,
     TokenizationError,
@@ -127,6 +130,37 @@ def test_rerank(tmp_path: Path) -> None:
         with pytest.raises(TokenizationError, match=r"the text: .*more than 50000"):
             model.rerank(REFUSED, [GOOD])
         assert len(model.rerank("hello", [GOOD])) == 1
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "word " * 600, "\ud800", 3], ids=["empty", "long", "surrogate", "number"]
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, bad: model.embed(bad),
+        lambda model, bad: model.embed_batch(["a cat", bad]),
+        lambda model, bad: model.embed_batch_multi(["a cat", bad]),
+        lambda model, bad: list(model.embed_iter(["a cat", bad])),
+        lambda model, bad: model.embed_batch([bad] * 3, on_error="nan"),
+    ],
+    ids=["embed", "embed_batch", "embed_batch_multi", "embed_iter", "nan"],
+)
+def test_an_error_is_in_no_cycle(
+    minilm: EmbeddingModel, call: Callable[[EmbeddingModel, Any], object], bad: object
+) -> None:
+    """It would keep the batch's arrays until the garbage collector comes: a service grows."""
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(EmbellamaError, TypeError):
+            call(minilm, bad)
+        errors = [
+            each for each in gc.get_objects() if isinstance(each, (EmbellamaError, TypeError))
+        ]
+    finally:
+        gc.enable()
+    assert not errors
 
 
 def test_command(path: Path, tmp_path: Path) -> None:
