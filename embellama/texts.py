@@ -36,13 +36,15 @@ def check_text(text: object, model: str, index: int | None = None) -> str:
 def _check_surrogates(text: str, where: str, index: int | None) -> None:
     try:
         text.encode("utf-8")
+        return
     except UnicodeEncodeError as error:
-        raise InvalidInputError(
-            f"{where} holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
-            f"{error.start}), which has no UTF-8 form: decode its source properly, or use "
-            "text.encode('utf-8', 'replace').decode()",
-            index=index,
-        ) from None
+        at = error.start
+    # Out here it has no context, whose traceback would make a cycle of it as its own would.
+    raise InvalidInputError(
+        f"{where} holds a lone surrogate (U+{ord(text[at]):04X} at character {at}), which has no "
+        "UTF-8 form: decode its source properly, or use text.encode('utf-8', 'replace').decode()",
+        index=index,
+    )
 
 
 def check_texts(
