@@ -55,7 +55,7 @@ def test_allocation() -> None:
 
 @pytest.mark.slow
 def test_more_allocations() -> None:
-    stress("allocation.py", "--step-kb", "20000", "--cases", "30", timeout=400)
+    stress("allocation.py", "--step-kb", "40000", "--cases", "10", timeout=400)
 
 
 @pytest.mark.slow
