@@ -29,9 +29,10 @@ precision = 1
 fail_under = 85
 INI
 
+# Not test_allocation: Cython's tracing does not survive memory that it can't have for a frame.
 cd "$tree"
 export PYTHONPATH="$tree"
 coverage run --rcfile=coverage.ini "$(command -v pytest)" -q \
     -c "$root/pyproject.toml" --rootdir "$root" --ignore "$root/tests/test_documentation.py" \
-    "$root/tests"
+    -k "not test_allocation" "$root/tests"
 coverage report --rcfile=coverage.ini
