@@ -309,7 +309,9 @@ def test_exit_with_threads_inside_a_compute(minilm_path: Path) -> None:
 
 def test_interrupt(minilm_path: Path) -> None:
     program = textwrap.dedent(f"""
-        import embellama
+        import signal, embellama
+        # A shell has what runs in the background ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         model = embellama.EmbeddingModel({str(minilm_path)!r})
         print("go", flush=True)
         try:
