@@ -40,7 +40,9 @@ cdef class Model:
     # What has to be closed before the weights are freed.
     cdef object contexts
     cdef object __weakref__
-    cdef int check_open(self) except -1 nogil
+    # Threads that compute or tokenize with it now.
+    cdef int32_t calls
+    cdef int check_open(self) except -1
 
 cdef class Vocabulary:
     cdef readonly Model model

@@ -24,7 +24,7 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, qsort
-from libc.string cimport memcpy, strcpy
+from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -48,12 +48,11 @@ cdef extern from *:
                   "core.pxd's Status and guarded.hpp's differ");
     """
 
-cdef const char *ENDING = "the process is ending"
-
 cdef extern from *:
     enum:
         ACQUIRE "__ATOMIC_ACQUIRE"
         RELEASE "__ATOMIC_RELEASE"
+    int32_t atomic_add "__atomic_fetch_add" (int32_t *target, int32_t value, int order) nogil
     int32_t atomic_exchange "__atomic_exchange_n" (int32_t *target, int32_t value, int order) nogil
     void atomic_store "__atomic_store_n" (int32_t *target, int32_t value, int order) nogil
 
@@ -219,7 +218,6 @@ cdef class Vocabulary:
         TokenizationError
             If the tokenizer fails.
         """
-        self.model.check_open()
         cdef Py_ssize_t n_bytes = 0
         cdef const char *utf8 = utf8_of(text, &n_bytes)
         cdef int32_t capacity = <int32_t>min(n_bytes + 16, INT_MAX)
@@ -232,10 +230,12 @@ cdef class Vocabulary:
             buffer = np.empty(capacity, dtype=np.int32)
             ids = buffer
             with nogil:
+                begin_call(self.model)
                 status = tokenize_on_any_stack(
                     self, utf8, n_bytes, &ids[0], capacity, add_special, parse_special, &n_ids,
                     message,
                 )
+                end_call(self.model)
             if status != 0:
                 raise TokenizationError(message.decode("utf-8", "replace") or "text too long")
             if n_ids >= 0:
@@ -291,23 +291,16 @@ cdef int tokenize_on_any_stack(
     int32_t *n_ids,
     char *message,
 ) noexcept nogil:
-    """tokenize_utf8() for threads that are not ours."""
-    cdef int status
-    if not process_end.enter_llama():
-        strcpy(message, ENDING)
-        return EXCEPTION
+    """tokenize_utf8() for threads that are not ours, between begin_call() and end_call()."""
     if vocabulary.recurses and n_bytes <= INT_MAX - 64:
-        status = guarded.tokenize_on_large_stack(
+        return guarded.tokenize_on_large_stack(
             vocabulary.handle, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special,
             n_ids, message, MESSAGE_SIZE,
         )
-    else:
-        status = tokenize_utf8(
-            vocabulary.handle, text, n_bytes, ids, capacity, add_special, parse_special, False,
-            NULL, n_ids, message,
-        )
-    process_end.leave_llama()
-    return status
+    return tokenize_utf8(
+        vocabulary.handle, text, n_bytes, ids, capacity, add_special, parse_special, False,
+        NULL, n_ids, message,
+    )
 
 
 cdef const encoder.Kernels *_kernels_for(
@@ -369,6 +362,7 @@ cdef class Model:
     def __cinit__(self):
         self.handle = NULL
         self.contexts = weakref.WeakSet()
+        _open_at_fork[id(self)] = self
 
     def __init__(
         self, str path not None, *, bint use_mmap=True, bint use_mlock=False, int n_gpu_layers=0,
@@ -433,24 +427,33 @@ cdef class Model:
         Raises
         ------
         RuntimeError
-            If a thread computes with one of the contexts; nothing is freed then.
+            If a thread computes or tokenizes with the model; nothing is freed then.
         """
+        if self.handle == NULL:
+            return
+        # Listed first: it runs Python, which Ctrl-C could end once no call may begin any more.
+        contexts = list(self.contexts)
+        if atomic_add(&self.calls, CLOSED, ACQUIRE) > 0:
+            atomic_add(&self.calls, -CLOSED, RELEASE)
+            raise RuntimeError(f"{self.path}: another thread uses the model: wait for it first")
         # ~llama_context reads the model (llama-context.cpp).
-        for context in list(self.contexts):
+        for context in contexts:
             context.close()
-        if self.handle != NULL:
-            llama.llama_model_free(self.handle)
-            self.handle = NULL
+        llama.llama_model_free(self.handle)
+        self.handle = NULL
 
     def __dealloc__(self):
         if self.handle != NULL:
             llama.llama_model_free(self.handle)
 
-    cdef int check_open(self) except -1 nogil:
+    cdef int check_open(self) except -1:
         if self.handle == NULL:
-            with gil:
-                raise ModelLoadError(f"{self.path}: the model is closed")
+            raise ModelLoadError(f"{self.path}: the model is closed")
         return 0
+
+    def _reopen_after_fork(self):
+        if self.handle != NULL:
+            self.calls = 0
 
     @property
     def description(self):
@@ -504,6 +507,29 @@ cdef class Model:
         return bool(llama.llama_model_has_encoder(self.handle))
 
 
+cdef enum:
+    # Added to Model.calls, so that no call may begin; far more than there can be threads.
+    CLOSED = -1_000_000_000
+
+
+cdef int begin_call(Model model) except -1 nogil:
+    """Keep the model open until end_call()."""
+    if atomic_add(&model.calls, 1, ACQUIRE) < 0:
+        atomic_add(&model.calls, -1, RELEASE)
+        with gil:
+            raise ModelLoadError(f"{model.path}: the model is closed")
+    if not process_end.enter_llama():
+        atomic_add(&model.calls, -1, RELEASE)
+        with gil:
+            raise EmbeddingGenerationError(f"{model.path}: the process is ending")
+    return 0
+
+
+cdef void end_call(Model model) noexcept nogil:
+    process_end.leave_llama()
+    atomic_add(&model.calls, -1, RELEASE)
+
+
 cdef class Context:
     """One thread's room to compute with a Model; grows with what it is given.
 
@@ -531,7 +557,7 @@ cdef class Context:
         self.state.pooling = TOKENS
         self.state.abort_flag = &process_end.process_ends
         model.contexts.add(self)
-        _contexts[id(self)] = self
+        _open_at_fork[id(self)] = self
 
     def close(self):
         """Free the context's memory; it is opened again when it is next used.
@@ -597,17 +623,17 @@ cdef class Context:
 
 
 # By id, as a list of weak references can be had from it whatever other threads do meanwhile.
-_contexts = weakref.WeakValueDictionary()
+_open_at_fork = weakref.WeakValueDictionary()
 
 
-def _reopen_contexts():
-    for reference in _contexts.valuerefs():
-        context = reference()
-        if context is not None:
-            context._reopen_after_fork()
+def _reopen_after_fork():
+    for reference in _open_at_fork.valuerefs():
+        opened = reference()
+        if opened is not None:
+            opened._reopen_after_fork()
 
 
-os.register_at_fork(after_in_child=_reopen_contexts)
+os.register_at_fork(after_in_child=_reopen_after_fork)
 
 
 cdef int take(Context context) except -1 nogil:
@@ -643,11 +669,12 @@ cdef int64_t tokenize(
     cdef int status
     cdef char[MESSAGE_SIZE] message
     message[0] = 0
-    vocabulary.model.check_open()
+    begin_call(vocabulary.model)
     status = tokenize_on_any_stack(
         vocabulary, utf8, n_bytes, ids, <int32_t>min(max(capacity, 0), <int64_t>INT_MAX),
         add_special, parse_special, &n_ids, message,
     )
+    end_call(vocabulary.model)
     if status == OK:
         return n_ids if n_ids >= 0 else -<int64_t>n_ids
     with gil:
@@ -695,43 +722,41 @@ cdef int encode(
     cdef int status
     if n_texts <= 0:
         return 0
-    take(context)
-    if not process_end.enter_llama():
-        give_back(context)
-        with gil:
-            raise EmbeddingGenerationError(f"{context.model.path}: the process is ending")
+    begin_call(context.model)
     try:
-        context.model.check_open()
-        check_tokens(context.model, ids, offsets, n_texts)
-        spans = <Span *>malloc(n_texts * sizeof(Span))
-        if spans == NULL:
-            status = NO_MEMORY
-        else:
-            for text in range(n_texts):
-                spans[text].text = text
-                spans[text].n_tokens = offsets[text + 1] - offsets[text]
-            qsort(spans, n_texts, sizeof(Span), longer_first)
-            status = encode_spans(
-                context.state, llama.llama_model_n_embd_out(context.model.handle), ids, offsets,
-                spans, n_texts, pooling, norm, p, out, &not_finite,
-            )
-            free(spans)
-        if status != OK:
-            with gil:
-                flush_log()
-                raise_for_status(
-                    status, (<bytes>context.state.message).decode("utf-8", "replace"),
-                    context.model.path,
+        take(context)
+        try:
+            check_tokens(context.model, ids, offsets, n_texts)
+            spans = <Span *>malloc(n_texts * sizeof(Span))
+            if spans == NULL:
+                status = NO_MEMORY
+            else:
+                for text in range(n_texts):
+                    spans[text].text = text
+                    spans[text].n_tokens = offsets[text + 1] - offsets[text]
+                qsort(spans, n_texts, sizeof(Span), longer_first)
+                status = encode_spans(
+                    context.state, llama.llama_model_n_embd_out(context.model.handle), ids,
+                    offsets, spans, n_texts, pooling, norm, p, out, &not_finite,
                 )
-        if not_finite >= 0:
-            with gil:
-                raise EmbeddingGenerationError(
-                    f"{context.model.path}: text {not_finite} gave a NaN or an infinity: the "
-                    "weights are damaged or overflow in this type; try an F32 file"
-                )
+                free(spans)
+            if status != OK:
+                with gil:
+                    flush_log()
+                    raise_for_status(
+                        status, (<bytes>context.state.message).decode("utf-8", "replace"),
+                        context.model.path,
+                    )
+        finally:
+            give_back(context)
     finally:
-        process_end.leave_llama()
-        give_back(context)
+        end_call(context.model)
+    if not_finite >= 0:
+        with gil:
+            raise EmbeddingGenerationError(
+                f"{context.model.path}: text {not_finite} gave a NaN or an infinity: the "
+                "weights are damaged or overflow in this type; try an F32 file"
+            )
     return 0
 
 

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +104,48 @@ def test_closed_model(minilm_path: Path) -> None:
     ):
         with pytest.raises(ModelLoadError, match="closed"):
             use()
+
+
+def test_no_model_is_closed_under_a_thread(minilm_path: Path) -> None:
+    """Its vocabulary was freed while another thread tokenized with it."""
+    model = Model(str(minilm_path))
+    vocabulary, context = Vocabulary(model), Context(model)
+    ids = np.resize(vocabulary.tokenize("some words of a text"), 512)
+    text = "some words of a text " * 100_000
+    calls: list[Callable[[], object]] = [
+        lambda: vocabulary.tokenize(text),
+        lambda: [context.token_vectors(ids) for _ in range(3)],
+    ]
+    for call in calls:
+        started = threading.Event()
+
+        def repeat(call: Callable[[], object] = call, started: threading.Event = started) -> None:
+            started.set()
+            for _ in range(4):
+                call()
+
+        with ThreadPoolExecutor() as pool:
+            done = pool.submit(repeat)
+            started.wait()
+            time.sleep(0.05)
+            refused = 0
+            while not done.done():
+                try:
+                    model.close()
+                except RuntimeError as error:
+                    assert "another thread uses the model" in str(error)
+                    refused += 1
+                    time.sleep(0.001)
+                else:
+                    break
+            with contextlib.suppress(ModelLoadError):
+                done.result()
+        assert refused
+        model = Model(str(minilm_path))
+        vocabulary, context = Vocabulary(model), Context(model)
+    model.close()
+    with pytest.raises(ModelLoadError, match="closed"):
+        vocabulary.tokenize("a")
 
 
 def test_loading_errors_hold_what_llama_cpp_said(tmp_path: Path) -> None:

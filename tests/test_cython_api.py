@@ -283,10 +283,14 @@ def test_a_context_serves_one_thread_at_a_time(probe: ModuleType, minilm_path: P
     thread.start()
     started.wait()
     time.sleep(0.1)
-    for use in (lambda: probe.encode(context, [[101]]), context.close, shared.close):
-        with pytest.raises(RuntimeError, match="give each thread its own"):
-            use()
-    stop[0] = 1
-    thread.join()
+    try:
+        for use in (lambda: probe.encode(context, [[101]]), context.close):
+            with pytest.raises(RuntimeError, match="give each thread its own"):
+                use()
+        with pytest.raises(RuntimeError, match="another thread uses the model"):
+            shared.close()
+    finally:
+        stop[0] = 1
+        thread.join()
     assert np.isfinite(probe.encode(context, [[101, 102]])).all()
     shared.close()
