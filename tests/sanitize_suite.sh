@@ -47,7 +47,7 @@ under() { # name of the environment, libraries to load first, command
     # Python's own allocator would hide what becomes of its objects.
     (
         cd "$folder" &&
-            PATH=$environment/bin:$PATH PYTHONMALLOC=malloc PYTHONSAFEPATH=1 \
+            PATH=$environment/bin:$PATH PYTHONMALLOC=malloc \
                 LD_PRELOAD="${libraries[*]}" setarch --addr-no-randomize "$@"
     )
 }
