@@ -132,8 +132,7 @@ def test_no_model_is_closed_under_a_thread(minilm_path: Path) -> None:
             while not done.done():
                 try:
                     model.close()
-                except RuntimeError as error:
-                    assert "another thread uses the model" in str(error)
+                except RuntimeError:
                     refused += 1
                     time.sleep(0.001)
                 else:
