@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from embellama.errors import EmbellamaError
 
 MiB = 2**20
@@ -112,7 +114,7 @@ def _findings(make_case: MakeCase, options: argparse.Namespace) -> Iterator[tupl
     answers: collections.Counter[str] = collections.Counter()
     slowest = (0.0, -1)
     largest = (0, -1)
-    for number in range(options.start, options.start + options.cases):
+    for number in tqdm(range(options.start, options.start + options.cases), disable=None):
         case = make_case(number)
         started = time.perf_counter()
         answer, n_bytes = worker.ask(case.request)

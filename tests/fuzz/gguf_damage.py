@@ -262,7 +262,7 @@ def change_weights(rng: random.Random, draft: Draft) -> None:
     block_bytes = BLOCKS.get(tensor.kind, (1, 4))[1]
     is_float32 = tensor.kind not in BLOCKS or block_bytes == 4
     # All other types begin a block with a half-precision number: a weight, or the block's scale.
-    step, number = (4, np.dtype("<f4")) if is_float32 else (block_bytes, np.dtype("<f2"))
+    step, number = (4, np.dtype("<f4")) if is_float32 else (max(2, block_bytes), np.dtype("<f2"))
     n_blocks = len(tensor.data) // step
     if n_blocks == 0:
         return
