@@ -333,7 +333,10 @@ class Embedder:
         deadline: Deadline | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[Any]:
-        """Compute a row per text, or per token; a failure raises, or goes into `errors`."""
+        """Compute a row per text, or per token; a failure raises, or goes into `errors`.
+
+        A reranker's rows are the scores of its head.
+        """
         counts = tokens.counts
         order, bounds = batch.plan(
             counts,
@@ -342,7 +345,8 @@ class Embedder:
             n_workers=self.n_threads,
         )
         if n_dims is None:
-            n_dims = self.n_dims
+            ranks = self._pooling is PoolingStrategy.RANK
+            n_dims = self._info.n_scores if ranks else self.n_dims
         if out is None:
             rows = int(counts.sum()) if per_token else len(counts)
             out = np.empty((rows, n_dims), dtype=np.float32)

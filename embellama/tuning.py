@@ -9,7 +9,7 @@ import numpy as np
 
 from embellama.embedder import Embedder, Tokens
 
-__all__ = ["fastest_micro_batch"]
+__all__ = ["fastest_micro_batch", "random_texts"]
 
 CANDIDATES = (64, 128, 256, 512, 1024, 2048)
 ROUNDS = 2
@@ -22,8 +22,7 @@ HOPELESS = 1.5
 def fastest_micro_batch(embedder: Embedder) -> int:
     """Measure the candidates in turns and return the best; what was set is set again.
 
-    The texts have 8 to 64 tokens, as sentences and short paragraphs do, and every worker gets
-    two micro-batches or more.
+    Every worker gets two micro-batches or more.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ def fastest_micro_batch(embedder: Embedder) -> int:
                 if seconds_per_token[size] <= limit:
                     embedder.micro_batch_tokens = size
                     n_tokens = max(2 * size, LEAST_TOKENS) * embedder.n_threads
-                    tokens = _texts(embedder, n_tokens)
+                    tokens = random_texts(embedder, n_tokens)
                     start = time.perf_counter()
                     embedder.vectors(tokens)
                     seconds = (time.perf_counter() - start) / len(tokens.ids)
@@ -53,10 +52,22 @@ def fastest_micro_batch(embedder: Embedder) -> int:
     return min(CANDIDATES, key=seconds_per_token.__getitem__)
 
 
-def _texts(embedder: Embedder, n_tokens: int) -> Tokens:
+def random_texts(embedder: Embedder, n_tokens: int) -> Tokens:
+    """Return texts of 8 to 64 tokens, as sentences and short paragraphs have, if so many fit.
+
+    Parameters
+    ----------
+    embedder : Embedder
+    n_tokens : int
+        Of all texts together; there are a few more, so that no text ends in its midst.
+
+    Returns
+    -------
+    Tokens
+    """
     generator = np.random.default_rng(0)
     longest = min(64, embedder.longest)
-    lengths = generator.integers(min(8, longest), longest + 1, size=n_tokens // 8)
+    lengths = generator.integers(min(8, longest), longest + 1, size=n_tokens)
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), n_tokens)) + 1]
     ids = generator.integers(0, len(embedder.vocabulary), size=int(lengths.sum()), dtype=np.int32)
     return Tokens(

@@ -124,11 +124,6 @@ cdef class Workers:
         return 0
 
     @property
-    def n_threads(self):
-        """Micro-batches computed at a time."""
-        return self.pool.n_workers
-
-    @property
     def micro_batch_tokens(self):
         """Tokens a micro-batch may hold; may be set at any time."""
         return self.max_tokens
@@ -420,6 +415,9 @@ cdef class Workers:
         reason = None
         if n_texts == 0 or n_dims == 0:
             return failures[:n_texts], reason
+        ranks = self.pool.alone.pooling == core.RANK
+        if n_dims > (self.model.n_scores if ranks else self.pool.n_dims):
+            raise ValueError(f"{self.name}: it has no {n_dims} dimensions")
         cdef int32_t n_items = <int32_t>bounds.shape[0] - 1
         cdef int32_t[::1] token_view = np.empty(n_items, dtype=np.int32)
         cdef int32_t[::1] text_view = np.empty(n_items, dtype=np.int32)

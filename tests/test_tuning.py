@@ -38,13 +38,35 @@ def test_tuning_takes_the_fastest_size(
         model.warmup(tune=True)
 
 
+@pytest.mark.parametrize("tune", [False, True])
+def test_warming_up_a_reranker(
+    reranker_path: Path, monkeypatch: pytest.MonkeyPatch, tune: bool
+) -> None:
+    """Tuning read as many numbers as a token's vector has where there was one score."""
+    monkeypatch.setattr(tuning, "CANDIDATES", (64, 128))
+    with EmbeddingModel(reranker_path) as model:
+        scores = model.rerank("a cat", ["a dog", "a kitten"])
+        model.warmup(tune=tune)
+        embedder = model._loaded()
+        assert embedder.vectors(tuning.random_texts(embedder, 100)).shape[1] == 1
+        with pytest.raises(ValueError, match="no 2 dimensions"):
+            embedder.vectors(tuning.random_texts(embedder, 100), n_dims=2)
+        assert model.rerank("a cat", ["a dog", "a kitten"]) == scores
+
+
+@pytest.mark.parametrize("n_ctx", [1, 5, 16])
+def test_warming_up_with_short_texts_only(minilm_path: Path, n_ctx: int) -> None:
+    with EmbeddingModel(ModelConfig(minilm_path, n_ctx=n_ctx)) as model:
+        model.warmup()
+
+
 def test_an_interrupted_tuning_changes_nothing(
     minilm: EmbeddingModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(embedder: object, n_tokens: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning, "_texts", interrupt)
+    monkeypatch.setattr(tuning, "random_texts", interrupt)
     before = minilm.micro_batch_tokens
     with pytest.raises(KeyboardInterrupt):
         minilm.warmup(tune=True)
