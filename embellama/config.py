@@ -242,8 +242,8 @@ class ModelConfig:
     n_threads : int, optional
         CPU cores to use. Default: those this process may use.
     n_gpu_layers : int, optional
-        Layers to put on a GPU; 0, the default, is none. Anything else raises ConfigurationError
-        when the model loads in a build without a GPU backend.
+        Layers to put on a GPU; 0, the default, is none, -1 all. Anything else than 0 raises
+        ConfigurationError when the model loads in a build without a GPU backend.
     use_mmap : bool, optional
         Map the file instead of reading it (default True). A mapped file must not change while
         the model is loaded: the process would end. Where it may change, use False.
@@ -271,7 +271,8 @@ class ModelConfig:
     instruction_set : str, optional
         What encoders of the BERT family are computed with: one of
         ``embellama.backend_info()["instruction_sets"]``, or ``"llama.cpp"`` for llama.cpp's own
-        code. Default: the fastest that `accuracy` allows.
+        code. Default: the fastest that `accuracy` allows; one that is named is used whatever
+        `accuracy` says.
     query_prompt, document_prompt : str, optional
         What ``embed_query`` and ``embed_documents`` put before a text. Default: the catalog's
         for the model, else nothing.
@@ -471,7 +472,8 @@ class EngineConfig:
         on) and of this class has a variable of its name in capitals after ``EMBELLAMA_``:
         ``EMBELLAMA_MODEL_PATH`` (required), ``EMBELLAMA_N_THREADS``,
         ``EMBELLAMA_MEMORY_LIMIT_MB``. Truth values are ``1``, ``true``, ``yes``, ``on`` and
-        ``0``, ``false``, ``no``, ``off``; empty variables count as unset.
+        ``0``, ``false``, ``no``, ``off``; empty variables count as unset. ``EMBELLAMA_TRUNCATE``
+        may be a number of tokens too, so that ``1`` is one token there, and ``true`` the truth.
 
         Returns
         -------
@@ -532,7 +534,8 @@ def _parsed(variable: str, name: str, annotation: str, text: str) -> Any:
         if "float" in annotation:
             return float(text)
     except ValueError:
-        raise ConfigurationError(f"{variable} must be a number, not {text!r}") from None
+        kinds = "a number, true or false" if "bool" in annotation else "a number"
+        raise ConfigurationError(f"{variable} must be {kinds}, not {text!r}") from None
     if "bool" in annotation:
         raise ConfigurationError(f"{variable} must be true or false, not {text!r}")
     return text

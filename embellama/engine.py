@@ -365,8 +365,8 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
-        ResourceLimitError
-            If loading it would pass `memory_limit_mb`.
+        ModelLoadError, ConfigurationError, ResourceLimitError
+            If it has to be loaded first: as the constructor.
 
         Examples
         --------
@@ -389,6 +389,8 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+        ModelLoadError, ConfigurationError, ResourceLimitError
+            If it has to be loaded first: as the constructor.
 
         Examples
         --------
@@ -415,6 +417,8 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+        ModelLoadError, ConfigurationError, ResourceLimitError
+            If it has to be loaded first: as the constructor.
         InvalidInputError
             If the text can't be embedded.
 
@@ -448,6 +452,8 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+        ModelLoadError, ConfigurationError, ResourceLimitError
+            If it has to be loaded first: as the constructor.
         InvalidInputError
             If a text can't be embedded.
 
@@ -477,6 +483,8 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+        ModelLoadError, ConfigurationError, ResourceLimitError
+            If it has to be loaded first: as the constructor.
         InvalidInputError
             If the text can't be embedded.
 
@@ -516,6 +524,8 @@ class EmbeddingEngine:
         ------
         ModelNotFoundError
             If no such model is registered.
+        ModelLoadError, ConfigurationError, ResourceLimitError
+            If it has to be loaded first: as the constructor.
         ConfigurationError
             If the model is no reranker.
 
@@ -541,7 +551,7 @@ class EmbeddingEngine:
     def _loaded(self, name: str | None) -> EmbeddingModel:
         config = self._registered(name)
         model = self._models.get(config.name)
-        if model is not None:
+        if model is not None and model.is_loaded:
             return model
         with self._lock:
             # Another thread may have unregistered it, or given its name to another model.
@@ -550,6 +560,8 @@ class EmbeddingEngine:
             if model is None:
                 self._check_memory(config)
                 model = self._models[config.name] = EmbeddingModel(config)
+            # Who got it from model() may have unloaded it.
+            model.load()
             return model
 
     def _check_memory(self, config: ModelConfig) -> None:

@@ -31,8 +31,14 @@ from embellama.quantization import DTYPES, quantization_levels, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 from embellama.texts import check_text, check_texts
-from embellama.tuning import fastest_micro_batch
-from embellama.verification import check_batches, check_known_vector, tolerance
+from embellama.tuning import fastest_micro_batch, random_texts
+from embellama.verification import (
+    SENTENCE,
+    TEXTS,
+    check_batches,
+    check_known_vector,
+    tolerance,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -101,6 +107,10 @@ class EmbeddingModel(LoadableModel):
             If the text is empty, too long, or holds lone surrogates.
         EmbeddingGenerationError
             If the computation fails.
+        TokenizationError, ResourceLimitError, ModelLoadError
+            As :meth:`embed_batch`.
+        TypeError
+            If `text` is no str.
         ConfigurationError
             If the model is a reranker, or its pooling is NONE.
 
@@ -148,7 +158,7 @@ class EmbeddingModel(LoadableModel):
         ----------
         texts : iterable of str
         **options
-            As :meth:`embed_batch`.
+            As :meth:`embed_batch`, except `details`.
 
         Returns
         -------
@@ -221,7 +231,7 @@ class EmbeddingModel(LoadableModel):
             ``"nan"`` gives a bad text a row of NaN, and the result's ``errors`` the reason. For
             float types only. Default: ``"raise"``.
         timeout : float, optional
-            Seconds the call may take. Default: any.
+            Seconds the call may take. Default: no limit.
 
         Returns
         -------
@@ -232,12 +242,20 @@ class EmbeddingModel(LoadableModel):
         ------
         InvalidInputError
             If a text is empty, too long, or holds lone surrogates; its ``index`` says which.
+        TokenizationError
+            If the tokenizer fails on a text.
         EmbeddingGenerationError
-            If the computation fails.
+            If the computation fails for a text.
+        BatchError
+            If it fails for several.
+        ResourceLimitError
+            If memory runs out.
+        ModelLoadError
+            If the model is unloaded.
         DimensionMismatchError
             If `out`, `truncate_dim` or `ranges` does not fit.
         ConfigurationError
-            If the model is a reranker, its pooling is NONE, or an option is unknown.
+            If the model is a reranker, its pooling is NONE, or the value of an option is unknown.
         OperationTimeoutError
             If `timeout` passes.
         TypeError
@@ -438,7 +456,7 @@ class EmbeddingModel(LoadableModel):
         special_tokens : bool, optional
             Keep the rows of the special tokens around a text (default True).
         timeout : float, optional
-            Seconds the call may take. Default: any.
+            Seconds the call may take. Default: no limit.
 
         Returns
         -------
@@ -451,6 +469,8 @@ class EmbeddingModel(LoadableModel):
             As :meth:`embed_batch`.
         ConfigurationError
             If the model is a reranker.
+        OperationTimeoutError
+            If `timeout` passes.
 
         Examples
         --------
@@ -497,6 +517,8 @@ class EmbeddingModel(LoadableModel):
         ------
         InvalidInputError
             If there is no token, one too many, or one that the vocabulary lacks.
+        ConfigurationError
+            If the model is a reranker, or its pooling is NONE.
 
         Examples
         --------
@@ -558,7 +580,7 @@ class EmbeddingModel(LoadableModel):
         top_n : int, optional
             How many to return. Default: all.
         timeout : float, optional
-            Seconds the call may take. Default: any.
+            Seconds the call may take. Default: no limit.
 
         Returns
         -------
@@ -571,6 +593,8 @@ class EmbeddingModel(LoadableModel):
             If the model is no reranker, or `top_n` is negative.
         InvalidInputError
             If the query or a document is empty, or both together are too long.
+        OperationTimeoutError
+            If `timeout` passes.
 
         Notes
         -----
@@ -596,7 +620,7 @@ class EmbeddingModel(LoadableModel):
         texts, _ = check_texts(documents, self.name, deadline=deadline)
         embedder = self._loaded()
         tokens = embedder.tokenize_pairs(query, texts, deadline)
-        scores = embedder.vectors(tokens, n_dims=self._info.n_scores, deadline=deadline)[:, 0]
+        scores = embedder.vectors(tokens, deadline=deadline)[:, 0]
         best = np.argsort(-scores, kind="stable")[:top_n]
         return [RerankResult(int(i), float(scores[i]), texts[i]) for i in best]
 
@@ -638,7 +662,7 @@ class EmbeddingModel(LoadableModel):
         ----------
         texts : iterable of str
         **options
-            As :meth:`embed_batch`.
+            As :meth:`embed_batch`, except `details`.
 
         Returns
         -------
@@ -677,8 +701,8 @@ class EmbeddingModel(LoadableModel):
         Returns
         -------
         numpy.ndarray, shape (N, M)
-            Cosines; as dot products where the model's normalisation is L2, since both are the
-            same then.
+            Cosines; as dot products where floats have the model's normalisation L2, since both are
+            the same then.
 
         Raises
         ------
@@ -693,7 +717,7 @@ class EmbeddingModel(LoadableModel):
         >>> model.similarity(vectors[0], vectors).round(1)
         array([[1. , 0.8, 0.1]], dtype=float32)
         """
-        return similarity(a, b, kind=self._similarity_kind)
+        return similarity(a, b, kind=self._similarity_kind(a, b))
 
     def pairwise_similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:
         """Compare the vectors of `a` and `b` row by row, as :meth:`similarity` does.
@@ -720,11 +744,13 @@ class EmbeddingModel(LoadableModel):
         >>> model.pairwise_similarity(questions, answers).shape
         (2,)
         """
-        return pairwise_similarity(a, b, kind=self._similarity_kind)
+        return pairwise_similarity(a, b, kind=self._similarity_kind(a, b))
 
-    @property
-    def _similarity_kind(self) -> str:
-        return "dot" if self._config.normalization is NormalizationMode.L2 else "cosine"
+    def _similarity_kind(self, *vectors: ArrayLike) -> str:
+        normalized = self._config.normalization is NormalizationMode.L2 and all(
+            np.asarray(each).dtype.kind == "f" for each in vectors
+        )
+        return "dot" if normalized else "cosine"
 
     def warm_cache(self, texts: Iterable[str]) -> None:
         """Compute the vectors of texts that will come, so that the cache has them.
@@ -778,19 +804,16 @@ class EmbeddingModel(LoadableModel):
         embedder = self._loaded()
         if tune:
             embedder.micro_batch_tokens = fastest_micro_batch(embedder)
-        texts = ["warm up " * 20] * (embedder.n_threads * 8)
-        if self._pooling is PoolingStrategy.RANK:
-            self.rerank("warm up", texts)
-        else:
-            self.embed_batch_multi(["warm up"])
-            self.embed_batch_multi(texts)
+        for n_tokens in (1, 320 * embedder.n_threads):
+            embedder.vectors(random_texts(embedder, n_tokens))
 
     def verify(self) -> None:
         """Check that the model computes right on this machine.
 
         Texts must have the same vectors in a batch and alone, and a model of the catalog with its
-        own pooling the vector it is known for. A file with a ``.sha256`` beside it, as the cache
-        has, must still be that file. Takes about as long as 40 short texts.
+        own pooling the vector it is known for. Texts longer than `n_ctx` are left out. A file with
+        a ``.sha256`` beside it, as the cache has, must still be that file. Takes about as long as
+        40 short texts.
 
         Raises
         ------
@@ -812,8 +835,14 @@ class EmbeddingModel(LoadableModel):
             )
         file_type = self._info.file_type
         allowed = tolerance(file_type, self._loaded().instruction_set)
-        check_batches(self.name, allowed, self.embed_batch)
+        texts = [text for text in TEXTS if self.count_tokens(text) <= self.max_sequence_length]
+        check_batches(self.name, texts or ["a"], allowed, self.embed_batch)
         entry = catalog.find(os.fspath(self._config.model_path))
-        plain = self._config.normalization is NormalizationMode.L2
-        if entry is not None and plain and self._pooling is self._info.pooling:
+        plain = (
+            self._config.normalization is NormalizationMode.L2
+            and self._pooling is self._info.pooling
+            and isinstance(self._config.truncate, bool)
+            and SENTENCE in texts
+        )
+        if entry is not None and plain:
             check_known_vector(self.name, entry.name, file_type, self.embed_batch)

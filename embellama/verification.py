@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embellama.errors import EmbeddingGenerationError
 
-__all__ = ["check_batches", "check_known_vector", "tolerance"]
+__all__ = ["SENTENCE", "TEXTS", "check_batches", "check_known_vector", "tolerance"]
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 # Several lengths and scripts, so that they meet in micro-batches of several shapes.
@@ -66,17 +66,20 @@ def tolerance(file_type: str, instruction_set: str) -> float:
 
 
 def check_batches(
-    name: str, allowed: float, embed_batch: Callable[[list[str]], NDArray[np.float32]]
+    name: str,
+    texts: list[str],
+    allowed: float,
+    embed_batch: Callable[[list[str]], NDArray[np.float32]],
 ) -> None:
     """Raise EmbeddingGenerationError unless texts have the same vectors together and alone."""
-    together = embed_batch(TEXTS).astype(np.float64)
-    alone = np.concatenate([embed_batch([text]) for text in TEXTS]).astype(np.float64)
+    together = embed_batch(texts).astype(np.float64)
+    alone = np.concatenate([embed_batch([text]) for text in texts]).astype(np.float64)
     lengths = np.linalg.norm(together, axis=1) * np.linalg.norm(alone, axis=1)
     distances = 1 - np.einsum("ij,ij->i", together, alone) / lengths
     worst = int(np.argmax(distances))
     if not distances[worst] <= allowed:
         raise EmbeddingGenerationError(
-            f"{name}: {TEXTS[worst][:40]!r} has another vector in a batch than alone (1 - cosine "
+            f"{name}: {texts[worst][:40]!r} has another vector in a batch than alone (1 - cosine "
             f"is {distances[worst]:.1e}, {allowed:.0e} is allowed): report this, with what "
             "embellama.backend_info() says"
         )

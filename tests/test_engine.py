@@ -68,6 +68,9 @@ def test_drop_unregister_unload(engine: EmbeddingEngine, minilm_path: Path) -> N
     engine.load_model(ModelConfig(minilm_path, model_name="again"))
     engine.warmup_model("again")
     held = engine.model("again")
+    held.unload()
+    assert engine.embed("loads again").shape == (384,)
+    assert engine.model("again") is held
     engine.unload_model("again")
     assert not held.is_loaded
     for call in (engine.drop_model, engine.unregister_model, engine.unload_model):

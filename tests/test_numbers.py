@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,3 +90,9 @@ def test_a_vector_depends_on_its_text_only(
 
 def test_verify(model: tuple[EmbeddingModel, np.ndarray, float]) -> None:
     model[0].verify()
+
+
+@pytest.mark.parametrize("settings", [{"n_ctx": 5}, {"n_ctx": 64}, {"truncate": 4}])
+def test_verify_with_texts_that_do_not_fit(settings: dict[str, Any]) -> None:
+    with EmbeddingModel(ModelConfig("all-MiniLM-L6-v2", **settings)) as model:
+        model.verify()

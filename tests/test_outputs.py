@@ -253,6 +253,8 @@ def test_similarity(minilm: EmbeddingModel) -> None:
     np.testing.assert_allclose(similarity(vectors * 3, vectors, kind="dot"), scores * 3, atol=1e-5)
     ints = quantize(vectors, "int8")
     np.testing.assert_allclose(similarity(ints, ints), scores, atol=2e-2)
+    np.testing.assert_allclose(minilm.similarity(ints, ints), scores, atol=2e-2)
+    np.testing.assert_allclose(minilm.pairwise_similarity(ints, ints), 1, atol=1e-6)
     np.testing.assert_allclose(
         pairwise_similarity(ints, ints, kind="dot"),
         (ints.astype(int) ** 2).sum(axis=1),

@@ -54,9 +54,7 @@ def _settings(rng: random.Random) -> dict[str, Any]:
     settings: dict[str, Any] = {"n_threads": rng.choice([1, 2])}
     if rng.random() < 0.5:
         choices = [{"accuracy": "exact"}, {"instruction_set": "generic"}]
-        choices += [
-            {"instruction_set": name} for name in embellama.backend_info()["instruction_sets"]
-        ]
+        choices += [{"instruction_set": name} for name in _INSTRUCTION_SETS]
         choices += [{"instruction_set": "llama.cpp"}, {"use_mmap": False}]
         settings |= rng.choice(choices)
     return settings
