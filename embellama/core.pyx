@@ -217,6 +217,8 @@ cdef class Vocabulary:
             If the text holds lone surrogates.
         TokenizationError
             If the tokenizer fails.
+        ModelLoadError
+            If the model is closed.
         """
         cdef Py_ssize_t n_bytes = 0
         cdef const char *utf8 = utf8_of(text, &n_bytes)
@@ -431,14 +433,17 @@ cdef class Model:
         """
         if self.handle == NULL:
             return
-        # Listed first: it runs Python, which Ctrl-C could end once no call may begin any more.
         contexts = list(self.contexts)
         if atomic_add(&self.calls, CLOSED, ACQUIRE) > 0:
             atomic_add(&self.calls, -CLOSED, RELEASE)
             raise RuntimeError(f"{self.path}: another thread uses the model: wait for it first")
         # ~llama_context reads the model (llama-context.cpp).
-        for context in contexts:
-            context.close()
+        try:
+            for context in contexts:
+                context.close()
+        except BaseException:
+            atomic_add(&self.calls, -CLOSED, RELEASE)
+            raise
         llama.llama_model_free(self.handle)
         self.handle = NULL
 
@@ -447,7 +452,7 @@ cdef class Model:
             llama.llama_model_free(self.handle)
 
     cdef int check_open(self) except -1:
-        if self.handle == NULL:
+        if self.handle == NULL or self.calls < 0:
             raise ModelLoadError(f"{self.path}: the model is closed")
         return 0
 
@@ -538,6 +543,13 @@ cdef class Context:
     model : Model
     n_threads : int, optional
         Threads one computation uses (default 1).
+
+    Raises
+    ------
+    ConfigurationError
+        If `n_threads` is not from 1 to 512.
+    ModelLoadError
+        If the model is closed.
     """
 
     def __cinit__(self):
@@ -604,6 +616,10 @@ cdef class Context:
             If there is no token, one too many for the model, or one the vocabulary lacks.
         EmbeddingGenerationError
             If the computation fails, or gives a NaN or an infinity.
+        ResourceLimitError
+            If memory runs out.
+        ModelLoadError
+            If the model is closed.
         RuntimeError
             If another thread computes with the context.
         """
