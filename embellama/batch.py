@@ -17,9 +17,9 @@ def plan(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pack texts into micro-batches, the longest first.
 
-    Texts of like length end up together, so that attention, whose cost grows with the square
-    of a micro-batch's tokens, wastes little; the short ones come last, so that the workers
-    finish at about the same time.
+    Texts of like length end up together, so that llama.cpp's attention, whose cost grows with
+    the square of a micro-batch's tokens, wastes little; the short ones come last, so that the
+    workers finish at about the same time.
 
     Parameters
     ----------

@@ -62,7 +62,6 @@ _TYPES = {
     11: ("i64", struct.Struct("<q")),
     12: ("f64", struct.Struct("<d")),
 }
-_TYPE_NAMES = {number: name for number, (name, _) in _TYPES.items()} | {_STRING: "str"}
 
 # ggml_type: name, elements of a block, bytes of a block; ggml.h and the type_traits of ggml.c.
 # Numbers that are missing belong to formats llama.cpp has dropped.

@@ -75,6 +75,10 @@ class LoadableModel:
             If the file is gone.
         ModelLoadError
             If the file is no usable model.
+        ConfigurationError
+            If the file has changed, and the settings do not fit it.
+        ResourceLimitError
+            If there is no memory for the weights.
 
         Examples
         --------
@@ -219,6 +223,12 @@ class LoadableModel:
         ------
         InvalidInputError
             If the text holds lone surrogates.
+        TokenizationError
+            If the tokenizer fails.
+        ModelLoadError
+            If the model is unloaded.
+        TypeError
+            If `text` is no str.
 
         Examples
         --------
@@ -246,6 +256,12 @@ class LoadableModel:
         ------
         InvalidInputError
             If the text holds lone surrogates.
+        TokenizationError
+            If the tokenizer fails.
+        ModelLoadError
+            If the model is unloaded.
+        TypeError
+            If `text` is no str.
 
         Examples
         --------

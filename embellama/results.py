@@ -24,7 +24,8 @@ class EmbeddingResult:
     embeddings : numpy.ndarray, shape (N, D)
         One row per text, in input order.
     token_counts : numpy.ndarray of int32, shape (N,)
-        Tokens computed for each text, special ones included; 0 for a text in `errors`.
+        Tokens of each text, special ones included; 0 for a text that was refused before any
+        computation.
     truncated : numpy.ndarray of bool, shape (N,)
         Which texts were cut.
     errors : Mapping of int to EmbellamaError

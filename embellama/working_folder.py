@@ -80,10 +80,10 @@ def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock
             return lock
 
 
-def clear(folder: Path, *, but: str = "") -> None:
-    """Remove what a killed run left in a working folder, except the file `but`."""
+def clear(folder: Path) -> None:
+    """Remove what a killed run left in a working folder."""
     for entry in os.scandir(folder):
-        if entry.name in (_LOCK, but):
+        if entry.name == _LOCK:
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)

@@ -67,6 +67,6 @@ threads = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processor cores to use.  [default: all]",
+    help="Processor cores to use.  [default: those this process may use]",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar and no notices.")
