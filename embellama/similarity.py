@@ -28,8 +28,7 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
         # Integers would wrap around and float16 would overflow in a dot product.
         array = array if array.dtype == np.float64 else array.astype(np.float32)
         if kind == "cosine":
-            norms = np.linalg.norm(array, axis=1, keepdims=True)
-            array = np.divide(array, norms, out=np.zeros_like(array), where=norms > 0)
+            array = _unit_rows(array)
         rows.append(array)
     if rows[0].shape[1] != rows[1].shape[1]:
         raise DimensionMismatchError(
@@ -37,6 +36,22 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
             "compare vectors of one model and one truncate_dim"
         )
     return rows[0], rows[1]
+
+
+def _unit_rows(array: NDArray[Any]) -> NDArray[Any]:
+    # A square overflows, which is seen below, or underflows.
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(array, axis=1, keepdims=True)
+    kind = np.finfo(array.dtype)
+    # Below, the squares that matter lose digits as subnormal numbers.
+    odd = ((norms < np.sqrt(kind.tiny / kind.eps)) | np.isinf(norms))[:, 0]
+    if odd.any():
+        peaks = np.abs(array[odd]).max(axis=1, keepdims=True, initial=0)
+        array = array.copy()
+        array[odd] /= np.where((peaks > 0) & np.isfinite(peaks), peaks, 1)
+        norms[odd] = np.linalg.norm(array[odd], axis=1, keepdims=True)
+    units: NDArray[Any] = np.divide(array, norms, out=np.zeros_like(array), where=norms > 0)
+    return units
 
 
 def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,40 @@ def test_similarity(minilm: EmbeddingModel) -> None:
         (ints.astype(int) ** 2).sum(axis=1),
         rtol=1e-6,
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sizes"),
+    [
+        (np.float32, [3e38, 1e30, 1e19, 1.0, 1e-15, 1e-19, 1e-30, 1e-44]),
+        (np.float64, [1e308, 1e200, 1.0, 1e-150, 1e-200, 1e-322]),
+    ],
+)
+def test_the_cosine_of_vectors_of_any_length(dtype: type[Any], sizes: list[float]) -> None:
+    # Dimensions whose ratios the smallest sizes, subnormal numbers, hold exactly.
+    vectors = np.outer(np.array(sizes), [1.0, -1.0, 0.0]).astype(dtype)
+    before = vectors.copy()
+    np.testing.assert_allclose(similarity(vectors, vectors), 1, rtol=1e-6)
+    np.testing.assert_allclose(pairwise_similarity(vectors, vectors[::-1]), 1, rtol=1e-6)
+    np.testing.assert_array_equal(vectors, before)
+
+
+def test_the_cosine_of_an_odd_vector_leaves_the_others_alone() -> None:
+    vectors = np.array([[1, 0], [0, 0], [1e30, 1e30], [0, 1e-30]], dtype=np.float32)
+    expected = [[1, 0, 0.5**0.5, 0]]
+    np.testing.assert_allclose(similarity([1.0, 0.0], vectors), expected, rtol=1e-6)
+    unit = QUANTIZED["vectors"]
+    alone = pairwise_similarity(unit, unit[::-1])
+    odd = np.vstack([unit, np.full_like(unit[:1], 1e30)])
+    among = pairwise_similarity(odd, np.vstack([unit[::-1], odd[-1:]]))
+    np.testing.assert_array_equal(among[:-1], alone)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_the_cosine_of_what_is_no_finite_vector() -> None:
+    assert np.isnan(similarity([math.inf, 1.0], [1.0, 0.0])).all()
+    assert similarity([math.nan, 1.0], [1.0, 0.0])[0, 0] == 0
+    assert similarity(np.empty((2, 0)), np.empty((1, 0))).tolist() == [[0], [0]]
 
 
 def test_similarity_refuses_what_does_not_fit() -> None:
