@@ -116,6 +116,7 @@ def quantization_levels(
         raise DimensionMismatchError(f"ranges must have shape (2, {n_dims}), not {bounds.shape}")
     if not np.isfinite(bounds).all():
         raise ConfigurationError("ranges must be finite")
-    steps = (bounds[1] - bounds[0]) / np.float32(255)
+    # Of halves, which no width overflows; float32 as in sentence-transformers, to the bit.
+    steps = (bounds[1] / 2 - bounds[0] / 2) / np.float32(127.5)
     steps[steps == 0] = 1
     return np.stack([bounds[0], steps])

@@ -202,7 +202,8 @@ EVERY_LEVEL
 void to_levels(const float * vector, int64_t n_dims, const float * starts, const float * steps, uint8_t flip,
                uint8_t * __restrict out) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
-        const float level = std::floor((vector[i] - starts[i]) / steps[i]);
+        // Of halves: the difference may be more than a float32 holds.
+        const float level = std::floor((0.5f * vector[i] - 0.5f * starts[i]) / steps[i] * 2);
         out[i] = static_cast<uint8_t>(static_cast<int32_t>(level > 255 ? 255.0f : level < 0 ? 0.0f : level)) ^ flip;
     }
 }

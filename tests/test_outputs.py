@@ -40,6 +40,15 @@ def test_scalars_equal_sentence_transformers(dtype: str) -> None:
     assert result.dtype == QUANTIZED[dtype].dtype
 
 
+def test_ranges_whose_width_no_float32_holds() -> None:
+    vectors = np.array([[-3e38], [-1.6e38], [0], [1.6e38], [2e38], [3e38]], dtype=np.float32)
+    ranges = np.array([[-3e38], [3e38]], dtype=np.float32)
+    start, end = ranges.astype(np.float64)
+    levels = np.floor((vectors - start) / ((end - start) / 255))
+    np.testing.assert_array_equal(quantize(vectors, "uint8", ranges=ranges), levels)
+    np.testing.assert_array_equal(quantize(vectors, "int8", ranges=ranges), levels - 128)
+
+
 def test_int8_of_unit_vectors_without_ranges() -> None:
     vectors = QUANTIZED["vectors"]
     error = np.abs(quantize(vectors, "int8") / 127.0 - vectors).max()
