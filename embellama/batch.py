@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.errors import ConfigurationError
+
 __all__ = ["plan"]
 
 # Below this many tokens a micro-batch costs more in overhead than another worker saves.
@@ -40,6 +42,11 @@ def plan(
     bounds : numpy.ndarray of int32, shape (M + 1,)
         Micro-batch i holds the texts ``order[bounds[i]:bounds[i + 1]]``.
 
+    Raises
+    ------
+    ConfigurationError
+        If `max_tokens`, `max_texts` or `n_workers` is below 1.
+
     Examples
     --------
     >>> import numpy as np
@@ -48,6 +55,13 @@ def plan(
     >>> [order[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:])]
     [[1], [3, 2, 0]]
     """
+    for name, limit in (
+        ("max_tokens", max_tokens),
+        ("max_texts", max_texts),
+        ("n_workers", n_workers),
+    ):
+        if limit < 1:
+            raise ConfigurationError(f"{name} must be at least 1, not {limit}")
     # Stable, so that the plan does not depend on the sort's implementation.
     places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it

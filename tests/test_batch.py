@@ -4,9 +4,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embellama import ConfigurationError
 from embellama.batch import plan
 
 lengths_lists = st.lists(st.integers(1, 600), max_size=300)
@@ -63,3 +65,11 @@ def test_nothing_to_plan() -> None:
     order, bounds = plan(np.array([], dtype=np.int32), max_tokens=256, max_texts=256)
     assert order.tolist() == []
     assert bounds.tolist() == [0]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_texts", "n_workers"])
+def test_a_limit_that_no_text_keeps(name: str) -> None:
+    for value in (0, -1):
+        limits = {"max_tokens": 256, "max_texts": 256, "n_workers": 1, name: value}
+        with pytest.raises(ConfigurationError, match=f"{name} must be at least 1, not {value}"):
+            plan(np.array([3, 500, 20]), **limits)
