@@ -122,6 +122,8 @@ def test_a_column_by_name(tmp_path: Path) -> None:
         ("bad.jsonl", b'{"text": "a"}\n{"text": 3}\n', "line 2 of .* has no text in 'text' .3."),
         ("bad.jsonl", b'{"text": "a"}\n{"other": "b"}\n', "line 2 of .*it has 'other'"),
         ("bad.jsonl", b'{"text": "a"}\nnonsense\n', "line 2 of .* is no JSON"),
+        ("bad.jsonl", b'{"text": "a"}\n' + b"[" * 200_000, "line 2 of .* is no JSON"),
+        ("bad.jsonl", b'{"text": "a"}\n{"text": 9' + b"9" * 5000 + b"}", "line 2 of .* is no JSON"),
         ("bad.jsonl", b'{"text": "a"}\n["b"]\n', "line 2 of .* is no JSON object"),
         ("bad.jsonl", b'{"text": "a"}\n"\xff"\n', "line 2 of .* is not UTF-8"),
         ("bad.csv", b"id,text\n1,a\n2\n", "row 2 of .* ends before the column 'text'"),

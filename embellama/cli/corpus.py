@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import itertools
 import json
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, BinaryIO
@@ -117,9 +118,9 @@ def _json_texts(
             continue
         try:
             record = json.loads(_decoded(line, index, label))
-        except ValueError as error:
-            if isinstance(error, InvalidInputError):
-                raise
+        except InvalidInputError:
+            raise
+        except (ValueError, RecursionError) as error:
             raise InvalidInputError(f"{label(index)} is no JSON: {error}", index=index) from None
         yield _cell(record, column, index, label)
 
@@ -129,7 +130,9 @@ def _cell(record: Any, column: str, index: int, label: Callable[[int], str]) -> 
         raise InvalidInputError(f"{label(index)} is no JSON object", index=index)
     value = record.get(column)
     if not isinstance(value, str):
-        found = repr(value) if column in record else f"it has {', '.join(map(repr, record))}"
+        found = (
+            reprlib.repr(value) if column in record else f"it has {', '.join(map(repr, record))}"
+        )
         raise InvalidInputError(
             f"{label(index)} has no text in {column!r} ({found}): name the column with --column",
             index=index,
