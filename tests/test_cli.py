@@ -205,6 +205,7 @@ def test_truncate(here: Here) -> None:
     assert json.loads(run("embed", "--truncate", "8", TOO_LONG).stdout)["tokens"] == 8
     assert_error(here("embed", "--truncate", "a cat"), "'a cat'", "-- between", status=2)
     assert_error(here("embed", "--truncate", "0", "a cat"), "from 1 up", status=2)
+    assert_error(here("embed", "--truncate", "9" * 5000, "a cat"), "from 1 up", status=2)
 
 
 def test_models_and_their_types(minilm_path: Path) -> None:

@@ -46,8 +46,9 @@ def _truncation(
 ) -> bool | int:
     if value is None or value == _MODEL_LIMIT:
         return value is not None
-    if value.isdecimal() and int(value) > 0:
-        return int(value)
+    with contextlib.suppress(ValueError):  # Python reads no more than 4300 digits
+        if value.isdecimal() and int(value) > 0:
+            return int(value)
     raise click.BadParameter(
         f"{value!r} is no number of tokens from 1 up. To cut at the model's limit, put "
         "--truncate before another option, or -- between it and the texts"
