@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import pty
+import shlex
 import signal
 import struct
 import subprocess
@@ -342,6 +343,43 @@ def test_a_full_disk_is_an_error() -> None:
             timeout=60,
         )
     assert_error(process, "No space left on device")
+
+
+def run_closed(
+    descriptor: int, *arguments: str, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
+    """Like `run`, with a stream that is closed, as ``<&-`` and ``>&-`` in a shell close one."""
+    command = shlex.join([*COMMAND, *arguments])
+    return subprocess.run(
+        ["sh", "-c", f"{command} {descriptor}>&-"], capture_output=True, timeout=120, **options
+    )
+
+
+def test_a_closed_stdin_is_an_error_where_it_is_read(tmp_path: Path) -> None:
+    unreadable = "the input can't be read: Bad file descriptor"
+    assert_error(run_closed(0, "embed", "-q"), unreadable)
+    assert_error(run_closed(0, "embed", "-i", "-"), unreadable)
+    assert_error(run_closed(0, "rerank", "a query", "-m", "all-MiniLM-L6-v2"), unreadable)
+    process = run_closed(0, "embed", "a cat")
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_a_closed_stdout_is_an_error_where_it_is_written(tmp_path: Path) -> None:
+    assert_error(run_closed(1, "embed", "a cat"), "standard output can't be written (Bad file")
+    assert_error(run_closed(1, "embed", "a cat", "-f", "npy"), "standard output can't be written")
+    assert_error(run_closed(1, "models"), "Bad file descriptor")
+    output = tmp_path / "vectors.jsonl"
+    process = run_closed(1, "embed", "a cat", "-o", str(output))
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert output.read_bytes() == run("embed", "a cat").stdout
+
+
+def test_a_closed_stderr_loses_no_output(tmp_path: Path) -> None:
+    process = run_closed(2, "embed", "a cat")
+    assert process.returncode == 0
+    assert process.stdout == run("embed", "a cat").stdout
+    assert run_closed(2, "embed", " ").returncode == 1
+    assert run_closed(2, "embed", "--nonsense").returncode == 2
 
 
 def test_ctrl_c(tmp_path: Path) -> None:

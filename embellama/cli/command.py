@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import IO
 
 import click
 
@@ -50,6 +51,7 @@ def main() -> int:
     int
         The exit status: 0; 1 for an error; 2 for wrong usage; 130 after Ctrl-C.
     """
+    _replace_closed_streams()
     # Not click's own main(): it gives a closed pipe the status 1.
     try:
         status = _run(sys.argv[1:])
@@ -68,6 +70,25 @@ def main() -> int:
         # Python would try once more when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
+
+
+def _replace_closed_streams() -> None:
+    """Where the process began without a stream, have one that fails when it is used.
+
+    Python has None in its place. Nor may a file that is opened get its descriptor, because
+    llama.cpp prints there. What goes to standard error is lost, and nothing else.
+    """
+    for name, mode, flags in (
+        ("stdin", "r", os.O_WRONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _null_stream(name, mode, flags))
+
+
+def _null_stream(name: str, mode: str, flags: int) -> IO[str]:
+    return open(f"<{name}>", mode, opener=lambda *_: os.open(os.devnull, flags))
 
 
 def _run(arguments: list[str]) -> int:

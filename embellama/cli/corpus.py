@@ -76,6 +76,15 @@ class Corpus:
             texts = _lines(file, label, first)
         return cls(texts if kind in ("lines", "jsonl") else _after(texts, first), label, total)
 
+    def read(self, n_texts: int | None = None) -> list[str]:
+        """The next texts, or all that are left."""
+        try:
+            return list(itertools.islice(self.texts, n_texts))
+        except OSError as error:
+            raise InvalidInputError(
+                f"the input can't be read: {error.strerror or error}"
+            ) from error
+
 
 def _after(texts: Iterator[str], first: int) -> Iterator[str]:
     return itertools.islice(texts, first, None)

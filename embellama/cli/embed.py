@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import sys
@@ -282,7 +281,7 @@ def _embed(
 ) -> list[str]:
     """Append the rows of all texts; return why some have none."""
     failed: list[str] = []
-    while window := _read_window(read):
+    while window := read.read(WINDOW_TEXTS):
         start = rows.n_rows
 
         def advance(done: int, total: int, start: int = start) -> None:
@@ -307,13 +306,6 @@ def _embed(
         ]
         rows.append(result)
     return failed
-
-
-def _read_window(read: Corpus) -> list[str]:
-    try:
-        return list(itertools.islice(read.texts, WINDOW_TEXTS))
-    except OSError as error:
-        raise InvalidInputError(f"the input can't be read: {error.strerror or error}") from error
 
 
 def _in_terms_of_the_command(error: Exception, index: int, label: str) -> str:

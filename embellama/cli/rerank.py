@@ -82,7 +82,7 @@ def rerank(
         read = Corpus.of_file(source, kind, column)
     path = catalog.resolve(model, progress=not quiet)
     with EmbeddingModel(ModelConfig(path, truncate=truncate, n_threads=threads)) as reranker:
-        for result in reranker.rerank(query, list(read.texts), top_n=top_n):
+        for result in reranker.rerank(query, read.read(), top_n=top_n):
             if as_json:
                 line = {"index": result.index, "score": result.score, "document": result.document}
                 click.echo(json.dumps(line, ensure_ascii=False))
