@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embellama.errors import ConfigurationError
+from embellama.errors import ConfigurationError, spelled
 
 __all__ = ["plan"]
 
@@ -61,7 +61,7 @@ def plan(
         ("n_workers", n_workers),
     ):
         if limit < 1:
-            raise ConfigurationError(f"{name} must be at least 1, not {limit}")
+            raise ConfigurationError(f"{name} must be at least 1, not {spelled(limit)}")
     # Stable, so that the plan does not depend on the sort's implementation.
     places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 import operator
 import os
 import sys
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from embellama.errors import ConfigurationError
+from embellama.errors import ConfigurationError, spelled
 
 __all__ = [
     "Accuracy",
@@ -125,7 +126,9 @@ class PNorm:
         if isinstance(self.p, bool) or not isinstance(self.p, (int, float)):
             raise TypeError(f"PNorm's p must be a number, not {type(self.p).__name__}")
         if not 1 <= self.p <= sys.float_info.max:
-            raise ConfigurationError(f"PNorm's p must be finite and at least 1, not {self.p!r}")
+            raise ConfigurationError(
+                f"PNorm's p must be finite and at least 1, not {spelled(self.p)}"
+            )
         object.__setattr__(self, "p", float(self.p))
 
 
@@ -137,7 +140,9 @@ def _integer(name: str, value: Any, minimum: int, maximum: int) -> int:
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
     if not minimum <= number <= maximum:
-        raise ConfigurationError(f"{name} must be from {minimum} to {maximum}, not {number}")
+        raise ConfigurationError(
+            f"{name} must be from {minimum} to {maximum}, not {spelled(number)}"
+        )
     return number
 
 
@@ -171,8 +176,9 @@ def _positive(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not value > 0:
-        raise ConfigurationError(f"{name} must be above 0, not {value}")
-    return value
+        raise ConfigurationError(f"{name} must be above 0, not {spelled(value)}")
+    # Otherwise an int that no float holds, which a repr of the config may be unable to write.
+    return value if value <= sys.float_info.max else math.inf
 
 
 _INT32_MAX = 2**31 - 1
@@ -434,7 +440,8 @@ class EngineConfig:
             object.__setattr__(self, "model_config", ModelConfig(self.model_config))
         _boolean("use_gpu", self.use_gpu)
         if self.memory_limit_mb is not None:
-            _positive("memory_limit_mb", self.memory_limit_mb)
+            limit = _positive("memory_limit_mb", self.memory_limit_mb)
+            object.__setattr__(self, "memory_limit_mb", limit)
 
     def replace(self, **changes: Any) -> EngineConfig:
         """Return a copy with some settings changed, validated like a new one.

@@ -25,6 +25,17 @@ __all__ = [
 ]
 
 
+def spelled(value: object) -> str:
+    """A refused value for a message: its repr, or its type where Python refuses to write it.
+
+    It writes no integer of more than 4300 digits (``sys.set_int_max_str_digits``).
+    """
+    try:
+        return repr(value)
+    except ValueError:
+        return f"<{type(value).__name__} too long to be shown>"
+
+
 class EmbellamaError(Exception):
     """Root of all exceptions raised by embellama.
 

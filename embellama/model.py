@@ -24,6 +24,7 @@ from embellama.errors import (
     DimensionMismatchError,
     InvalidInputError,
     ModelLoadError,
+    spelled,
 )
 from embellama.loadable import LoadableModel
 from embellama.progress import Progress, progress_callback
@@ -350,7 +351,8 @@ class EmbeddingModel(LoadableModel):
         n_dims = operator.index(truncate_dim)
         if not 1 <= n_dims <= self._dimensions:
             raise DimensionMismatchError(
-                f"{self.name}: truncate_dim must be from 1 to {self._dimensions}, not {n_dims}"
+                f"{self.name}: truncate_dim must be from 1 to {self._dimensions}, "
+                f"not {spelled(n_dims)}"
             )
         return n_dims
 
@@ -404,7 +406,7 @@ class EmbeddingModel(LoadableModel):
         if isinstance(texts, (str, bytes)):
             raise TypeError(f"texts must be an iterable of str, not one {type(texts).__name__}")
         if operator.index(window) < 1:
-            raise ConfigurationError(f"window must be at least 1, not {window}")
+            raise ConfigurationError(f"window must be at least 1, not {spelled(window)}")
         source = iter(texts)
         start = 0
         while taken := list(islice(source, min(window, sys.maxsize))):
@@ -614,7 +616,7 @@ class EmbeddingModel(LoadableModel):
                 f"{self.name} is no reranker: load a model with a classification head"
             )
         if top_n is not None and operator.index(top_n) < 0:
-            raise ConfigurationError(f"top_n must not be negative: {top_n}")
+            raise ConfigurationError(f"top_n must not be negative: {spelled(top_n)}")
         deadline = Deadline(timeout)
         query = check_text(query, self.name)
         texts, _ = check_texts(documents, self.name, deadline=deadline)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embellama.errors import ConfigurationError, DimensionMismatchError
+from embellama.errors import ConfigurationError, DimensionMismatchError, spelled
 
 __all__ = ["pairwise_similarity", "similarity"]
 
@@ -17,7 +17,7 @@ _KINDS = ("cosine", "dot")
 
 def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
     if kind not in _KINDS:
-        raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {kind!r}")
+        raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {spelled(kind)}")
     rows = []
     for name, value in (("a", a), ("b", b)):
         array = np.atleast_2d(np.asarray(value))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from embellama.deadline import Deadline
-from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
+from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError, spelled
 
 __all__ = ["check_text", "check_texts"]
 
@@ -93,7 +93,7 @@ def check_texts(
             "pass [text], or use embed()"
         )
     if on_error not in ("raise", "nan"):
-        raise ConfigurationError(f'on_error must be "raise" or "nan", not {on_error!r}')
+        raise ConfigurationError(f'on_error must be "raise" or "nan", not {spelled(on_error)}')
     good = []
     errors: dict[int, EmbellamaError] = {}
     for index, text in enumerate(texts, first_index):

@@ -3,12 +3,26 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from embellama import ConfigurationError, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama import (
+    CacheConfig,
+    ConfigurationError,
+    EngineConfig,
+    ModelConfig,
+    NormalizationMode,
+    PNorm,
+    PoolingStrategy,
+    similarity,
+)
+from embellama.batch import plan
+from embellama.deadline import Deadline
+from embellama.quantization import quantized_width
 
 
 def test_enums_accept_lower_case_names() -> None:
@@ -77,6 +91,38 @@ def test_counts(name: str, value: Any, error: type[Exception]) -> None:
 def test_bad_settings(settings: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(settings))):
         ModelConfig("m.gguf", **settings)
+
+
+# Python writes no more than 4300 digits: sys.set_int_max_str_digits().
+UNSPEAKABLE = 10**5000
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda value: ModelConfig("m.gguf", n_ctx=value),
+        lambda value: ModelConfig("m.gguf", n_threads=value),
+        lambda value: ModelConfig("m.gguf", truncate=value),
+        lambda value: CacheConfig(embedding_cache_size=value),
+        lambda value: CacheConfig(max_memory_mb=value),
+        lambda value: PNorm(value),
+        lambda value: EngineConfig("m.gguf", memory_limit_mb=-abs(value)),
+        lambda value: Deadline(-abs(value)),
+        lambda value: plan(np.array([1]), max_tokens=8, max_texts=-abs(value)),
+        lambda value: quantized_width(8, value),  # type: ignore[arg-type]
+        lambda value: similarity([1.0], [1.0], kind=value),
+    ],
+)
+def test_numbers_too_long_for_a_message(refuse: Callable[[int], object]) -> None:
+    for value in (UNSPEAKABLE, -UNSPEAKABLE):
+        with pytest.raises(ConfigurationError, match=" must "):
+            refuse(value)
+
+
+def test_a_limit_beyond_every_float_is_none() -> None:
+    config = EngineConfig("m.gguf", memory_limit_mb=UNSPEAKABLE)
+    assert config.memory_limit_mb == math.inf
+    assert "inf" in repr(config)
 
 
 @pytest.mark.parametrize(

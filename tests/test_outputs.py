@@ -177,6 +177,22 @@ def test_unknown_options(minilm: EmbeddingModel) -> None:
         quantize(np.zeros(3), "int8")
 
 
+def test_numbers_too_long_for_a_message(minilm: EmbeddingModel) -> None:
+    options: Any
+    for value in (10**5000, -(10**5000)):  # Python writes no more than 4300 digits
+        with pytest.raises(DimensionMismatchError, match="truncate_dim must be from 1 to 384"):
+            minilm.embed_batch(TEXTS, truncate_dim=value)
+        for name in ("on_error", "dtype"):
+            options = {name: value}
+            with pytest.raises(ConfigurationError, match=name):
+                minilm.embed_batch(TEXTS, **options)
+    with pytest.raises(ConfigurationError, match="window"):
+        next(minilm.embed_iter(TEXTS, window=-(10**5000)))
+    with pytest.raises(ConfigurationError, match="timeout must not be negative"):
+        minilm.embed_batch(TEXTS, timeout=-(10**5000))
+    assert len(minilm.embed_batch(TEXTS, timeout=10**5000)) == 3
+
+
 def test_per_token_rows(minilm: EmbeddingModel) -> None:
     rows = minilm.embed_multi("Hello, world!")
     assert rows.shape == (6, 384)
