@@ -132,7 +132,7 @@ class PNorm:
         object.__setattr__(self, "p", float(self.p))
 
 
-def _integer(name: str, value: Any, minimum: int, maximum: int) -> int:
+def integer(name: str, value: Any, minimum: int, maximum: int) -> int:
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, not bool")
     try:
@@ -182,7 +182,7 @@ def _positive(name: str, value: Any) -> float:
 
 
 _INT32_MAX = 2**31 - 1
-_MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
+MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,7 +223,7 @@ class CacheConfig:
 
     def __post_init__(self) -> None:
         for name in ("embedding_cache_size", "token_cache_size"):
-            size = _integer(name, getattr(self, name), 0, _INT32_MAX)
+            size = integer(name, getattr(self, name), 0, _INT32_MAX)
             object.__setattr__(self, name, size)
         if not _positive("max_memory_mb", self.max_memory_mb) <= 1e12:
             raise ConfigurationError("max_memory_mb must be at most 1e12")
@@ -337,14 +337,14 @@ class ModelConfig:
                 _text(name, getattr(self, name))
         for name, minimum, maximum in (
             ("n_ctx", 1, _INT32_MAX),
-            ("n_threads", 1, _MAX_THREADS),
+            ("n_threads", 1, MAX_THREADS),
             ("n_seq_max", 1, MAX_SEQUENCES),
             ("micro_batch_tokens", 1, _INT32_MAX),
         ):
             value = getattr(self, name)
             if value is not None:
-                values[name] = _integer(name, value, minimum, maximum)
-        values["n_gpu_layers"] = _integer("n_gpu_layers", self.n_gpu_layers, -1, _INT32_MAX)
+                values[name] = integer(name, value, minimum, maximum)
+        values["n_gpu_layers"] = integer("n_gpu_layers", self.n_gpu_layers, -1, _INT32_MAX)
         for name in ("use_mmap", "use_mlock", "parse_special"):
             values[name] = _boolean(name, getattr(self, name))
         values["accuracy"] = _member("accuracy", Accuracy, self.accuracy)
@@ -355,7 +355,7 @@ class ModelConfig:
                 "normalization", NormalizationMode, self.normalization
             )
         if not isinstance(self.truncate, bool):
-            values["truncate"] = _integer("truncate", self.truncate, 1, _INT32_MAX)
+            values["truncate"] = integer("truncate", self.truncate, 1, _INT32_MAX)
         if self.cache is not None and not isinstance(self.cache, CacheConfig):
             raise TypeError(f"cache must be a CacheConfig, not {type(self.cache).__name__}")
         for name, value in values.items():

@@ -439,8 +439,12 @@ def test_bad_arguments(checkpoint: Path, tmp_path: Path) -> None:
         convert_checkpoint(checkpoint, output, file_type="Q9_X")
     with pytest.raises(TypeError, match="file_type must be a str"):
         convert_checkpoint(checkpoint, output, file_type=7)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="n_threads"):
-        convert_checkpoint(checkpoint, output, n_threads=0)
+    for n_threads in (0, 513, 2**40, -(10**5000)):
+        with pytest.raises(ConfigurationError, match="n_threads must be from 1 to 512"):
+            convert_checkpoint(checkpoint, output, file_type="Q8_0", n_threads=n_threads)
+    for wrong in (True, 1.0):
+        with pytest.raises(TypeError, match="n_threads must be an integer"):
+            convert_checkpoint(checkpoint, output, n_threads=wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="is a directory"):
         convert_checkpoint(checkpoint, tmp_path)
     with pytest.raises(ConfigurationError, match="no such directory"):

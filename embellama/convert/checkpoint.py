@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import sys
 from pathlib import Path
 
+from embellama.config import MAX_THREADS, integer
 from embellama.convert.architecture import read_architecture
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
@@ -100,7 +100,7 @@ def convert_checkpoint(
         quantised type such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all.
         Biases, layer norms and position embeddings are always F32.
     n_threads : int, optional
-        CPU cores to quantise with. Default: all. Unquantised files are written by one.
+        CPU cores to quantise with, 1 to 512. Default: all. Unquantised files are written by one.
     progress : bool, optional
         Show a progress bar on standard error (default False).
 
@@ -118,6 +118,8 @@ def convert_checkpoint(
         be written.
     ConfigurationError
         If `file_type` or `n_threads` is out of its range, or `output` can't be a file.
+    TypeError
+        If `file_type` is no str or `n_threads` no integer.
 
     Examples
     --------
@@ -128,8 +130,8 @@ def convert_checkpoint(
 holds config.json
     """
     type_name = file_type_name(file_type)
-    if n_threads is not None and operator.index(n_threads) < 1:
-        raise ConfigurationError(f"n_threads must be at least 1, not {n_threads}")
+    if n_threads is not None:
+        n_threads = integer("n_threads", n_threads, 1, MAX_THREADS)
     source = _checkpoint_directory(checkpoint)
     destination = _output_file(output)
 
