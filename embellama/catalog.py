@@ -15,6 +15,7 @@ a lock and without a write.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -28,7 +29,7 @@ from typing import Any
 import platformdirs
 
 from embellama.checksum import is_as_recorded
-from embellama.errors import ModelLoadError, ModelNotFoundError
+from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 
 __all__ = [
     "CachedFile",
@@ -189,6 +190,11 @@ def cache_directory() -> Path:
         The environment variable ``EMBELLAMA_CACHE`` where it is set, else the user's cache
         directory of the operating system. It need not exist.
 
+    Raises
+    ------
+    ConfigurationError
+        If the variable is not set and the user has no home directory.
+
     Examples
     --------
     >>> from embellama import catalog
@@ -198,7 +204,14 @@ def cache_directory() -> Path:
     chosen = os.environ.get("EMBELLAMA_CACHE")
     if chosen:
         return Path(os.path.abspath(os.path.expanduser(chosen)))
-    return platformdirs.user_cache_path("embellama", appauthor=False)
+    with contextlib.suppress(RuntimeError):
+        path = platformdirs.user_cache_path("embellama", appauthor=False)
+        if path.is_absolute():  # older versions of platformdirs leave "~" as it is
+            return path
+    raise ConfigurationError(
+        "this user has no home directory to keep models in: set the environment variable "
+        "EMBELLAMA_CACHE to a directory"
+    )
 
 
 def cached_files() -> list[CachedFile]:
@@ -255,7 +268,7 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     directory = Path(path).resolve().parent
     record = directory / "SOURCE.json"
-    if directory.parent != (cache_directory() / "models").resolve() or not record.is_file():
+    if not os.path.isfile(record) or directory.parent != (cache_directory() / "models").resolve():
         return None
     try:
         source: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
@@ -297,7 +310,7 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     ModelLoadError
         If what was downloaded is not what was expected, or the cache cannot be written.
     ConfigurationError
-        If there is no such `file_type`.
+        If there is no such `file_type`, or no place for a cache.
 
     Examples
     --------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pwd
 import re
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 from download_server import DownloadServer
 from known_model import COMMIT, Tiny, digest, write_wheel
 
-from embellama import catalog
+from embellama import EmbeddingModel, catalog
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 
 
@@ -280,6 +281,28 @@ def test_the_home_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("EMBELLAMA_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert catalog.cache_directory() == tmp_path / "embellama"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_entry(uid: int) -> None:
+        raise KeyError(uid)
+
+    for variable in ("HOME", "XDG_CACHE_HOME", "EMBELLAMA_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    for use in (
+        catalog.cache_directory,
+        catalog.cached_files,
+        lambda: EmbeddingModel("all-MiniLM-L6-v2"),
+    ):
+        with pytest.raises(ConfigurationError, match="EMBELLAMA_CACHE"):
+            use()
+    # What needs no cache works.
+    own = tmp_path / "own.gguf"
+    own.touch()
+    assert catalog.resolve(own) == own
+    assert catalog.provenance(own) is None
+    assert catalog.provenance(tmp_path / ("x" * 300) / "own.gguf") is None
 
 
 def test_a_hub_path_without_huggingface_hub(tiny: Tiny) -> None:
