@@ -222,6 +222,13 @@ def cached_files() -> list[CachedFile]:
     list of CachedFile
         GGUF files and the checkpoints they were made from; empty if there is no cache.
 
+    Raises
+    ------
+    ModelLoadError
+        If the cache cannot be read.
+    ConfigurationError
+        If there is no place for a cache, as :func:`cache_directory` says.
+
     Examples
     --------
     >>> from embellama import catalog
@@ -229,6 +236,12 @@ def cached_files() -> list[CachedFile]:
     True
     """
     models = cache_directory() / "models"
+    try:
+        models.stat()  # which errors glob() ignores depends on the version of Python
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(models, error) from error
     return [
         CachedFile(
             path.parent.name,
@@ -238,6 +251,13 @@ def cached_files() -> list[CachedFile]:
         for path in sorted(models.glob("*/*"))
         if path.suffix == ".gguf" or path.name == path.parent.name
     ]
+
+
+def _unreadable(path: Path, error: OSError) -> ModelLoadError:
+    return ModelLoadError(
+        f"{path} can't be read ({error.strerror}): give access to it, or set the environment "
+        "variable EMBELLAMA_CACHE to another directory"
+    )
 
 
 def provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -351,10 +371,7 @@ def _obtain(entry: CatalogEntry, file_type: str, progress: bool) -> Path:
     try:
         intact = is_as_recorded(gguf)
     except OSError as error:
-        raise ModelLoadError(
-            f"{gguf} can't be read ({error.strerror}): give access to it, or set the environment "
-            "variable EMBELLAMA_CACHE to another directory"
-        ) from error
+        raise _unreadable(gguf, error) from error
     if not intact:
         # Imported here: what is cached needs none of it.
         from embellama.acquisition import obtain

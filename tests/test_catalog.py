@@ -305,6 +305,16 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert catalog.provenance(tmp_path / ("x" * 300) / "own.gguf") is None
 
 
+def test_a_cache_whose_name_is_too_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EMBELLAMA_CACHE", str(tmp_path / ("x" * 300)))
+    with pytest.raises(ModelLoadError, match=r"File name too long.*EMBELLAMA_CACHE"):
+        catalog.cached_files()
+    with pytest.raises(ModelLoadError, match=r"File name too long.*EMBELLAMA_CACHE"):
+        catalog.resolve("all-MiniLM-L6-v2")
+    monkeypatch.setenv("EMBELLAMA_CACHE", str(tmp_path / "none"))
+    assert catalog.cached_files() == []
+
+
 def test_a_hub_path_without_huggingface_hub(tiny: Tiny) -> None:
     with pytest.raises(ModelNotFoundError, match=r'pip install "embellama\[hub\]"'):
         catalog.resolve("org/repository/folder/file.gguf")
