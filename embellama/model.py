@@ -24,6 +24,7 @@ from embellama.errors import (
     DimensionMismatchError,
     InvalidInputError,
     ModelLoadError,
+    ModelNotFoundError,
     spelled,
 )
 from embellama.loadable import LoadableModel
@@ -822,7 +823,9 @@ class EmbeddingModel(LoadableModel):
         EmbeddingGenerationError
             If they have not; the message says by how much.
         ModelLoadError
-            If the file has changed.
+            If the file has changed, or can't be read.
+        ModelNotFoundError
+            If the file is gone and its ``.sha256`` is not.
         ConfigurationError
             If the model is a reranker, or its pooling is NONE.
 
@@ -831,7 +834,13 @@ class EmbeddingModel(LoadableModel):
         >>> import embellama
         >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").verify()
         """
-        if record_path(self.path).is_file() and not has_recorded_sha256(self.path):
+        try:
+            changed = record_path(self.path).is_file() and not has_recorded_sha256(self.path)
+        except FileNotFoundError:
+            raise ModelNotFoundError(f"{self.path}: no such file") from None
+        except OSError as error:
+            raise ModelLoadError(f"{self.path}: the file cannot be read: {error}") from error
+        if changed:
             raise ModelLoadError(
                 f"{self.path}: has changed since it was made; delete it, then obtain it again"
             )

@@ -26,7 +26,7 @@ from tampering import TAMPERINGS, WAYS, damage
 import embellama
 from embellama import acquisition, catalog
 from embellama.convert import convert_checkpoint
-from embellama.errors import ConfigurationError, ModelLoadError
+from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.gguf_header import file_identity
 
 COMMAND = [sys.executable, "-m", "embellama"]
@@ -92,6 +92,9 @@ def test_verify_reads_the_file(obtained: Tiny) -> None:
     obtained.gguf.write_bytes(content)
     os.utime(obtained.gguf, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(ModelLoadError, match=r"tiny-F16\.gguf.*delete"):
+        model.verify()
+    obtained.gguf.unlink()
+    with pytest.raises(ModelNotFoundError, match=r"tiny-F16\.gguf: no such file"):
         model.verify()
 
 
