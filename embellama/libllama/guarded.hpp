@@ -142,6 +142,13 @@ inline int new_threadpool(int n_threads, ggml_threadpool ** threadpool, char * m
     });
 }
 
+inline int quantize(const char * source, const char * destination, const llama_model_quantize_params * params,
+                    char * message, size_t size) noexcept {
+    const DefaultFloatEnvironment environment;
+    return guarded(message, size,
+                   [&] { return llama_model_quantize(source, destination, params) == 0 ? OK : EXCEPTION; });
+}
+
 inline void clear_batch(llama_batch_ext * batch) noexcept { llama_batch_ext_clear(batch); }
 
 inline int add_token(llama_batch_ext * batch, int32_t sequence, int32_t id, int32_t position, char * message,

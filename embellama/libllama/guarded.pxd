@@ -12,6 +12,7 @@ from embellama.libllama.handles cimport (
 from embellama.libllama.llama cimport (
     llama_context_params,
     llama_model_params,
+    llama_model_quantize_params,
     llama_process_type,
 )
 
@@ -38,6 +39,10 @@ cdef extern from "guarded.hpp" namespace "embellama" nogil:
     ) noexcept
     int new_threadpool(
         int n_threads, ggml_threadpool **threadpool, char *message, size_t size
+    ) noexcept
+    int quantize(
+        const char *source, const char *destination, const llama_model_quantize_params *params,
+        char *message, size_t size,
     ) noexcept
     void clear_batch(llama_batch_ext *batch) noexcept
     int add_token(

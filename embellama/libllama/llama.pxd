@@ -70,9 +70,6 @@ cdef extern from "llama.h" nogil:
 
     void llama_model_free(llama_model *model) noexcept
     void llama_free(llama_context *context) noexcept
-    uint32_t llama_model_quantize(
-        const char *source, const char *destination, const llama_model_quantize_params *params
-    ) except +
 
     bint llama_supports_gpu_offload() noexcept
 
