@@ -172,6 +172,10 @@ cdef int tokenize_utf8(
     char *message,
 ) noexcept nogil
 
+# Between the two the model is not closed; the first raises if it is.
+cdef int hold_open(Model model) except -1 nogil
+cdef void let_go(Model model) noexcept nogil
+
 # Takes what core keeps for each thread; a thread that calls it as it begins can't fail to later.
 cdef void touch_thread_memory() noexcept nogil
 

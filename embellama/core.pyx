@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, nonecheck=True
 """Models, vocabularies and contexts of llama.cpp: the one extension that links it."""
 
 import logging
+import operator
 import os
 import weakref
 
@@ -18,6 +19,7 @@ from embellama.errors import (
     ResourceLimitError,
     TokenizationError,
 )
+from embellama.texts import token_ids
 from embellama.usable_memory import usable_memory
 
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
@@ -27,6 +29,8 @@ from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
+
+cimport cython
 
 from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
 from embellama.libllama cimport (
@@ -110,6 +114,9 @@ cdef int raise_for_status(int status, str message, str model) except -1:
     raise kind(f"{model}: {meaning}" + (f": {message}" if message else ""))
 
 
+# Freed before what it points to, as its __dealloc__ and those of others read that; the garbage
+# collector would clear it first. The same holds for Context and Workers.
+@cython.no_gc_clear
 cdef class Vocabulary:
     """The tokens of a model.
 
@@ -172,10 +179,9 @@ cdef class Vocabulary:
         self.pair_frame = ([self.bos] if add_bos else [], end + middle, end)
 
     def __len__(self):
-        self.model.check_open()
-        return llama.llama_vocab_n_tokens(self.handle)
+        return self.model.n_vocabulary
 
-    def token(self, int32_t id):
+    def token(self, id):
         """Return the text of one token as the file spells it.
 
         Parameters
@@ -192,7 +198,7 @@ cdef class Vocabulary:
         InvalidInputError
             If there is no such token.
         """
-        if not 0 <= id < len(self):
+        if not 0 <= operator.index(id) < len(self):
             raise InvalidInputError(f"token ids go from 0 to {len(self) - 1}, not {id}")
         return llama.llama_vocab_get_text(self.handle, id).decode("utf-8", "replace")
 
@@ -367,10 +373,10 @@ cdef class Model:
         _open_at_fork[id(self)] = self
 
     def __init__(
-        self, str path not None, *, bint use_mmap=True, bint use_mlock=False, int n_gpu_layers=0,
+        self, str path not None, *, bint use_mmap=True, bint use_mlock=False, n_gpu_layers=0,
         str architecture not None="", bint exact=False, str instruction_set not None="",
     ):
-        if self.handle != NULL:
+        if self.path is not None:
             raise RuntimeError("a Model is initialised once")
         if n_gpu_layers != 0 and not llama.llama_supports_gpu_offload():
             raise ConfigurationError(
@@ -429,14 +435,14 @@ cdef class Model:
         Raises
         ------
         RuntimeError
-            If a thread computes or tokenizes with the model; nothing is freed then.
+            If a call computes or tokenizes with the model; nothing is freed then.
         """
         if self.handle == NULL:
             return
         contexts = list(self.contexts)
         if atomic_add(&self.calls, CLOSED, ACQUIRE) > 0:
             atomic_add(&self.calls, -CLOSED, RELEASE)
-            raise RuntimeError(f"{self.path}: another thread uses the model: wait for it first")
+            raise RuntimeError(f"{self.path}: another call uses the model: wait for it first")
         # ~llama_context reads the model (llama-context.cpp).
         try:
             for context in contexts:
@@ -500,6 +506,12 @@ cdef class Model:
         return llama.llama_model_size(self.handle)
 
     @property
+    def n_vocabulary(self):
+        """Number of tokens it knows."""
+        self.check_open()
+        return llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self.handle))
+
+    @property
     def n_scores(self):
         """Outputs of the classification head (RANK)."""
         self.check_open()
@@ -517,14 +529,23 @@ cdef enum:
     CLOSED = -1_000_000_000
 
 
-cdef int begin_call(Model model) except -1 nogil:
-    """Keep the model open until end_call()."""
+cdef int hold_open(Model model) except -1 nogil:
     if atomic_add(&model.calls, 1, ACQUIRE) < 0:
-        atomic_add(&model.calls, -1, RELEASE)
+        let_go(model)
         with gil:
             raise ModelLoadError(f"{model.path}: the model is closed")
+    return 0
+
+
+cdef void let_go(Model model) noexcept nogil:
+    atomic_add(&model.calls, -1, RELEASE)
+
+
+cdef int begin_call(Model model) except -1 nogil:
+    """Before llama.cpp is called with the model on a thread that is not ours."""
+    hold_open(model)
     if not process_end.enter_llama():
-        atomic_add(&model.calls, -1, RELEASE)
+        let_go(model)
         with gil:
             raise EmbeddingGenerationError(f"{model.path}: the process is ending")
     return 0
@@ -532,9 +553,10 @@ cdef int begin_call(Model model) except -1 nogil:
 
 cdef void end_call(Model model) noexcept nogil:
     process_end.leave_llama()
-    atomic_add(&model.calls, -1, RELEASE)
+    let_go(model)
 
 
+@cython.no_gc_clear
 cdef class Context:
     """One thread's room to compute with a Model; grows with what it is given.
 
@@ -557,11 +579,11 @@ cdef class Context:
         if self.state == NULL:
             raise MemoryError()
 
-    def __init__(self, Model model not None, *, int n_threads=1):
+    def __init__(self, Model model not None, *, n_threads=1):
         if self.model is not None:
             raise RuntimeError("a Context is initialised once")
-        if not 1 <= n_threads <= 512:
-            raise ConfigurationError(f"n_threads must be from 1 to 512, not {n_threads}")
+        if not 1 <= operator.index(n_threads) <= 512:
+            raise ConfigurationError("n_threads must be from 1 to 512")
         model.check_open()
         self.model = model
         self.state.model = model.handle
@@ -623,9 +645,7 @@ cdef class Context:
         RuntimeError
             If another thread computes with the context.
         """
-        tokens = np.ascontiguousarray(ids, dtype=np.int32)
-        if tokens.ndim != 1:
-            raise InvalidInputError(f"ids must have one dimension, not {tokens.ndim}")
+        tokens = token_ids(ids, self.model.path, self.model.n_vocabulary)
         result = np.empty((len(tokens), self.model.n_dimensions), dtype=np.float32)
         cdef const int32_t[::1] id_view = tokens if len(tokens) else np.zeros(1, dtype=np.int32)
         cdef float[:, ::1] row_view = result
@@ -965,17 +985,18 @@ cdef const float *scores(State *state, int32_t sequence) noexcept nogil:
     return llama.llama_get_embeddings_seq(state.context, sequence)
 
 
-def quantize(str source not None, str destination not None, int file_type, int n_threads=0):
+def quantize(str source not None, str destination not None, file_type, n_threads=0):
     """Write a GGUF file anew with another type of weights, by llama.cpp's quantiser.
 
     Parameters
     ----------
     source, destination : str
         GGUF files; `source` holds F32, F16 or BF16 weights.
+        What is there already at `destination` is lost.
     file_type : int
         A ``llama_ftype`` of llama.h, such as 7 for Q8_0.
     n_threads : int, optional
-        Threads to use; 0, the default, means all.
+        Threads to use, at most 512; 0, the default, means all.
 
     Raises
     ------
@@ -983,34 +1004,48 @@ def quantize(str source not None, str destination not None, int file_type, int n
         If there is no file `source`.
     ModelLoadError
         If llama.cpp can't read `source` or write `destination`.
+    ResourceLimitError
+        If memory runs out.
+    ConfigurationError
+        If both are the same file, `destination` can't be a file's name, or a number is out of its
+        range.
     """
     if not os.path.isfile(source):
         raise ModelNotFoundError(f"{source}: no such file")
+    try:
+        destination_name = os.fsencode(destination)
+        if b"\0" in destination_name:
+            raise ValueError("a NUL")
+    except ValueError:
+        raise ConfigurationError(f"{destination!r} can't be a file's name") from None
+    # It is opened for writing while the source is mapped, which would end the process.
+    if os.path.exists(destination) and os.path.samefile(source, destination):
+        raise ConfigurationError(f"{destination}: is the source itself; name another file")
+    if not 0 <= operator.index(file_type) <= INT_MAX:
+        raise ConfigurationError("file_type is none of llama.h's llama_ftype")
+    if not 0 <= operator.index(n_threads) <= 512:
+        raise ConfigurationError("n_threads must be from 0 to 512")
     cdef llama.llama_model_quantize_params params = llama.llama_model_quantize_default_params()
     params.nthread = n_threads
     params.ftype = <llama.llama_ftype>file_type
-    cdef bytes source_name = os.fsencode(source)
-    cdef bytes destination_name = os.fsencode(destination)
+    source_name = os.fsencode(source)
     cdef const char *source_path = source_name
     cdef const char *destination_path = destination_name
-    cdef uint32_t status
+    cdef int status
+    cdef char[MESSAGE_SIZE] message
+    message[0] = 0
     _listen()
     llama_log.take_errors()
     if not process_end.enter_llama():
         raise ModelLoadError(f"{source}: the process is ending")
-    try:
-        with nogil:
-            status = llama.llama_model_quantize(source_path, destination_path, &params)
-    except RuntimeError as error:
-        raise ModelLoadError(f"{source}: llama.cpp can't quantise this file: {error}") from None
-    finally:
+    with nogil:
+        status = guarded.quantize(source_path, destination_path, &params, message, MESSAGE_SIZE)
         process_end.leave_llama()
-        flush_log()
-    if status != 0:
-        raise ModelLoadError(
-            f"{source}: llama.cpp can't quantise this file: "
-            f"{_logged_errors() or 'no reason given'}"
-        )
+    flush_log()
+    if status != OK:
+        reason = message.decode("utf-8", "replace").strip() or "no reason given"
+        kind = ResourceLimitError if "alloc" in reason or status == NO_MEMORY else ModelLoadError
+        raise kind(f"{source}: llama.cpp can't quantise this file: {reason}")
 
 
 cdef bint process_is_ending() noexcept:

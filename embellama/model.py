@@ -32,7 +32,7 @@ from embellama.progress import Progress, progress_callback
 from embellama.quantization import DTYPES, quantization_levels, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
-from embellama.texts import check_text, check_texts
+from embellama.texts import check_text, check_texts, token_ids
 from embellama.tuning import fastest_micro_batch, random_texts
 from embellama.verification import (
     SENTENCE,
@@ -311,10 +311,10 @@ class EmbeddingModel(LoadableModel):
         skipped = errors if on_error == "nan" else None
         embedder = self._loaded()
         rows = np.array(indices, dtype=np.int64) - first_index
-        out = self._output(out, (n_texts, width), DTYPES[dtype][0])
+        array = self._output(out, (n_texts, width), DTYPES[dtype][0])
         # Workers write where the values of a row lie side by side.
-        direct = out.flags.aligned and (width < 2 or out.strides[1] == out.itemsize)
-        target = out if direct else np.empty_like(out, order="C")
+        direct = array.flags.aligned and (width < 2 or array.strides[1] == array.itemsize)
+        target = array if direct else np.empty_like(array, order="C")
         with progress_callback(progress, len(rows)) as tell:
             embedded = embedder.embed(
                 good,
@@ -329,14 +329,16 @@ class EmbeddingModel(LoadableModel):
                 progress=tell,
             )
         if not direct:
-            out[...] = target
+            array[...] = target
         counts = np.zeros(n_texts, dtype=np.int32)
         truncated = np.zeros(n_texts, dtype=np.bool_)
         counts[embedded.rows] = embedded.token_counts
         truncated[embedded.rows] = embedded.truncated
         for index in errors:
-            out[index - first_index] = np.nan
-        return EmbeddingResult(out, counts, truncated, dict(sorted(errors.items())))
+            array[index - first_index] = np.nan
+        return EmbeddingResult(
+            array if out is None else out, counts, truncated, dict(sorted(errors.items()))
+        )
 
     def _check_pools(self) -> None:
         if self._pooling is PoolingStrategy.RANK:
@@ -364,6 +366,8 @@ class EmbeddingModel(LoadableModel):
             return np.empty(shape, dtype=dtype)
         if not isinstance(out, np.ndarray):
             raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
+        # A subclass may say of itself what it likes.
+        out = np.asarray(out)
         if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
             raise DimensionMismatchError(
                 f"{self.name}: out must be a writable array of {np.dtype(dtype)} {shape}, not "
@@ -532,25 +536,15 @@ class EmbeddingModel(LoadableModel):
         True
         """
         self._check_pools()
-        try:
-            array = np.asarray(ids)
-        except ValueError as error:
-            raise InvalidInputError(f"{self.name}: ids must be integers: {error}") from None
-        if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-            raise InvalidInputError(
-                f"{self.name}: ids must be integers of shape (T,), not {array.dtype} {array.shape}"
-            )
+        embedder = self._loaded()
+        array = token_ids(ids, self.name, len(embedder.vocabulary))
         if not 1 <= len(array) <= self.max_sequence_length:
             raise InvalidInputError(
                 f"{self.name}: a text has from 1 to {self.max_sequence_length} tokens, "
                 f"not {len(array)}"
             )
-        embedder = self._loaded()
-        n_tokens = len(embedder.vocabulary)
-        if array.min() < 0 or array.max() >= n_tokens:
-            raise InvalidInputError(f"{self.name}: token ids go from 0 to {n_tokens - 1}")
         offsets = np.array([0, len(array)], dtype=np.int64)
-        tokens = Tokens(array.astype(np.int32), offsets, np.zeros(1, dtype=np.bool_), [None])
+        tokens = Tokens(array, offsets, np.zeros(1, dtype=np.bool_), [None])
         vector: NDArray[np.float32] = embedder.vectors(tokens)[0]
         return vector
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from embellama.deadline import Deadline
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError, spelled
 
-__all__ = ["check_text", "check_texts"]
+__all__ = ["check_text", "check_texts", "token_ids"]
 
 
 def check_text(text: object, model: str, index: int | None = None) -> str:
@@ -107,3 +110,24 @@ def check_texts(
             # Its traceback has this frame, and this frame has `errors`: a cycle with all texts.
             errors[index] = error.with_traceback(None)
     return good, errors
+
+
+def token_ids(ids: ArrayLike, model: str, n_vocabulary: int) -> NDArray[np.int32]:
+    """Return the token ids of one text, if the vocabulary has them all.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no integers of shape (T,), or the vocabulary lacks one.
+    """
+    try:
+        array = np.asarray(ids)
+    except ValueError as error:
+        raise InvalidInputError(f"{model}: ids must be integers: {error}") from None
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+        raise InvalidInputError(
+            f"{model}: ids must be integers of shape (T,), not {array.dtype} {array.shape}"
+        )
+    if array.size and (array.min() < 0 or array.max() >= n_vocabulary):
+        raise InvalidInputError(f"{model}: token ids go from 0 to {n_vocabulary - 1}")
+    return np.ascontiguousarray(array, dtype=np.int32)

@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import child_process
 import numpy as np
 import pytest
+from tiny_model import write_tiny_model
 
 import embellama
 from embellama import (
@@ -178,6 +181,136 @@ def test_quantize(minilm_f32_path: Path, tmp_path: Path) -> None:
     broken.write_bytes(b"no gguf")
     with pytest.raises(ModelLoadError, match="quantise"):
         core.quantize(str(broken), str(tmp_path / "x.gguf"), 7)
+
+
+def test_quantize_refuses(minilm_f32_path: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source.gguf"
+    source.write_bytes(minilm_f32_path.read_bytes())
+    link = tmp_path / "link.gguf"
+    link.symlink_to(source)
+    for destination, complaint in [
+        (source, "is the source itself"),
+        (link, "is the source itself"),
+        (f"{tmp_path}/a\0b", "can't be a file's name"),
+        (f"{tmp_path}/a\ud800b", "can't be a file's name"),
+    ]:
+        with pytest.raises(ConfigurationError, match=complaint):
+            core.quantize(str(source), str(destination), 7)
+    assert source.read_bytes() == minilm_f32_path.read_bytes()
+    for file_type, n_threads in [(-1, 1), (2**40, 1), (7, -1), (7, 513), (7, 2**40)]:
+        with pytest.raises(ConfigurationError, match="file_type|n_threads"):
+            core.quantize(str(source), str(tmp_path / "new.gguf"), file_type, n_threads)
+
+
+def test_quantize_damaged_files(tmp_path: Path) -> None:
+    """What llama.cpp ends the process for, where EmbeddingModel's check has not looked first."""
+    damages: list[tuple[str, dict[str, Any]]] = [
+        ("bert", {"metadata": {"bert.block_count": 600}}),
+        ("bert", {"metadata": {"bert.expert_group_count": 16}}),
+        ("bert", {"metadata": {"bert.rope.scaling.type": "strange"}}),
+        ("bert", {"tensors": {"empty.weight": np.zeros((0,), np.float32)}}),
+    ]
+    program = """
+    from embellama import core
+    try:
+        core.quantize(path, path + ".new", 7)
+    except core.ModelLoadError as error:
+        print(str(error).startswith(path))
+    """
+    for number, (architecture, damage) in enumerate(damages):
+        path = write_tiny_model(tmp_path / f"{number}.gguf", architecture, **damage)
+        assert child_process.run(program, path=str(path)) == "True\n"
+
+
+def test_quantize_where_threads_are_refused(minilm_path: Path, tmp_path: Path) -> None:
+    program = """
+    import os, resource
+    from embellama import EmbellamaError, core
+
+    def address_space():
+        return int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+
+    codes = []
+    for extra in range(60, 360, 20):
+        child = os.fork()
+        if child == 0:
+            limit = address_space() + extra * 1_000_000
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            try:
+                core.quantize(path, target, 7, 16)
+            except EmbellamaError:
+                os._exit(1)
+            os._exit(0)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(sorted(set(codes)), codes == sorted(codes, reverse=True))
+    """
+    values = {"path": str(minilm_path), "target": str(tmp_path / "new.gguf")}
+    assert child_process.run(program, **values) == "[0, 1] True\n"
+
+
+def test_what_was_never_initialised(minilm_path: Path) -> None:
+    program = """
+    from embellama import core, workers
+
+    class Forgetful(core.Vocabulary):
+        def __init__(self):
+            pass
+
+    def new(kind):
+        return kind.__new__(kind)
+
+    uses = [
+        lambda: len(Forgetful()),
+        lambda: Forgetful().token(0),
+        lambda: Forgetful().tokenize("a"),
+        lambda: new(core.Context).token_vectors([1]),
+        lambda: new(core.Model).description,
+        lambda: core.Vocabulary(new(core.Model)),
+        lambda: new(workers.Workers).tokenize(("a",)),
+        lambda: new(workers.Workers).embed_short("a", n_dims=3, longest=5),
+    ]
+    for use in uses:
+        try:
+            use()
+        except (AttributeError, core.ModelLoadError):
+            print(end="ok ")
+    new(core.Model).close(), new(core.Context).close(), new(workers.Workers).close()
+    model = core.Model(path)
+    vocabulary = core.Vocabulary(model)
+    model.close()
+    try:
+        model.__init__(path)
+    except RuntimeError as error:
+        print(error)
+    """
+    said = child_process.run(program, path=str(minilm_path))
+    assert said == "ok " * 8 + "a Model is initialised once\n"
+
+
+def test_a_cycle_is_freed_in_order(minilm_path: Path) -> None:
+    """The collector cleared a Context's model first, whose weights the context's end reads."""
+    program = """
+    import gc
+    from embellama import core
+
+    class Holder:
+        pass
+
+    freed = []
+
+    class Watched(core.Model):
+        def __del__(self):
+            freed.append("model")
+
+    model = Watched(path)
+    holder = Holder()
+    holder.itself, holder.context = holder, core.Context(model)
+    holder.context.token_vectors([101, 102])
+    del model, holder
+    gc.collect()
+    print(freed)
+    """
+    assert child_process.run(program, path=str(minilm_path)) == "['model']\n"
 
 
 def test_backend_info() -> None:

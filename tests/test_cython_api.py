@@ -287,7 +287,7 @@ def test_a_context_serves_one_thread_at_a_time(probe: ModuleType, minilm_path: P
         for use in (lambda: probe.encode(context, [[101]]), context.close):
             with pytest.raises(RuntimeError, match="give each thread its own"):
                 use()
-        with pytest.raises(RuntimeError, match="another thread uses the model"):
+        with pytest.raises(RuntimeError, match="another call uses the model"):
             shared.close()
     finally:
         stop[0] = 1

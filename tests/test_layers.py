@@ -25,7 +25,6 @@ LAYERS = [
     },
     {
         "cache",
-        "core",
         "daemon_thread",
         "gguf_memory",
         "progress",
@@ -34,7 +33,7 @@ LAYERS = [
         "similarity",
         "texts",
     },
-    {"gguf_check", "verification"},
+    {"core", "gguf_check", "verification"},
     {"jobs", "batch", "convert"},
     {"workers"},
     {"acquisition"},
