@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama.config import CacheConfig
-from embellama.errors import ConfigurationError
 from embellama.forking import renew_after_fork
 
 __all__ = ["CacheStats", "CachedTokens", "CachedVector", "ModelCache"]
@@ -90,61 +91,70 @@ _Entry = TypeVar("_Entry", CachedTokens, CachedVector)
 
 
 class _LeastRecentlyUsed(Generic[_Entry]):
-    """Entries by key, bounded in number and bytes; for any number of threads."""
+    """Entries by key, bounded in number and bytes; for any number of threads.
+
+    Each change is one operation of an OrderedDict, so that Ctrl-C, a fork, and a signal handler or
+    finaliser that computes with the same model find it whole at any moment; cachetools, which
+    takes several, does not survive the first. What one of them leaves wrong is the bytes' sum,
+    which is added up anew then.
+    """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        try:
-            # Imported here: only a model with a cache needs it.
-            from cachetools import LRUCache
-        except ModuleNotFoundError:
-            raise ConfigurationError(
-                'cache needs the package cachetools: pip install "embellama[cache]"'
-            ) from None
         self._max_entries = max_entries
-        self._entries: LRUCache[Hashable, tuple[_Entry, int]] = LRUCache(
-            max_bytes, getsizeof=lambda entry: entry[1]
-        )
-        self._lock = threading.Lock()
-        self._hits = self._misses = self._stored = 0
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[Hashable, tuple[_Entry, int]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._bytes = self._hits = self._misses = self._evictions = 0
         renew_after_fork(self)
 
     def _renew_after_fork(self) -> None:
-        if self._lock.locked():
-            # Another thread was changing the entries, and never comes to the end of that here.
-            self._lock = threading.Lock()
-            self._entries = type(self._entries)(
-                self._entries.maxsize, getsizeof=lambda entry: entry[1]
-            )
-            self._hits = self._misses = self._stored = 0
+        self._lock = threading.RLock()
 
     def get(self, keys: Sequence[Hashable]) -> list[_Entry | None]:
+        found: list[_Entry | None] = []
         with self._lock:
-            found = [self._entries.get(key) for key in keys]
-            hits = sum(entry is not None for entry in found)
+            for key in keys:
+                entry, _ = self._entries.get(key, (None, 0))
+                if entry is not None:
+                    # Another call of this thread, from a signal handler, may have dropped it.
+                    with contextlib.suppress(KeyError):
+                        self._entries.move_to_end(key)
+                found.append(entry)
+            hits = len(found) - found.count(None)
             self._hits += hits
             self._misses += len(keys) - hits
-        return [entry and entry[0] for entry in found]
+        return found
 
     def put(self, key: Hashable, text: str, entry: _Entry) -> None:
         n_bytes = _ENTRY_BYTES + sys.getsizeof(text) + entry.nbytes
+        if n_bytes > self._max_bytes:
+            return
         with self._lock:
-            if n_bytes > self._entries.maxsize or key in self._entries:
-                return
-            while len(self._entries) >= self._max_entries:
-                self._entries.popitem()
-            self._entries[key] = (entry, n_bytes)
-            self._stored += 1
+            try:
+                if key in self._entries:
+                    return
+                while self._entries and (
+                    len(self._entries) >= self._max_entries
+                    or self._bytes + n_bytes > self._max_bytes
+                ):
+                    _, (_, freed) = self._entries.popitem(last=False)
+                    self._bytes -= freed
+                    self._evictions += 1
+                self._entries[key] = (entry, n_bytes)
+                self._bytes += n_bytes
+            except BaseException:
+                self._bytes = sum(size for _, size in self._entries.values())
+                raise
 
     def clear(self) -> None:
         with self._lock:
             self._entries.clear()
-            self._hits = self._misses = self._stored = 0
+            self._bytes = self._hits = self._misses = self._evictions = 0
 
     def stats(self) -> CacheStats:
         with self._lock:
-            held = len(self._entries)
             return CacheStats(
-                self._hits, self._misses, self._stored - held, held, int(self._entries.currsize)
+                self._hits, self._misses, self._evictions, len(self._entries), self._bytes
             )
 
 

@@ -56,7 +56,7 @@ class EmbeddingEngine:
     """
 
     _shared: ClassVar[EmbeddingEngine | None] = None
-    _shared_lock: ClassVar[threading.Lock] = threading.Lock()
+    _shared_lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
         self._config = _engine_config(config)
@@ -68,12 +68,12 @@ class EmbeddingEngine:
         self._loaded(None)
 
     def _renew_after_fork(self) -> None:
-        # Reentrant: a load under the lock looks at the sizes of the other models.
+        # Reentrant, as others here: a signal handler may unload what its thread is loading.
         self._lock = threading.RLock()
 
     @classmethod
     def _renew_shared_lock(cls) -> None:
-        cls._shared_lock = threading.Lock()
+        cls._shared_lock = threading.RLock()
 
     @classmethod
     def get_or_init(

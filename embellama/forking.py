@@ -14,7 +14,8 @@ class _Renewable(Protocol):
     def _renew_after_fork(self) -> None: ...
 
 
-_live: weakref.WeakSet[_Renewable] = weakref.WeakSet()
+# By id: an owner need not be hashable.
+_live: weakref.WeakValueDictionary[int, _Renewable] = weakref.WeakValueDictionary()
 
 
 def renew_after_fork(owner: _Renewable) -> None:
@@ -25,12 +26,14 @@ def renew_after_fork(owner: _Renewable) -> None:
     owner : object
         It has locks, and makes new ones there. It is not kept alive.
     """
-    _live.add(owner)
+    _live[id(owner)] = owner
 
 
 def _renew_all() -> None:
-    for owner in list(_live):
-        owner._renew_after_fork()
+    for reference in _live.valuerefs():
+        owner = reference()
+        if owner is not None:
+            owner._renew_after_fork()
 
 
 os.register_at_fork(after_in_child=_renew_all)

@@ -48,7 +48,7 @@ class LoadableModel:
         self.load()
 
     def _renew_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _read_info(self) -> None:
         self._info = model_info(self._config.model_path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cython: boundscheck=False, wraparound=False
+# cython: boundscheck=False, wraparound=False, nonecheck=True
 """The threads that compute: each tokenizes texts or runs micro-batches, never with the GIL."""
 
 import atexit
@@ -26,6 +26,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from libcpp cimport bool as cpp_bool
 
+cimport cython
+
 from embellama cimport core, kernels
 from embellama.job_queue cimport Job, JobQueue
 from embellama.jobs cimport (
@@ -39,6 +41,9 @@ from embellama.jobs cimport (
     tokenize_chunk,
 )
 
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
+
 # How often a waiting caller looks for signals, its timeout and progress.
 cdef double WAIT_SECONDS = 0.05
 # Bytes of a text that the calling thread tokenizes itself: some ten microseconds' work, and no
@@ -50,6 +55,7 @@ cdef enum:
 _live = weakref.WeakValueDictionary()
 
 
+@cython.no_gc_clear  # as core.Context
 cdef class Workers:
     """Threads that share one model, each with a context of its own.
 
@@ -73,13 +79,16 @@ cdef class Workers:
     cdef readonly str name
     cdef Pool pool
     cdef int32_t max_tokens
-    cdef int n_callers
+    # Threads inside a call, by their ids.
+    cdef list callers
     cdef bint closed
     cdef bint freeing
     cdef object __weakref__
 
     def __cinit__(self):
         memset(&self.pool, 0, sizeof(Pool))
+        self.closed = True
+        self.callers = []
 
     def __init__(
         self, core.Model model not None, str name not None, *, int n_threads,
@@ -95,6 +104,7 @@ cdef class Workers:
         self.pool.alone.n_threads = n_threads
         self.max_tokens = micro_batch_tokens
         self.open()
+        self.closed = False
         model.contexts.add(self)
         _live[id(self)] = self
 
@@ -112,15 +122,20 @@ cdef class Workers:
             pool.states and pool.tokens and pool.token_capacities and pool.ids and pool.lengths
             and pool.vectors
         ):
+            self.free_pool()
             raise ResourceLimitError(f"{self.name}: not enough memory for the workers")
         for worker in range(pool.n_workers):
             pool.states[worker].model = self.model.handle
             pool.states[worker].pooling = pool.alone.pooling
             pool.states[worker].n_threads = 1
         pool.alone.model = self.model.handle
-        pool.queue = new JobQueue(
-            pool.n_workers, self.max_tokens, pool.n_sequences, core.touch_thread_memory
-        )
+        try:
+            pool.queue = new JobQueue(
+                pool.n_workers, self.max_tokens, pool.n_sequences, core.touch_thread_memory
+            )
+        except (MemoryError, RuntimeError) as error:
+            self.free_pool()
+            raise ResourceLimitError(f"{self.name}: workers can't be started: {error}") from None
         return 0
 
     @property
@@ -135,13 +150,45 @@ cdef class Workers:
             self.pool.queue.set_max_tokens(n_tokens)
 
     def close(self):
-        """Stop the threads and free their contexts, after the calls under way have ended."""
-        # No new caller comes in after this, and one counted below still holds the pool.
+        """Stop the threads and free their contexts, after the calls under way have ended.
+
+        Inside such a call, from a signal handler or a progress function, it returns at once, and
+        they are freed when that has ended.
+        """
+        # No new caller comes in after this, and one listed below still holds the pool.
         self.closed = True
+        if PyThread_get_thread_ident() in self.callers:
+            return
         # Nor does another thread free it: the process may end inside an unload().
-        while self.n_callers > 0 or self.freeing:
+        while self.callers or self.freeing:
             time.sleep(0.001)
         self.free_pool()
+
+    cdef int enter(self) except -1:
+        """Have close() wait for this thread, until leave()."""
+        if self.closed:
+            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
+        if core.process_is_ending():
+            raise EmbeddingGenerationError(f"{self.name}: the process is ending")
+        core.hold_open(self.model)
+        try:
+            if self.pool.queue == NULL:  # the first call in a forked child
+                self.open()
+            self.callers.append(PyThread_get_thread_ident())
+        except BaseException:
+            core.let_go(self.model)
+            raise
+        return 0
+
+    cdef int leave(self, const JobQueue *queue) except -1:
+        # In a child forked meanwhile, by a signal handler or progress function, nobody is inside.
+        if self.pool.queue == queue:
+            self.callers.remove(PyThread_get_thread_ident())
+            core.let_go(self.model)
+            if self.closed and not self.callers and not self.freeing:
+                if not core.process_is_ending():
+                    self.free_pool()
+        return 0
 
     cdef void free_pool(self):
         cdef Pool *pool = &self.pool
@@ -194,32 +241,23 @@ cdef class Workers:
     def reopen_after_fork(self):
         """Start over in a child process, where the parent's threads do not exist.
 
-        What they held is left alone: a mutex may have been locked when the process forked.
+        What they held is left alone: a mutex may have been locked when the process forked. The
+        first call there opens the pool anew.
         """
         core.abandon(&self.pool.alone)
         self.pool.states = NULL
         self.pool.tokens = NULL
         self.pool.queue = NULL
-        self.n_callers = 0
+        self.callers = []
         self.freeing = False
-        if not self.closed:
-            self.open()
-
-    cdef int check_open(self) except -1:
-        if self.closed:
-            raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
-        if core.process_is_ending():
-            raise EmbeddingGenerationError(f"{self.name}: the process is ending")
-        return 0
 
     cdef int run(self, Job *job, deadline, progress, int64_t n_texts) except -1:
         """Submit a job and wait for it, looking out for signals, the deadline and progress."""
         cdef cpp_bool finished = False
-        cdef JobQueue *queue = self.pool.queue
         cdef double seconds
         cdef double end = INFINITY
-        self.check_open()
-        self.n_callers += 1
+        self.enter()
+        cdef JobQueue *queue = self.pool.queue
         try:
             job.owner = &self.pool
             try:
@@ -254,8 +292,7 @@ cdef class Workers:
             if job.cancelled:
                 raise EmbeddingGenerationError(f"{self.name}: the process is ending")
         finally:
-            if self.pool.queue == queue:
-                self.n_callers -= 1
+            self.leave(queue)
             core.flush_log()
         return 0
 
@@ -506,8 +543,6 @@ cdef class Workers:
         cdef int64_t[2] offsets
         cdef int32_t[2] bounds
         cdef int32_t one = 1
-        cdef JobQueue *queue = self.pool.queue
-        self.check_open()
         self.prepare_tokenizing(&tokenizing, True, parse_special, limit, final_id)
         tokenizing.texts = &utf8
         tokenizing.n_bytes = &n_text_bytes
@@ -518,8 +553,8 @@ cdef class Workers:
         tokenizing.truncated = &truncated
         vector = np.empty(n_dims, dtype=np.float32)
         cdef float[::1] view = vector
-        # From here on close() waits, so that the vocabulary stays.
-        self.n_callers += 1
+        self.enter()
+        cdef JobQueue *queue = self.pool.queue
         try:
             with nogil:
                 if core.enter_llama():
@@ -544,10 +579,8 @@ cdef class Workers:
             job.item_texts = &one
             self.run_embedding(&job, &request, None, None, 1)
         finally:
-            # In a child forked by a signal handler meanwhile, the callers are counted anew.
-            if self.pool.queue == queue:
-                self.n_callers -= 1
             free(ids)
+            self.leave(queue)
         return vector if failure == DONE else None
 
     cdef int prepare_embedding(

@@ -25,7 +25,7 @@ install() { # name, value of b_sanitize, further options of meson
         python3 -m venv "$environment"
         "$environment/bin/pip" install --quiet meson-python meson ninja "Cython>=3.1" "numpy>=2" pip
         "$environment/bin/pip" install --quiet click filelock "gguf>=0.17" platformdirs safetensors \
-            tqdm cachetools huggingface_hub hypothesis pandas pyarrow pytest setuptools
+            tqdm huggingface_hub hypothesis pandas pyarrow pytest setuptools
     fi
     # Optimised a little, as the suite would take an hour otherwise.
     PATH=$environment/bin:$PATH "$environment/bin/pip" install --quiet --no-build-isolation \

@@ -259,6 +259,34 @@ def test_contexts_after_a_fork(minilm_path: Path, instruction_set: str | None) -
     assert child_process.run(program, **values) == "{7}\n"
 
 
+def test_a_fork_without_memory(minilm_path: Path) -> None:
+    """The child opens its workers when it first needs them, and has memory again by then."""
+    program = """
+    import os, resource
+    from embellama import EmbeddingModel, ModelConfig, ResourceLimitError
+
+    model = EmbeddingModel(ModelConfig(path, n_threads=512))
+    other = EmbeddingModel(path)
+    rows = model.embed("hello")
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), hard))
+    child = os.fork()
+    if child == 0:
+        for _ in range(2):
+            try:
+                model.embed("hello")
+            except (ResourceLimitError, MemoryError):
+                refused = True
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        assert abs(model.embed("hello") - rows).max() < 1e-6
+        assert other.embed("hello").shape == (384,)
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert child_process.run(program, path=str(minilm_path)) == "7\n"
+
+
 def test_configs_pickle(minilm_path: Path) -> None:
     config = ModelConfig(minilm_path, pooling="cls", n_threads=2, truncate=True)
     assert pickle.loads(pickle.dumps(config)) == config
