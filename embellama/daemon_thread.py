@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from embellama.deadline import Deadline
+from embellama.errors import ResourceLimitError
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,10 +65,17 @@ async def _in_thread(call: Callable[[], _Result]) -> _Result:
     def run() -> None:
         try:
             result = context.run(call)
+        except StopIteration as error:
+            # asyncio takes none, and would wait for ever.
+            future.set_exception(RuntimeError("what the call was given raised StopIteration"))
+            future.exception().__cause__ = error
         except BaseException as error:
             future.set_exception(error)
         else:
             future.set_result(result)
 
-    threading.Thread(target=run, name="embellama", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="embellama", daemon=True).start()
+    except RuntimeError as error:
+        raise ResourceLimitError(f"a thread for the call can't be started: {error}") from None
     return await asyncio.wrap_future(future)

@@ -207,10 +207,12 @@ def normalize_rows(rows, norm="l2", *, out=None):
     return result
 
 
-def quantize_rows(const float[:, ::1] rows, str dtype not None, out, float[:, ::1] levels=None):
+def quantize_rows(
+    const float[:, ::1] rows not None, str dtype not None, out, float[:, ::1] levels=None
+):
     """Write every row of an array as another type.
 
-    :func:`embellama.quantize` is the public face of this; it checks shapes, which this does not.
+    :func:`embellama.quantize` is the public face of this.
 
     Parameters
     ----------
@@ -220,7 +222,13 @@ def quantize_rows(const float[:, ::1] rows, str dtype not None, out, float[:, ::
     out : numpy.ndarray, shape (N, W)
         Of the type and width that `dtype` asks for, C-contiguous.
     levels : numpy.ndarray of float32, shape (2, D), optional
-        Where a dimension's levels begin, and how far apart they are; for int8 and uint8.
+        Where a dimension's levels begin, and how far apart they are; for int8 and uint8, which
+        needs them.
+
+    Raises
+    ------
+    ValueError
+        If `dtype` is unknown, or `out` or `levels` does not fit.
 
     Examples
     --------
@@ -231,8 +239,25 @@ def quantize_rows(const float[:, ::1] rows, str dtype not None, out, float[:, ::
     >>> out
     array([[127, -64]], dtype=int8)
     """
+    if dtype not in ROW_TYPES:
+        raise ValueError(f"dtype must be one of {sorted(ROW_TYPES)}, not {dtype!r}")
     cdef RowType row_type = ROW_TYPES[dtype]
-    cdef char[:, ::1] target = out.view(np.int8)
+    cdef char[:, ::1] target = np.asarray(out).view(np.int8)
+    cdef int64_t n_dims = rows.shape[1]
+    cdef int64_t n_bytes = n_dims
+    if row_type in (ROW_FLOAT32, ROW_FLOAT16):
+        n_bytes = n_dims * (4 if row_type == ROW_FLOAT32 else 2)
+    elif row_type in (ROW_BINARY, ROW_UBINARY):
+        n_bytes = (n_dims + 7) // 8
+    if target.shape[0] != rows.shape[0] or target.shape[1] != n_bytes:
+        raise ValueError(
+            f"{dtype} of shape ({rows.shape[0]}, {n_dims}) needs {n_bytes} bytes a row, and out "
+            f"has {target.shape[0]} rows of {target.shape[1]}"
+        )
+    if row_type == ROW_UINT8 and levels is None:
+        raise ValueError("uint8 needs levels")
+    if levels is not None and (levels.shape[0] != 2 or levels.shape[1] != n_dims):
+        raise ValueError(f"levels must have shape (2, {n_dims})")
     cdef const float *starts = NULL
     cdef const float *steps = NULL
     cdef int64_t row

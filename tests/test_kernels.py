@@ -174,6 +174,27 @@ def test_smaller_types_equal_numpy(values: np.ndarray, dtype: str, with_levels: 
     np.testing.assert_array_equal(out, expected)
 
 
+def test_quantize_rows_refuses_what_does_not_fit() -> None:
+    rows = np.ones((2, 16), np.float32)
+    levels = np.ones((2, 16), np.float32)
+    right = np.empty((2, 16), np.int8)
+    for dtype, out, given in [
+        ("int8", right[:1], None),
+        ("int8", np.empty((2, 15), np.int8), None),
+        ("float16", np.empty((2, 15), np.float16), None),
+        ("ubinary", np.empty((2, 1), np.uint8), None),
+        ("uint8", right.view(np.uint8), None),
+        ("int8", right, levels[:1]),
+        ("int8", right, levels[:0]),
+        ("int8", right, np.ones((2, 15), np.float32)),
+        ("int4", right, None),
+    ]:
+        with pytest.raises(ValueError, match="bytes a row|levels|dtype"):
+            quantize_rows(rows, dtype, out, given)
+    with pytest.raises(TypeError, match="rows"):
+        quantize_rows(None, "int8", right)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [65504.0, 65519.9, 65520.0, 1e-8, 6e-8, np.inf])
 def test_float16_at_its_ends(value: float) -> None:
     values = np.array([[value, -value]], dtype=np.float32)

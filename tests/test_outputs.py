@@ -141,6 +141,12 @@ def test_out_must_be_an_array(minilm: EmbeddingModel) -> None:
     with pytest.raises(TypeError, match="numpy array"):
         minilm.embed_batch(TEXTS, out=[[0.0] * 384] * 3)  # type: ignore[arg-type]
 
+    class Lying(np.ndarray):
+        shape = property(lambda self: (len(TEXTS), 384))  # type: ignore[assignment]
+
+    with pytest.raises(DimensionMismatchError, match=r"\(1, 384\)"):
+        minilm.embed_batch(TEXTS, out=np.zeros((1, 384), np.float32).view(Lying))
+
 
 def test_on_error_nan(minilm: EmbeddingModel) -> None:
     texts = ["fine", "", "word " * 600, "also fine", "\ud800"]
