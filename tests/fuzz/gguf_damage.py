@@ -235,7 +235,7 @@ def change_tensor(rng: random.Random, draft: Draft) -> None:
         tensor.name = rng.choice([*odd, neighbour, moved])
     elif action == "shape":
         shapes: list[list[int]] = [[], [0], [1], [*tensor.shape, 1], [*tensor.shape, 2], [1] * 5]
-        shapes += [tensor.shape[::-1], [2 * tensor.shape[0], *tensor.shape[1:]]]
+        shapes += [tensor.shape[::-1], [2 * n for n in tensor.shape[:1]] + tensor.shape[1:]]
         shapes += [[rng.choice(_NUMBERS) for _ in tensor.shape], [2**32, 2**31], [2**62, 4]]
         tensor.shape = rng.choice(shapes)
     elif action == "type":
