@@ -72,7 +72,7 @@ def plan(
     if n_texts == 0:
         return order, np.zeros(1, dtype=np.int32)
     total = int(ends[-1])
-    rounds = -(-total // (max_tokens * n_workers))
+    rounds = max(1, -(-total // (max_tokens * n_workers)))
     balanced = -(-total // (rounds * n_workers))
     budget = min(max_tokens, max(balanced, _MIN_BALANCED_TOKENS))
     bounds = [0]

@@ -67,8 +67,9 @@ async def _in_thread(call: Callable[[], _Result]) -> _Result:
             result = context.run(call)
         except StopIteration as error:
             # asyncio takes none, and would wait for ever.
-            future.set_exception(RuntimeError("what the call was given raised StopIteration"))
-            future.exception().__cause__ = error
+            raised = RuntimeError("what the call was given raised StopIteration")
+            raised.__cause__ = error
+            future.set_exception(raised)
         except BaseException as error:
             future.set_exception(error)
         else:

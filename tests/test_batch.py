@@ -61,6 +61,12 @@ def test_long_texts_come_first() -> None:
     assert order.tolist() == [1, 2, 0]
 
 
+def test_texts_without_tokens() -> None:
+    order, bounds = plan(np.zeros(3, dtype=np.int64), max_tokens=4, max_texts=2)
+    assert order.tolist() == [0, 1, 2]
+    assert bounds.tolist() == [0, 2, 3]
+
+
 def test_nothing_to_plan() -> None:
     order, bounds = plan(np.array([], dtype=np.int32), max_tokens=256, max_texts=256)
     assert order.tolist() == []

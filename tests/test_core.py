@@ -198,7 +198,7 @@ def test_quantize_refuses(minilm_f32_path: Path, tmp_path: Path) -> None:
             core.quantize(str(source), str(destination), 7)
     assert source.read_bytes() == minilm_f32_path.read_bytes()
     for file_type, n_threads in [(-1, 1), (2**40, 1), (7, -1), (7, 513), (7, 2**40)]:
-        with pytest.raises(ConfigurationError, match="file_type|n_threads"):
+        with pytest.raises(ConfigurationError, match=r"file_type|n_threads"):
             core.quantize(str(source), str(tmp_path / "new.gguf"), file_type, n_threads)
 
 

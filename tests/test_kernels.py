@@ -178,7 +178,7 @@ def test_quantize_rows_refuses_what_does_not_fit() -> None:
     rows = np.ones((2, 16), np.float32)
     levels = np.ones((2, 16), np.float32)
     right = np.empty((2, 16), np.int8)
-    for dtype, out, given in [
+    for dtype, out, some_levels in [
         ("int8", right[:1], None),
         ("int8", np.empty((2, 15), np.int8), None),
         ("float16", np.empty((2, 15), np.float16), None),
@@ -189,8 +189,8 @@ def test_quantize_rows_refuses_what_does_not_fit() -> None:
         ("int8", right, np.ones((2, 15), np.float32)),
         ("int4", right, None),
     ]:
-        with pytest.raises(ValueError, match="bytes a row|levels|dtype"):
-            quantize_rows(rows, dtype, out, given)
+        with pytest.raises(ValueError, match=r"bytes a row|levels|dtype"):
+            quantize_rows(rows, dtype, out, some_levels)
     with pytest.raises(TypeError, match="rows"):
         quantize_rows(None, "int8", right)  # type: ignore[arg-type]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model used from inside a call of its own: by progress functions, signal handlers, finalisers."""
+"""A model used from inside its own calls: by progress functions, signal handlers, finalisers."""
 
 from __future__ import annotations
 
