@@ -92,6 +92,7 @@ if [ "$which" != thread ]; then
         "not the_package_is_small"                         # the size of a release build
         "and not extensions_export_their_init_function"    # a sanitizer's are more
         "and not an_idle_model_uses_no_processor"          # the sanitizer's own thread
+        "and not threads_are_refused and not fork_without_memory"  # it passes the limits of memory
     )
     # Not test_examples.py and test_documentation.py, which run programs of their own at length,
     # nor test_stress.py, whose limits of memory the sanitizer passes.
