@@ -99,6 +99,10 @@ cdef str _logged_errors():
     return (<bytes>llama_log.take_errors()).decode("utf-8", "replace").strip()
 
 
+cdef bint _says_no_memory(str reason):
+    return any(words in reason for words in ("bad_alloc", "allocate", "mmap failed"))
+
+
 cdef int raise_for_status(int status, str message, str model) except -1:
     """Raise what a Status other than OK means; the one place where they are told apart."""
     if status == OK:
@@ -421,7 +425,7 @@ cdef class Model:
         if self.handle == NULL:
             reason = _logged_errors()
             # llama.cpp catches its exceptions itself and logs what they say.
-            if any(words in reason for words in ("bad_alloc", "allocate", "mmap failed")):
+            if _says_no_memory(reason):
                 raise ResourceLimitError(f"{path}: not enough memory to load the model: {reason}")
             raise ModelLoadError(
                 f"{path}: llama.cpp can't load this file: {reason or 'no reason given'}"
@@ -1044,7 +1048,8 @@ def quantize(str source not None, str destination not None, file_type, n_threads
     flush_log()
     if status != OK:
         reason = message.decode("utf-8", "replace").strip() or "no reason given"
-        kind = ResourceLimitError if "alloc" in reason or status == NO_MEMORY else ModelLoadError
+        no_memory = status == NO_MEMORY or _says_no_memory(reason)
+        kind = ResourceLimitError if no_memory else ModelLoadError
         raise kind(f"{source}: llama.cpp can't quantise this file: {reason}")
 
 
