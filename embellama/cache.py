@@ -95,8 +95,9 @@ class _LeastRecentlyUsed(Generic[_Entry]):
 
     Each change is one operation of an OrderedDict, so that Ctrl-C, a fork, and a signal handler or
     finaliser that computes with the same model find it whole at any moment; cachetools, which
-    takes several, does not survive the first. What one of them leaves wrong is the bytes' sum,
-    which is added up anew then.
+    takes several, does not survive the first. Only the sum of the bytes may be left wrong: it is
+    added up anew after an exception and in a forked child, and a handler amid a change may leave it
+    an entry off.
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
@@ -109,6 +110,10 @@ class _LeastRecentlyUsed(Generic[_Entry]):
 
     def _renew_after_fork(self) -> None:
         self._lock = threading.RLock()
+        self._add_up()
+
+    def _add_up(self) -> None:
+        self._bytes = sum(size for _, size in list(self._entries.values()))
 
     def get(self, keys: Sequence[Hashable]) -> list[_Entry | None]:
         found: list[_Entry | None] = []
@@ -143,7 +148,7 @@ class _LeastRecentlyUsed(Generic[_Entry]):
                 self._entries[key] = (entry, n_bytes)
                 self._bytes += n_bytes
             except BaseException:
-                self._bytes = sum(size for _, size in self._entries.values())
+                self._add_up()
                 raise
 
     def clear(self) -> None:
