@@ -133,6 +133,7 @@ class PNorm:
 
 
 def integer(name: str, value: Any, minimum: int, maximum: int) -> int:
+    """Return a value as an int; TypeError or ConfigurationError if it is none in that range."""
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, not bool")
     try:

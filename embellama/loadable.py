@@ -254,14 +254,8 @@ class LoadableModel:
 
         Raises
         ------
-        InvalidInputError
-            If the text holds lone surrogates.
-        TokenizationError
-            If the tokenizer fails.
-        ModelLoadError
-            If the model is unloaded.
-        TypeError
-            If `text` is no str.
+        InvalidInputError, TokenizationError, ModelLoadError, TypeError
+            As :meth:`tokenize`.
 
         Examples
         --------
