@@ -441,7 +441,7 @@ cdef class Model:
         RuntimeError
             If a call computes or tokenizes with the model; nothing is freed then.
         """
-        if self.handle == NULL:
+        if self.handle == NULL or self.calls < 0:  # closed, or another thread is closing it
             return
         contexts = list(self.contexts)
         if atomic_add(&self.calls, CLOSED, ACQUIRE) > 0:

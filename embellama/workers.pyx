@@ -185,6 +185,7 @@ cdef class Workers:
         if self.pool.queue == queue:
             self.callers.remove(PyThread_get_thread_ident())
             core.let_go(self.model)
+            # close() left it to this call, or waits and finds nothing to free.
             if self.closed and not self.callers and not self.freeing:
                 if not core.process_is_ending():
                     self.free_pool()

@@ -150,6 +150,24 @@ def test_no_model_is_closed_under_a_thread(minilm_path: Path) -> None:
         vocabulary.tokenize("a")
 
 
+def test_many_threads_close_a_model(minilm_path: Path) -> None:
+    """Each of them once subtracted what says that it is closed: three were too much for 32 bits."""
+    together = threading.Barrier(16)
+
+    def close(model: Model) -> None:
+        together.wait()
+        model.close()
+
+    with ThreadPoolExecutor(together.parties) as pool:
+        for _ in range(20):
+            loaded = EmbeddingModel(minilm_path)  # whose threads closing waits for
+            model = loaded.core_model
+            for closing in [pool.submit(close, model) for _ in range(together.parties)]:
+                closing.result()
+            with pytest.raises(ModelLoadError, match="closed"):
+                Vocabulary(model)
+
+
 def test_loading_errors_hold_what_llama_cpp_said(tmp_path: Path) -> None:
     """Without the header check: what llama.cpp logs as an error is in the message."""
     with pytest.raises(ModelNotFoundError):
