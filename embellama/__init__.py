@@ -11,6 +11,17 @@ Examples
 
 import logging
 
+try:
+    # First, as core is linked with what this opens.
+    import embellama.instruction_set
+except ModuleNotFoundError as error:
+    if error.name != "embellama.instruction_set":
+        raise
+    raise ImportError(
+        "this is embellama's source tree, which holds no compiled modules: start Python in another "
+        "directory, or install with `pip install -e .`"
+    ) from error
+
 from embellama.cache import CacheStats
 from embellama.config import (
     Accuracy,
@@ -21,16 +32,7 @@ from embellama.config import (
     PNorm,
     PoolingStrategy,
 )
-
-try:
-    from embellama.core import backend_info
-except ModuleNotFoundError as error:
-    if error.name != "embellama.core":
-        raise
-    raise ImportError(
-        "this is embellama's source tree, which holds no compiled modules: start Python in another "
-        "directory, or install with `pip install -e .`"
-    ) from error
+from embellama.core import backend_info
 from embellama.engine import EmbeddingEngine
 from embellama.errors import (
     BatchError,

@@ -19,6 +19,7 @@ from embellama.errors import (
     ResourceLimitError,
     TokenizationError,
 )
+from embellama.instruction_set import LIMIT, LLAMA_CPP, NAMES, left_out
 from embellama.texts import token_ids
 from embellama.usable_memory import usable_memory
 
@@ -27,11 +28,15 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcpy
+from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 cimport cython
 
+from embellama cimport cpu_features
+from embellama.cpu_features cimport InstructionSet
+from embellama.instruction_set cimport limit
 from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
 from embellama.libllama cimport (
     aborts,
@@ -323,17 +328,23 @@ cdef const encoder.Kernels *_kernels_for(
         return NULL
     kernels = encoder.choose_kernels(instruction_set.encode(), exact)
     if kernels == NULL:
-        names = ", ".join(_instruction_sets())
+        reason = _left_out().get(instruction_set, "there is none of this name")
         raise ConfigurationError(
-            f"instruction_set={instruction_set!r} is none of those that run here: {names}, "
-            "llama.cpp"
+            f"instruction_set={instruction_set!r} can't be used: {reason}; those that run here: "
+            f"{', '.join(_names(encoder.available_kernels()))}, llama.cpp"
         )
     return kernels
 
 
-def _instruction_sets():
-    cdef vector[const encoder.Kernels *] available = encoder.available_kernels()
-    return [available[i].name.decode() for i in range(available.size())]
+cdef list _names(vector[const encoder.Kernels *] kernels):
+    return [kernels[i].name.decode() for i in range(kernels.size())]
+
+
+cdef dict _left_out():
+    reasons = left_out()
+    for name in _names(encoder.refused_kernels()):
+        reasons[name] = "the processor claims it, but computes something else with it"
+    return reasons
 
 
 cdef class Model:
@@ -1070,14 +1081,21 @@ cdef void end_calls() noexcept nogil:
 
 
 def backend_info():
-    """Return what this build computes with.
+    """Return what this process computes with.
+
+    The environment variable ``EMBELLAMA_INSTRUCTION_SET``, read when embellama is imported, sets the
+    most that may be used: one of ``generic``, ``avx2``, ``avx_vnni``, ``avx512``, ``avx512_vnni``,
+    ``avx512_bf16``, ``amx`` on x86-64, and of ``generic``, ``dotprod``, ``i8mm`` on ARM. Where AMX is
+    to be had, this call asks the kernel for its tiles, as loading a model does.
 
     Returns
     -------
     dict
         ``llama_cpp`` (release), ``instruction_set`` (what encoders are computed with by default),
-        ``instruction_sets`` (those that run here, the fastest first), ``devices`` (list of str)
-        and ``cpu_features`` (list of the instruction sets llama.cpp's own code uses).
+        ``instruction_sets`` (those encoders can be computed with here, the fastest first),
+        ``llama_cpp_instruction_set`` (what llama.cpp's own code is compiled for), ``left_out`` (dict
+        from each instruction set that is not used to the reason), ``devices`` (list of str) and
+        ``cpu_features`` (list of what llama.cpp's own code uses).
 
     Examples
     --------
@@ -1085,6 +1103,8 @@ def backend_info():
     >>> embellama.backend_info()["llama_cpp"]
     'b11549'
     """
+    reasons = _left_out()
+    tiles = "amx" in NAMES and "amx" not in reasons
     features = {
         "AVX": ggml.ggml_cpu_has_avx(),
         "AVX2": ggml.ggml_cpu_has_avx2(),
@@ -1094,7 +1114,8 @@ def backend_info():
         "AVX512": ggml.ggml_cpu_has_avx512(),
         "AVX512_VNNI": ggml.ggml_cpu_has_avx512_vnni(),
         "AVX512_BF16": ggml.ggml_cpu_has_avx512_bf16(),
-        "AMX_INT8": ggml.ggml_cpu_has_amx_int8(),
+        # Compiled in beside bfloat16, and used where tiles are to be had.
+        "AMX_INT8": tiles and ggml.ggml_cpu_has_amx_int8(),
         "NEON": ggml.ggml_cpu_has_neon(),
         "DOTPROD": ggml.ggml_cpu_has_dotprod(),
         "MATMUL_INT8": ggml.ggml_cpu_has_matmul_int8(),
@@ -1111,10 +1132,16 @@ def backend_info():
     return {
         "llama_cpp": llama.llama_version().decode(),
         "instruction_set": encoder.choose_kernels("", False).name.decode(),
-        "instruction_sets": _instruction_sets(),
+        "instruction_sets": _names(encoder.available_kernels()),
+        "llama_cpp_instruction_set": "amx" if tiles else LLAMA_CPP,
+        "left_out": reasons,
         "devices": devices,
         "cpu_features": [name for name, present in features.items() if present],
     }
+
+
+cdef cpp_bool _tiles_permitted() noexcept nogil:
+    return cpu_features.tiles_refused() == NULL
 
 
 # The log callback and the backend registry are unlocked process globals: set them up once.
@@ -1122,4 +1149,7 @@ llama_log.install_log()
 aborts.install_abort_callback()
 fork.install_fork_handlers()
 llama.llama_backend_init()
+if LIMIT == "amx":
+    ggml.ggml_cpu_set_amx_permission(_tiles_permitted)
+encoder.set_limit(<InstructionSet>limit())
 encoder.register_backend()

@@ -12,7 +12,11 @@ from libc.math cimport fabsf, pow, sqrt
 from libc.stdint cimport int8_t, uint8_t, uint16_t
 from libc.string cimport memcpy
 
-from embellama cimport vector_loops
+from embellama.cpu_features cimport InstructionSet
+from embellama.instruction_set cimport limit
+from embellama.vector_loops cimport VectorLoops, loops_for
+
+cdef const VectorLoops *loops = &loops_for(<InstructionSet>limit())
 
 # Flipped in a byte, it takes 128 from it: unsigned levels and bits become signed ones.
 cdef enum:
@@ -35,13 +39,13 @@ cdef void pool(
     Pooling pooling, const float *rows, int64_t n_rows, int64_t n_dims, float *out
 ) noexcept nogil:
     if pooling == POOL_MEAN:
-        vector_loops.sum_rows(rows, n_rows, n_dims, out)
-        vector_loops.scale(out, n_dims, <float>(1.0 / n_rows))
+        loops.sum_rows(rows, n_rows, n_dims, out)
+        loops.scale(out, n_dims, <float>(1.0 / n_rows))
     elif pooling == POOL_MEAN_SQRT:
-        vector_loops.sum_rows(rows, n_rows, n_dims, out)
-        vector_loops.scale(out, n_dims, <float>(1.0 / sqrt(<double>n_rows)))
+        loops.sum_rows(rows, n_rows, n_dims, out)
+        loops.scale(out, n_dims, <float>(1.0 / sqrt(<double>n_rows)))
     elif pooling == POOL_MAX:
-        vector_loops.max_rows(rows, n_rows, n_dims, out)
+        loops.max_rows(rows, n_rows, n_dims, out)
     elif pooling == POOL_LAST:
         memcpy(out, rows + (n_rows - 1) * n_dims, n_dims * sizeof(float))
     else:
@@ -51,16 +55,16 @@ cdef void pool(
 cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept nogil:
     cdef double length, peak
     if norm == NORM_L2:
-        length = sqrt(vector_loops.sum_of_squares(vector, n_dims))
+        length = sqrt(loops.sum_of_squares(vector, n_dims))
         # Outside this range float32 squares lose digits or overflow, or a value is not finite.
         if 1e-15 < length < 1e18:
-            vector_loops.scale(vector, n_dims, <float>(1.0 / length))
+            loops.scale(vector, n_dims, <float>(1.0 / length))
             return True
-    if not vector_loops.is_finite(vector, n_dims):
+    if not loops.is_finite(vector, n_dims):
         return False
     if norm == NORM_NONE:
         return True
-    peak = vector_loops.max_abs(vector, n_dims)
+    peak = loops.max_abs(vector, n_dims)
     if peak == 0.0:
         return True
     if norm == NORM_MAX_ABS:
@@ -68,7 +72,7 @@ cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept
     else:
         length = _p_norm(vector, n_dims, 2.0 if norm == NORM_L2 else p, peak)
     # In double: 1 / length of a subnormal vector overflows float32.
-    vector_loops.divide(vector, n_dims, length)
+    loops.divide(vector, n_dims, length)
     return True
 
 
@@ -77,15 +81,15 @@ cdef void write_row(
     const float *steps, void *out,
 ) noexcept nogil:
     if row_type == ROW_FLOAT16:
-        vector_loops.to_float16(vector, n_dims, <uint16_t *>out)
+        loops.to_float16(vector, n_dims, <uint16_t *>out)
     elif row_type == ROW_INT8 and starts == NULL:
-        vector_loops.to_int8(vector, n_dims, <int8_t *>out)
+        loops.to_int8(vector, n_dims, <int8_t *>out)
     elif row_type == ROW_INT8 or row_type == ROW_UINT8:
-        vector_loops.to_levels(
+        loops.to_levels(
             vector, n_dims, starts, steps, SIGN if row_type == ROW_INT8 else 0, <uint8_t *>out
         )
     elif row_type == ROW_BINARY or row_type == ROW_UBINARY:
-        vector_loops.to_bits(
+        loops.to_bits(
             vector, n_dims, SIGN if row_type == ROW_BINARY else 0, <uint8_t *>out
         )
     elif out != vector:

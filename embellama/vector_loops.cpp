@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vector_loops.hpp"
 
-#include <cmath>
-#include <cstring>
-
-// The loader picks a clone through an ifunc, which needs glibc. Elsewhere, and on ARM, where NEON
-// belongs to the base instruction set, the loops are compiled once.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define EVERY_LEVEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define EVERY_LEVEL
-#endif
-
+// This file is compiled once for each table of functions, whose name EMBELLAMA_LOOPS is, with its
+// instruction set. It includes no header of the C++ library with functions in it: the linker would
+// merge them with those of other files, and bring one set's instructions there.
 namespace embellama {
 namespace {
 
@@ -54,11 +46,8 @@ inline float larger(float a, float b) {
     return a > b || a != a ? a : b;
 }
 
-}  // namespace
-
-EVERY_LEVEL
 void sum_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __restrict out) noexcept {
-    std::memcpy(out, rows, n_dims * sizeof(float));
+    __builtin_memcpy(out, rows, n_dims * sizeof(float));
     const bool far = n_rows * n_dims > CACHED_FLOATS;
     int64_t    row = 1;
     for (; row + ROWS <= n_rows; row += ROWS) {
@@ -81,9 +70,8 @@ void sum_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __rest
     }
 }
 
-EVERY_LEVEL
 void max_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __restrict out) noexcept {
-    std::memcpy(out, rows, n_dims * sizeof(float));
+    __builtin_memcpy(out, rows, n_dims * sizeof(float));
     const bool far = n_rows * n_dims > CACHED_FLOATS;
     int64_t    row = 1;
     for (; row + ROWS <= n_rows; row += ROWS) {
@@ -115,21 +103,18 @@ void max_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __rest
     }
 }
 
-EVERY_LEVEL
 void scale(float * vector, int64_t n_dims, float factor) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
         vector[i] *= factor;
     }
 }
 
-EVERY_LEVEL
 void divide(float * vector, int64_t n_dims, double divisor) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
         vector[i] = static_cast<float>(vector[i] / divisor);
     }
 }
 
-EVERY_LEVEL
 double sum_of_squares(const float * vector, int64_t n_dims) noexcept {
     float   partial[LANES] = {};
     int64_t i              = 0;
@@ -145,27 +130,25 @@ double sum_of_squares(const float * vector, int64_t n_dims) noexcept {
     return total;
 }
 
-EVERY_LEVEL
 float max_abs(const float * vector, int64_t n_dims) noexcept {
     float   partial[LANES] = {};
     int64_t i              = 0;
     for (; i + LANES <= n_dims; i += LANES) {
         for (int64_t lane = 0; lane < LANES; ++lane) {
-            const float value = std::fabs(vector[i + lane]);
+            const float value = __builtin_fabsf(vector[i + lane]);
             partial[lane]     = value > partial[lane] ? value : partial[lane];
         }
     }
     float peak = 0;
     for (; i < n_dims; ++i) {
-        peak = std::fmax(peak, std::fabs(vector[i]));
+        peak = __builtin_fmaxf(peak, __builtin_fabsf(vector[i]));
     }
     for (const float value : partial) {
-        peak = std::fmax(peak, value);
+        peak = __builtin_fmaxf(peak, value);
     }
     return peak;
 }
 
-EVERY_LEVEL
 bool is_finite(const float * vector, int64_t n_dims) noexcept {
     // x * 0 is 0 for finite x and NaN otherwise, and a sum that meets a NaN stays NaN.
     float   partial[LANES] = {};
@@ -182,33 +165,29 @@ bool is_finite(const float * vector, int64_t n_dims) noexcept {
     return total == 0;
 }
 
-EVERY_LEVEL
 void to_float16(const float * vector, int64_t n_dims, uint16_t * __restrict out) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
         const _Float16 value = static_cast<_Float16>(vector[i]);
-        std::memcpy(&out[i], &value, sizeof(value));
+        __builtin_memcpy(&out[i], &value, sizeof(value));
     }
 }
 
-EVERY_LEVEL
 void to_int8(const float * vector, int64_t n_dims, int8_t * __restrict out) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
-        const float value = std::nearbyint(vector[i] * 127.0f);
+        const float value = __builtin_nearbyintf(vector[i] * 127.0f);
         out[i] = static_cast<int8_t>(static_cast<int32_t>(value > 127 ? 127.0f : value < -127 ? -127.0f : value));
     }
 }
 
-EVERY_LEVEL
 void to_levels(const float * vector, int64_t n_dims, const float * starts, const float * steps, uint8_t flip,
                uint8_t * __restrict out) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
         // Of halves: the difference may be more than a float32 holds.
-        const float level = std::floor((0.5f * vector[i] - 0.5f * starts[i]) / steps[i] * 2);
+        const float level = __builtin_floorf((0.5f * vector[i] - 0.5f * starts[i]) / steps[i] * 2);
         out[i] = static_cast<uint8_t>(static_cast<int32_t>(level > 255 ? 255.0f : level < 0 ? 0.0f : level)) ^ flip;
     }
 }
 
-EVERY_LEVEL
 void to_bits(const float * vector, int64_t n_dims, uint8_t flip, uint8_t * __restrict out) noexcept {
     const int64_t whole = n_dims / 8;
     for (int64_t i = 0; i < whole; ++i) {
@@ -226,5 +205,11 @@ void to_bits(const float * vector, int64_t n_dims, uint8_t flip, uint8_t * __res
         out[whole] = static_cast<uint8_t>(bits) ^ flip;
     }
 }
+
+}  // namespace
+
+extern const VectorLoops EMBELLAMA_LOOPS = {
+    sum_rows, max_rows, scale, divide, sum_of_squares, max_abs, is_finite, to_float16, to_int8, to_levels, to_bits,
+};
 
 }  // namespace embellama

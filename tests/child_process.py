@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from typing import Any
 PATIENCE = int(os.environ.get("TEST_PATIENCE", "1"))
 
 
-def run(program: str, *, timeout: float = 60, **values: Any) -> str:
+def run(
+    program: str,
+    *,
+    timeout: float = 60,
+    environment: Mapping[str, str] | None = None,
+    **values: Any,
+) -> str:
     """Run a program and return what it printed, once it has ended well.
 
     Parameters
@@ -23,6 +30,8 @@ def run(program: str, *, timeout: float = 60, **values: Any) -> str:
         Python source; it may import modules of this folder.
     timeout : float
         Seconds until it counts as hung, times PATIENCE.
+    environment : mapping, optional
+        Environment variables to add to this process's own.
     **values
         Variables the program finds set, PATIENCE among them.
 
@@ -39,6 +48,7 @@ def run(program: str, *, timeout: float = 60, **values: Any) -> str:
         capture_output=True,
         text=True,
         timeout=timeout * PATIENCE,
+        env=os.environ | dict(environment or {}),
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, (

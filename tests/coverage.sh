@@ -16,6 +16,7 @@ tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 cp -r embellama "$tree"
 cp "$build"/embellama/*.so "$tree/embellama/"
+cp "$build"/embellama/ggml/*.so "$tree/embellama/ggml/"
 for source in "$build"/embellama/*.so.p/*.pyx.cpp; do
     cp "$source" "$tree/embellama/$(basename "$source" .pyx.cpp).cpp"
 done

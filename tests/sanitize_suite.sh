@@ -40,6 +40,7 @@ install() { # name, value of b_sanitize, further options of meson
         "$root"
     # The installed ones are stripped, and reports need names.
     cp "$environment"/build/embellama/*.so "$environment"/lib/python3*/site-packages/embellama/
+    cp "$environment"/build/embellama/ggml/*.so "$environment"/lib/python3*/site-packages/embellama/ggml/
 }
 
 under() { # name of the environment, libraries to load first, command

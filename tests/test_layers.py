@@ -12,7 +12,8 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "embellama"
 
 LAYERS = [
-    {"cgroups", "checksum", "errors", "forking", "libllama", "vector_loops"},
+    {"cgroups", "checksum", "cpu_features", "errors", "forking"},
+    {"instruction_set", "libllama", "vector_loops"},
     {
         "config",
         "cores",

@@ -210,7 +210,13 @@ void Computation::perform(const Pack & pack, int, int item) {
 int Computation::items_of(const Nodes &) const { return 1; }
 
 void Computation::perform(const Nodes & nodes, int, int) {
-    ggml_cgraph view = ggml_graph_view(graph, nodes.first, nodes.last);
+    // As ggml_graph_view() makes it, which ggml keeps to itself (ggml-impl.h).
+    ggml_cgraph view = {};
+    view.n_nodes = nodes.last - nodes.first;
+    view.nodes = graph->nodes + nodes.first;
+    view.use_counts = graph->use_counts;
+    view.visited_hash_set = graph->visited_hash_set;
+    view.order = graph->order;
     const ggml_status result = ggml_backend_graph_compute(cpu, &view);
     if (result != GGML_STATUS_SUCCESS) {
         end(result);

@@ -13,7 +13,6 @@
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
-#include "instruction_sets.hpp"
 #include "offer.hpp"
 #include "packed_weights.hpp"
 #include "plan.hpp"
@@ -161,10 +160,6 @@ void register_backend() {
     ggml_backend_dev_count();
     set_packed_device(device_at(&registration, 1));
     ggml_backend_register(&registration);
-    for (const Kernels * kernels : refused_kernels()) {
-        GGML_LOG_ERROR("%s: this processor claims the instructions of '%s', but computes something else with them; "
-                       "they are not used\n", __func__, kernels->name);
-    }
 }
 
 }  // namespace embellama::encoder

@@ -2,130 +2,91 @@
 #include "instruction_sets.hpp"
 
 #include <cstring>
+#include <mutex>
 
 #include "self_check.hpp"
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 namespace embellama::encoder {
 
 namespace {
 
+InstructionSet limit = InstructionSet::GENERIC;
+
+struct Candidate {
+    const Kernels * kernels;
+    InstructionSet needs;
+    std::once_flag checked;
+    bool usable = false, wrong = false;
+
+    Candidate(const Kernels & kernels, InstructionSet needs) : kernels(&kernels), needs(needs) {}
+
+    // Computing is tried the first time.
+    void check() {
+        std::call_once(checked, [this] {
+            if (needs > limit || missing(needs)) {
+                return;
+            }
 #if defined(__x86_64__)
-
-// Bits of CPUID, named as in Intel's Architecture Instruction Set Extensions Programming Reference.
-struct Cpuid {
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-
-    Cpuid(unsigned leaf, unsigned subleaf) { __get_cpuid_count(leaf, subleaf, &eax, &ebx, &ecx, &edx); }
-};
-
-bool bit(unsigned value, int position) { return value >> position & 1; }
-
-// Registers that the operating system saves when it switches threads.
-uint64_t saved_registers() {
-    uint32_t low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return static_cast<uint64_t>(high) << 32 | low;
-}
-
-// Linux saves tiles only for a process that asked for it (Documentation/arch/x86/xstate.rst).
-bool tiles_permitted() {
-#if defined(__linux__)
-    constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-#else
-    return false;
+            if (needs == InstructionSet::AMX && tiles_refused()) {
+                return;
+            }
 #endif
-}
-
-struct Processor {
-    bool avx2 = false;
-    bool avx512 = false;
-    bool avx512_bf16 = false;
-    bool amx = false;
-    bool amd = false;
-
-    Processor() {
-        const Cpuid vendor(0, 0), basic(1, 0), extended(7, 0), more(7, 1);
-        amd = vendor.ebx == signature_AMD_ebx && vendor.ecx == signature_AMD_ecx && vendor.edx == signature_AMD_edx;
-        if (!bit(basic.ecx, 27)) {  // OSXSAVE
-            return;
-        }
-        const uint64_t saved = saved_registers();
-        const bool fma = bit(basic.ecx, 12), f16c = bit(basic.ecx, 29);
-        avx2 = (saved & 0x6) == 0x6 && bit(extended.ebx, 5) && fma && f16c;
-        // F, DQ, BW, VL; XMM, YMM, the masks and both halves of ZMM.
-        avx512 = avx2 && (saved & 0xe6) == 0xe6 && bit(extended.ebx, 16) && bit(extended.ebx, 17) &&
-                 bit(extended.ebx, 30) && bit(extended.ebx, 31);
-        avx512_bf16 = avx512 && extended.eax >= 1 && bit(more.eax, 5);
-        // AMX-BF16 and AMX-TILE; the tiles' configuration and their data.
-        amx = avx512_bf16 && bit(extended.edx, 22) && bit(extended.edx, 24) && (saved >> 17 & 3) == 3 &&
-              tiles_permitted();
+            usable = agree(*kernels, generic_kernels);
+            wrong = !usable;
+        });
     }
 };
 
 // The fastest first.
-std::vector<const Kernels *> claimed_kernels() {
-    const Processor processor;
-    std::vector<const Kernels *> found;
-    if (processor.amx) {
-        found.push_back(&amx_kernels);
+std::vector<Candidate *> candidates() {
+    static Candidate generic(generic_kernels, InstructionSet::GENERIC);
+#if defined(__x86_64__)
+    static Candidate avx2(avx2_kernels, InstructionSet::AVX2), avx512(avx512_kernels, InstructionSet::AVX512);
+    static Candidate avx512_bf16(avx512_bf16_kernels, InstructionSet::AVX512_BF16);
+    static Candidate amx(amx_kernels, InstructionSet::AMX);
+    if (has_fast_bfloat16()) {
+        return {&amx, &avx512_bf16, &avx512, &avx2, &generic};
     }
-    // Zen 4 computes a dot product of bfloat16 as fast as a product of float32, so that it does
-    // twice the work. Intel's cores that have it are slower with it than with float32 (measured on
-    // Sapphire Rapids), for which reason it comes last there.
-    if (processor.avx512_bf16 && processor.amd) {
-        found.push_back(&avx512_bf16_kernels);
-    }
-    if (processor.avx512) {
-        found.push_back(&avx512_kernels);
-    }
-    if (processor.avx2) {
-        found.push_back(&avx2_kernels);
-    }
-    found.push_back(&generic_kernels);
-    if (processor.avx512_bf16 && !processor.amd) {
-        found.push_back(&avx512_bf16_kernels);
-    }
-    return found;
-}
-
+    return {&amx, &avx512, &avx2, &generic, &avx512_bf16};
 #else
-
-std::vector<const Kernels *> claimed_kernels() { return {&generic_kernels}; }
-
+    return {&generic};
 #endif
-
-struct CheckedKernels {
-    std::vector<const Kernels *> available, refused;
-
-    CheckedKernels() {
-        for (const Kernels * kernels : claimed_kernels()) {
-            (agree(*kernels, generic_kernels) ? available : refused).push_back(kernels);
-        }
-    }
-};
-
-const CheckedKernels & checked_kernels() {
-    static const CheckedKernels kernels;
-    return kernels;
 }
 
 }  // namespace
 
-const std::vector<const Kernels *> & available_kernels() { return checked_kernels().available; }
+void set_limit(InstructionSet set) { limit = set; }
 
-const std::vector<const Kernels *> & refused_kernels() { return checked_kernels().refused; }
+std::vector<const Kernels *> available_kernels() {
+    std::vector<const Kernels *> available;
+    for (Candidate * candidate : candidates()) {
+        candidate->check();
+        if (candidate->usable) {
+            available.push_back(candidate->kernels);
+        }
+    }
+    return available;
+}
+
+std::vector<const Kernels *> refused_kernels() {
+    std::vector<const Kernels *> refused;
+    for (Candidate * candidate : candidates()) {
+        candidate->check();
+        if (candidate->wrong) {
+            refused.push_back(candidate->kernels);
+        }
+    }
+    return refused;
+}
 
 const Kernels * choose_kernels(const char * name, bool exact) {
-    for (const Kernels * kernels : available_kernels()) {
+    for (Candidate * candidate : candidates()) {
+        const Kernels * kernels = candidate->kernels;
         if (*name ? strcmp(name, kernels->name) == 0 : kernels->exact || !exact) {
-            return kernels;
+            candidate->check();
+            if (candidate->usable) {
+                return kernels;
+            }
         }
     }
     return nullptr;

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "../libllama/thread_memory.hpp"
 #include "ggml.h"
 #include "packed_weights.hpp"
 
@@ -16,7 +17,7 @@ namespace embellama::encoder {
 
 namespace {
 
-thread_local const Offer * current_offer = nullptr;
+EMBELLAMA_THREAD_LOCAL const Offer * current_offer = nullptr;
 
 }  // namespace
 

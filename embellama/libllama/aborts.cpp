@@ -16,7 +16,7 @@
 namespace embellama {
 namespace {
 
-thread_local bool throws = false;
+EMBELLAMA_THREAD_LOCAL bool throws = false;
 
 // ggml_malloc() and ggml_calloc() log what they could not have and abort with "fatal error";
 // ggml_init() and ggml-alloc.c assert that their memory is there.

@@ -3,6 +3,7 @@
 from libcpp cimport bool
 from libcpp.vector cimport vector
 
+from embellama.cpu_features cimport InstructionSet
 from embellama.libllama.handles cimport llama_model
 
 cdef extern from "../encoder/kernels.hpp" namespace "embellama::encoder" nogil:
@@ -10,7 +11,9 @@ cdef extern from "../encoder/kernels.hpp" namespace "embellama::encoder" nogil:
         const char *name
 
 cdef extern from "../encoder/instruction_sets.hpp" namespace "embellama::encoder" nogil:
-    const vector[const Kernels *] &available_kernels() except +
+    void set_limit(InstructionSet limit) noexcept
+    vector[const Kernels *] available_kernels() except +
+    vector[const Kernels *] refused_kernels() except +
     const Kernels *choose_kernels(const char *name, bool exact) except +
 
 cdef extern from "../encoder/offer.hpp" namespace "embellama::encoder" nogil:

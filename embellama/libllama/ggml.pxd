@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Mirrors ggml-backend.h and ggml-cpu.h of the pinned llama.cpp, as far as it is used.
+from libcpp cimport bool
+
 cdef extern from "ggml-cpu.h" nogil:
     cdef struct ggml_threadpool:
         pass
@@ -20,6 +22,9 @@ cdef extern from "ggml-cpu.h" nogil:
     int ggml_cpu_has_dotprod() noexcept
     int ggml_cpu_has_matmul_int8() noexcept
     int ggml_cpu_has_sve() noexcept
+
+    ctypedef bool (*ggml_cpu_amx_permission_t)() noexcept nogil
+    void ggml_cpu_set_amx_permission(ggml_cpu_amx_permission_t permission) noexcept
 
 cdef extern from "ggml-backend.h" nogil:
     cdef struct ggml_backend_device:

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "llama.h"
+#include "thread_memory.hpp"
 
 namespace embellama {
 namespace {
@@ -29,10 +30,10 @@ std::deque<Line> & lines() {
 }
 // A pointer, not a string: what a thread keeps for itself has no destructor, whose registration
 // would end the process where there is no memory for it. Freed by take_errors().
-thread_local std::string * errors = nullptr;
+EMBELLAMA_THREAD_LOCAL std::string * errors = nullptr;
 // A line that found no memory, most likely because of what it would have said.
-thread_local bool lost_error = false;
-thread_local int last_level = GGML_LOG_LEVEL_NONE;
+EMBELLAMA_THREAD_LOCAL bool lost_error = false;
+EMBELLAMA_THREAD_LOCAL int last_level = GGML_LOG_LEVEL_NONE;
 
 void on_log(ggml_log_level level, const char * text, void *) {
     const bool continues = level == GGML_LOG_LEVEL_CONT;

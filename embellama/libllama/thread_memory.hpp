@@ -10,6 +10,10 @@
 
 namespace embellama {
 
+// A variable of each thread that is there from the thread's start. Not by -ftls-model, which would say
+// the same of the C++ library's own, and that library may be there already, placed otherwise.
+#define EMBELLAMA_THREAD_LOCAL __attribute__((tls_model("initial-exec"))) thread_local
+
 constexpr size_t THREAD_MEMORY_BYTES = 1 << 20;
 
 // Null where there is none: then start no thread.

@@ -77,17 +77,22 @@ float from_word(uint32_t word) {
     return value;
 }
 
-// The products of first and of second values are summed apart, and added to the sum in the end.
-void multiply_tiles(int sums, int left, int right) {
+void require_product(int sums, int left, int right) {
     require_tile(sums);
     require_tile(left);
     require_tile(right);
+    require(sums != left && left != right && sums != right, "one tile twice");
+    require(configuration.rows[left] == configuration.rows[sums] &&
+                configuration.bytes_per_row[left] == 4 * configuration.rows[right] &&
+                configuration.bytes_per_row[right] == configuration.bytes_per_row[sums],
+            "sizes that do not fit");
+}
+
+// The products of first and of second values are summed apart, and added to the sum in the end.
+void multiply_tiles(int sums, int left, int right) {
+    require_product(sums, left, right);
     const int rows = configuration.rows[sums], columns = configuration.bytes_per_row[sums] / 4;
     const int depth = configuration.rows[right];
-    require(sums != left && left != right && sums != right, "one tile twice");
-    require(configuration.rows[left] == rows && configuration.bytes_per_row[left] == 4 * depth &&
-                configuration.bytes_per_row[right] == 4 * columns,
-            "sizes that do not fit");
     for (int row = 0; row < rows; row++) {
         for (int column = 0; column < columns; column++) {
             float even = 0, odd = 0;
@@ -98,6 +103,28 @@ void multiply_tiles(int sums, int left, int right) {
             }
             const float sum = from_word(tiles[sums][row][column]) + (even + odd);
             memcpy(&tiles[sums][row][column], &sum, sizeof sum);
+        }
+    }
+}
+
+// TDPBSSD and its kin: four bytes of a line with four of a column, added to a sum of 32 bits that wraps.
+void multiply_byte_tiles(int sums, int left, int right, bool left_signed, bool right_signed) {
+    require_product(sums, left, right);
+    const int rows = configuration.rows[sums], columns = configuration.bytes_per_row[sums] / 4;
+    const auto byte = [](uint32_t word, int index, bool is_signed) {
+        const uint8_t value = static_cast<uint8_t>(word >> 8 * index);
+        return is_signed ? static_cast<int32_t>(static_cast<int8_t>(value)) : static_cast<int32_t>(value);
+    };
+    for (int row = 0; row < rows; row++) {
+        for (int column = 0; column < columns; column++) {
+            uint32_t sum = tiles[sums][row][column];
+            for (int k = 0; k < configuration.rows[right]; k++) {
+                for (int index = 0; index < 4; index++) {
+                    sum += static_cast<uint32_t>(byte(tiles[left][row][k], index, left_signed) *
+                                                 byte(tiles[right][k][column], index, right_signed));
+                }
+            }
+            tiles[sums][row][column] = sum;
         }
     }
 }
@@ -173,6 +200,8 @@ void carry_out(int, siginfo_t *, void * context) {
         store_tile(reg, operand.base, operand.stride);
     } else if (opcode == 0x5c && in_registers && prefix == PF3 && vector < 8) {  // TDPBF16PS
         multiply_tiles(reg, rm, vector);
+    } else if (opcode == 0x5e && in_registers && vector < 8) {  // TDPBSSD, TDPBSUD, TDPBUSD, TDPBUUD
+        multiply_byte_tiles(reg, rm, vector, prefix == PF2 || prefix == PF3, prefix == PF2 || prefix == P66);
     } else {
         require(false, "another instruction");
     }
