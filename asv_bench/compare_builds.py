@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare the speed of two installed builds of embellama, architecture by architecture.
 
-    python asv_bench/compare_builds.py OTHER_PYTHON [--rounds 7] [--threads 2] [--only PATTERN]
+    python asv_bench/compare_builds.py OTHER_PYTHON [--rounds 7] [--threads 2] [--only PART]
+    python asv_bench/compare_builds.py --limits avx512_vnni avx512
 
 The first build is the one of the Python that runs this; OTHER_PYTHON has the second, such as one
-made by ``pip install -Csetup-args=-Dcpu=native .``. Both stay loaded, and take turns at each
-measurement. A ratio above 1 means that the first is faster. The models have random weights, in the
-sizes of small real ones; the vectors of both are compared too.
+made by ``pip install -Csetup-args=-Dcpu=native .``. With ``--limits`` it is the same one, or two,
+at two values of EMBELLAMA_INSTRUCTION_SET. Both stay loaded, and take turns at each measurement.
+A ratio above 1 means that the first is faster. The models have random weights, in the sizes of
+small real ones; the vectors of both are compared too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -55,7 +58,7 @@ QUANTISED = {"Q4_K": 15, "Q6_K": 18}
 DTYPES = ["float32", "float16", "int8", "ubinary"]
 
 # What each of the two processes runs. It gets a line of JSON and answers with one.
-SERVER = '''
+SERVER = """
 import json, os, sys, time
 import numpy as np
 import embellama
@@ -96,13 +99,14 @@ def load(path):
 for line in sys.stdin:
     name, *arguments = json.loads(line)
     print(json.dumps(globals()[name](*arguments)), flush=True)
-'''
+"""
 
 
 class Build:
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, limit: str) -> None:
         self.process = subprocess.Popen(
             [python, "-c", SERVER],
+            env=os.environ | {"EMBELLAMA_INSTRUCTION_SET": limit},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -155,12 +159,14 @@ def compare(first: Build, second: Build, n_rounds: int, *call: Any) -> tuple[flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("other_python")
+    parser.add_argument("other_python", nargs="?", default=sys.executable)
+    parser.add_argument("--limits", nargs=2, default=["", ""], metavar="INSTRUCTION_SET")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="measure what has this in its name")
     arguments = parser.parse_args()
-    first, second = Build(sys.executable), Build(arguments.other_python)
+    first = Build(sys.executable, arguments.limits[0])
+    second = Build(arguments.other_python, arguments.limits[1])
     with tempfile.TemporaryDirectory() as folder:
         paths = write_models(Path(folder))
         calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -172,11 +178,11 @@ def main() -> None:
         calls.append(("quantise to Q8_0", ("convert", paths["llama F32"], 7)))
         calls.append(("quantise to Q4_K", ("convert", paths["llama F32"], 15)))
         calls.append(("load, first vector", ("load", paths["llama F16"])))
-        print(f"{'':28} median   best  difference of a value")
+        print(f"{'':32} median   best  difference of a value")
         for name, call in calls:
             if arguments.only in name:
                 middle, best, difference = compare(first, second, arguments.rounds, *call)
-                print(f"{name:28} {middle:6.3f} {best:6.3f}  {difference:.1e}", flush=True)
+                print(f"{name:32} {middle:6.3f} {best:6.3f}  {difference:.1e}", flush=True)
 
 
 if __name__ == "__main__":

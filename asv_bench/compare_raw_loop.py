@@ -34,6 +34,7 @@ from pathlib import Path
 import click
 import numpy as np
 from benchmarks import workloads
+from comparison.ggml import environment
 from numpy.typing import NDArray
 
 import embellama
@@ -82,6 +83,7 @@ class RawLoop:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment(Path(command[0])),
         )
 
     def round(self) -> tuple[float, float]:

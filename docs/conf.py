@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sphinx: ``pip install ".[docs]"``, then ``sphinx-build -W -b html docs docs/_build/html``."""
+"""Sphinx: after ``pip install -r docs/requirements.txt``, ``sphinx-build -W docs docs/_build/html``."""
 
 import sys
 from importlib.metadata import version as installed_version

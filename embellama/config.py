@@ -279,7 +279,7 @@ class ModelConfig:
         What encoders of the BERT family are computed with: one of
         ``embellama.backend_info()["instruction_sets"]``, or ``"llama.cpp"`` for llama.cpp's own
         code. Default: the fastest that `accuracy` allows; one that is named is used whatever
-        `accuracy` says.
+        `accuracy` says. None may be above ``EMBELLAMA_INSTRUCTION_SET``.
     query_prompt, document_prompt : str, optional
         What ``embed_query`` and ``embed_documents`` put before a text. Default: the catalog's
         for the model, else nothing.
@@ -479,9 +479,11 @@ class EngineConfig:
         Each setting of :class:`ModelConfig`, of :class:`CacheConfig` (any of which turns the cache
         on) and of this class has a variable of its name in capitals after ``EMBELLAMA_``:
         ``EMBELLAMA_MODEL_PATH`` (required), ``EMBELLAMA_N_THREADS``,
-        ``EMBELLAMA_MEMORY_LIMIT_MB``. Truth values are ``1``, ``true``, ``yes``, ``on`` and
-        ``0``, ``false``, ``no``, ``off``; empty variables count as unset. ``EMBELLAMA_TRUNCATE``
-        may be a number of tokens too, so that ``1`` is one token there, and ``true`` the truth.
+        ``EMBELLAMA_MEMORY_LIMIT_MB``. ``instruction_set`` has none:
+        ``EMBELLAMA_INSTRUCTION_SET`` limits the whole process (:func:`embellama.backend_info`).
+        Truth values are ``1``, ``true``, ``yes``, ``on`` and ``0``, ``false``, ``no``, ``off``;
+        empty variables count as unset. ``EMBELLAMA_TRUNCATE`` may be a number of tokens too, so
+        that ``1`` is one token there, and ``true`` the truth.
 
         Returns
         -------
@@ -517,12 +519,17 @@ _TRUTH = {
 }
 
 
+# Fields that have no variable: those that hold other settings, and what EMBELLAMA_INSTRUCTION_SET
+# limits for the whole process.
+WITHOUT_VARIABLE = frozenset({"model_config", "cache", "instruction_set"})
+
+
 def _from_env(kind: type[ModelConfig | CacheConfig | EngineConfig]) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(kind):
         variable = f"EMBELLAMA_{field.name.upper()}"
         text = os.environ.get(variable, "")
-        if not text or field.name in ("model_config", "cache"):
+        if not text or field.name in WITHOUT_VARIABLE:
             continue
         values[field.name] = _parsed(variable, field.name, str(field.type), text)
     return values

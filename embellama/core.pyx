@@ -1083,19 +1083,20 @@ cdef void end_calls() noexcept nogil:
 def backend_info():
     """Return what this process computes with.
 
-    The environment variable ``EMBELLAMA_INSTRUCTION_SET``, read when embellama is imported, sets the
-    most that may be used: one of ``generic``, ``avx2``, ``avx_vnni``, ``avx512``, ``avx512_vnni``,
-    ``avx512_bf16``, ``amx`` on x86-64, and of ``generic``, ``dotprod``, ``i8mm`` on ARM. Where AMX is
-    to be had, this call asks the kernel for its tiles, as loading a model does.
+    The environment variable ``EMBELLAMA_INSTRUCTION_SET``, read when embellama is imported, sets
+    the most that may be used: one of ``generic``, ``avx2``, ``avx_vnni``, ``avx512``,
+    ``avx512_vnni``, ``avx512_bf16``, ``amx`` on x86-64, and of ``generic``, ``dotprod``,
+    ``i8mm`` on ARM. Where AMX is to be had, this call asks the kernel for its tiles, as loading a
+    model does.
 
     Returns
     -------
     dict
         ``llama_cpp`` (release), ``instruction_set`` (what encoders are computed with by default),
         ``instruction_sets`` (those encoders can be computed with here, the fastest first),
-        ``llama_cpp_instruction_set`` (what llama.cpp's own code is compiled for), ``left_out`` (dict
-        from each instruction set that is not used to the reason), ``devices`` (list of str) and
-        ``cpu_features`` (list of what llama.cpp's own code uses).
+        ``llama_cpp_instruction_set`` (what llama.cpp's own code is compiled for), ``left_out``
+        (dict from each instruction set that is not used to the reason), ``devices`` (list of str)
+        and ``cpu_features`` (list of what llama.cpp's own code uses).
 
     Examples
     --------

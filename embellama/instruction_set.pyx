@@ -39,8 +39,8 @@ cdef int _choose_limit() except -1:
     reason = _missing(compiled_for)
     if reason is not None:
         raise ImportError(
-            f"this build of embellama needs {NAMES[compiled_for]}, and {reason}: install it without "
-            "-Dcpu, so that it runs on every processor"
+            f"this build of embellama needs {NAMES[compiled_for]}, and {reason}: install it "
+            "without -Dcpu, so that it runs on every processor"
         )
     asked = os.environ.get(_VARIABLE, "").strip()
     if asked and asked not in NAMES:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +148,18 @@ def test_an_old_processor(minilm_path: Path, processor: str) -> None:
         embellama.quantize(np.array(results[0], dtype=np.float32), dtype)
     print(json.dumps([embellama.backend_info(), results]))
     """
-    # What this workplace sets for older builds of numpy's BLAS is not true of an emulated processor.
+    # Variables that choose kernels of numpy's BLAS are not meant for an emulated processor.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")
     }
     done = subprocess.run(
-        [*("qemu-x86_64", "-cpu", processor), sys.executable, "-c", _dedented(program), minilm_path],
+        [
+            *("qemu-x86_64", "-cpu", processor),
+            sys.executable,
+            "-c",
+            textwrap.dedent(program),
+            minilm_path,
+        ],
         env=environment,
         capture_output=True,
         text=True,
@@ -167,12 +174,6 @@ def test_an_old_processor(minilm_path: Path, processor: str) -> None:
         expected = model.embed_batch(["The quick brown fox", "A cat sat on the mat. " * 20])
     for vectors in results:
         assert (np.array(vectors) * expected).sum(axis=1).min() > 0.9999
-
-
-def _dedented(program: str) -> str:
-    import textwrap
-
-    return textwrap.dedent(program)
 
 
 def test_libraries_lie_beside_the_extension_and_nowhere_else(
@@ -206,7 +207,9 @@ def test_little_memory_of_each_thread() -> None:
     """
     sizes = []
     for library in [*GGML, *EXTENSIONS]:
-        for size in re.findall(r"^ *TLS +\S+ +\S+ +\S+ +\S+ +(\S+)", elf("readelf", "-lW", library), re.M):
+        for size in re.findall(
+            r"^ *TLS +\S+ +\S+ +\S+ +\S+ +(\S+)", elf("readelf", "-lW", library), re.M
+        ):
             sizes.append(int(size, 16))
     assert max(sizes) <= 128
     assert sum(sizes) <= 256
@@ -236,8 +239,8 @@ def test_libraries_have_one_name_for_the_linker() -> None:
 def test_another_ggml_in_the_process(minilm_path: Path, tmp_path: Path, first: str) -> None:
     """Even where all that it exports is open to everyone, nothing of one is bound to the other.
 
-    The C++ library's own functions (_ZNSt... and _ZNKSt...) are left out: wheels hold copies of the
-    newer ones, and whoever opens such a wheel for everyone (RTLD_GLOBAL) has everyone use them.
+    The C++ library's own functions are left out: wheels hold copies of the newer ones, and whoever
+    opens such a wheel for everyone (RTLD_GLOBAL) has everyone use them.
     """
     pytest.importorskip("xllamacpp")
     program = """
@@ -272,7 +275,7 @@ def test_another_ggml_in_the_process(minilm_path: Path, tmp_path: Path, first: s
         with part.open(errors="replace") as lines:
             for line in lines:
                 found = re.search(r"binding file (\S+) \[0\] to (\S+) \[0\]: .*`(\w+)'", line)
-                if found is None or re.match(r"_ZN?K?St", found[3]):
+                if found is None or not re.search("ggml|gguf|llama|quantize", found[3]):
                     continue
                 source, target, symbol = found.groups()
                 n_bindings += "/embellama/" in source
@@ -282,7 +285,7 @@ def test_another_ggml_in_the_process(minilm_path: Path, tmp_path: Path, first: s
                     if f"/{name}" in source or f"/{name}" in target
                 }:
                     crossing.add(symbol)
-    assert n_bindings > 1000
+    assert n_bindings > 300
     assert not crossing
 
 
@@ -308,7 +311,9 @@ def test_beside_other_packages(minilm_path: Path, package: str, first: str) -> N
 # Linux, uapi/linux/seccomp.h and filter.h: system call 158 (arch_prctl) answers EPERM.
 DENY_ARCH_PRCTL = """
 import ctypes, errno, struct
-instructions = [(0x20, 0, 0, 0), (0x15, 0, 1, 158), (6, 0, 0, 0x50000 | errno.EPERM), (6, 0, 0, 0x7FFF0000)]
+load_number, is_arch_prctl = (0x20, 0, 0, 0), (0x15, 0, 1, 158)
+refuse, allow = (6, 0, 0, 0x50000 | errno.EPERM), (6, 0, 0, 0x7FFF0000)
+instructions = [load_number, is_arch_prctl, refuse, allow]
 code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in instructions))
 program = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(code))
 libc = ctypes.CDLL(None, use_errno=True)
@@ -346,7 +351,7 @@ def test_a_thread_with_a_small_signal_stack(minilm_path: Path) -> None:
     ready.wait()
     """
     information, _, vector = report(
-        minilm_path, _dedented(program) + REPORT + "\ndone.set(); thread.join()\n"
+        minilm_path, textwrap.dedent(program) + REPORT + "\ndone.set(); thread.join()\n"
     )
     assert "amx" in information["left_out"]
     with embellama.EmbeddingModel(minilm_path) as model:
@@ -363,7 +368,8 @@ def test_several_in_one_process_and_after_a_fork(minilm_path: Path) -> None:
 
     texts = ["hello world", "A cat sat on the mat. " * 10, "word " * 100]
     names = [*embellama.backend_info()["instruction_sets"], "llama.cpp"]
-    models = [EmbeddingModel(ModelConfig(path, instruction_set=name, n_threads=2)) for name in names]
+    configs = [ModelConfig(path, instruction_set=name, n_threads=2) for name in names]
+    models = [EmbeddingModel(config) for config in configs]
     expected = [model.embed_batch(texts) for model in models]
     assert all((each * expected[0]).sum(axis=1).min() > 0.9999 for each in expected)
     wrong = []

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from comparison.ggml import environment
 from numpy.typing import NDArray
 
 from peers import Peer as Base
@@ -42,6 +43,7 @@ class Rounds:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=environment(Path(program)),
         )
 
     def next(self) -> float:

@@ -17,6 +17,8 @@ from docutils.parsers.rst import Directive
 from numpydoc.docscrape import ClassDoc
 from sphinx.application import Sphinx
 
+from embellama.config import WITHOUT_VARIABLE
+
 
 def described(kind: type) -> dict[str, tuple[str, list[str]]]:
     """Type and text of each parameter, as the docstring gives them."""
@@ -49,7 +51,7 @@ class Settings(Directive):
                 raise self.error(f"{name}.{field.name} is not described in the docstring")
             type_, text = entries[field.name]
             kinds = [f"*{type_.removesuffix(', optional')}*", default_of(field)]
-            if field.name not in ("model_config", "cache"):
+            if field.name not in WITHOUT_VARIABLE:
                 kinds.append(f"``EMBELLAMA_{field.name.upper()}``")
             lines += [f"**{field.name}**", f"    {', '.join(kinds)}", ""]
             lines += [f"    {line}" for line in text]
