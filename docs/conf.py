@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sphinx: after ``pip install -r docs/requirements.txt``, ``sphinx-build -W docs docs/_build/html``."""
+"""Sphinx: with docs/requirements.txt installed, ``sphinx-build -W docs docs/_build/html``."""
 
 import sys
 from importlib.metadata import version as installed_version

@@ -41,6 +41,13 @@ inline double sum_lanes(float * partial) {
     return total;
 }
 
+// GCC knows _Float16 in C++ on x86-64 from 12, and on ARM from 13 on; there the other is the same.
+#if defined(__aarch64__)
+using Half = __fp16;
+#else
+using Half = _Float16;
+#endif
+
 // numpy.max keeps a NaN of either operand, and so does this.
 inline float larger(float a, float b) {
     return a > b || a != a ? a : b;
@@ -167,7 +174,7 @@ bool is_finite(const float * vector, int64_t n_dims) noexcept {
 
 void to_float16(const float * vector, int64_t n_dims, uint16_t * __restrict out) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
-        const _Float16 value = static_cast<_Float16>(vector[i]);
+        const Half value = static_cast<Half>(vector[i]);
         __builtin_memcpy(&out[i], &value, sizeof(value));
     }
 }
