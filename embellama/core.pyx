@@ -34,7 +34,6 @@ from libcpp.vector cimport vector
 
 cimport cython
 
-from embellama cimport cpu_features
 from embellama.cpu_features cimport InstructionSet
 from embellama.instruction_set cimport limit
 from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
@@ -1142,7 +1141,8 @@ def backend_info():
 
 
 cdef cpp_bool _tiles_permitted() noexcept nogil:
-    return cpu_features.tiles_refused() == NULL
+    # The encoder tries whether they compute what they should.
+    return encoder.choose_kernels("amx", False) != NULL
 
 
 # The log callback and the backend registry are unlocked process globals: set them up once.

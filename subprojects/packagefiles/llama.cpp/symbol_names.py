@@ -16,12 +16,15 @@ import sys
 # What stands between a declaration's GGML_API or GGML_BACKEND_API and its parameters.
 _DECLARATION = re.compile(r"\bGGML_(?:BACKEND_)?API\b[^;{]*?\b(\w+)\s*\(")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+# With the lines that a backslash joins to it.
+_DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 
 
 def exported_functions(headers: list[str]) -> list[str]:
     names = set()
     for header in headers:
         text = _COMMENT.sub("", pathlib.Path(header).read_text(encoding="utf-8"))
+        text = _DIRECTIVE.sub("", text)
         names.update(_DECLARATION.findall(text))
     return sorted(names)
 
