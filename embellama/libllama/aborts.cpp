@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "exceptions.hpp"
 #include "ggml-cpu.h"
 #include "ggml.h"
 #include "llama_log.hpp"
@@ -44,12 +45,8 @@ ggml_status call_guarded(void (*work)(void *), void * data, char * message, size
     try {
         work(data);
         return GGML_STATUS_SUCCESS;
-    } catch (const std::bad_alloc &) {
-        snprintf(message, size, "out of memory");
-        return GGML_STATUS_ALLOC_FAILED;
-    } catch (const std::exception & error) {
-        snprintf(message, size, "%s", error.what());
-        return GGML_STATUS_FAILED;
+    } catch (...) {
+        return describe_exception(message, size) ? GGML_STATUS_ALLOC_FAILED : GGML_STATUS_FAILED;
     }
 }
 

@@ -13,6 +13,7 @@
 
 #include "../encoder/offer.hpp"
 #include "aborts.hpp"
+#include "exceptions.hpp"
 #include "float_environment.hpp"
 #include "fork.hpp"
 #include "ggml-cpu.h"
@@ -45,15 +46,8 @@ int guarded(char * message, size_t size, Call call) noexcept {
             }
         }
         return status;
-    } catch (const std::bad_alloc &) {
-        snprintf(message, size, "out of memory");
-        return NO_MEMORY;
-    } catch (const std::exception & error) {
-        snprintf(message, size, "%s", error.what());
-        return EXCEPTION;
     } catch (...) {
-        snprintf(message, size, "unknown C++ exception");
-        return EXCEPTION;
+        return describe_exception(message, size) ? NO_MEMORY : EXCEPTION;
     }
 }
 
@@ -100,7 +94,14 @@ inline llama_model * load_model(const char * path, llama_model_params params, co
     if (!inside.entered) {
         throw std::runtime_error("the process is ending");
     }
-    return llama_model_load_from_file(path, params);
+    try {
+        return llama_model_load_from_file(path, params);
+    } catch (...) {
+        if (is_out_of_memory()) {
+            throw std::bad_alloc();
+        }
+        throw;
+    }
 }
 
 inline int new_context(llama_model * model, llama_context_params params, llama_context ** context, char * message,
