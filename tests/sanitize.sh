@@ -25,7 +25,9 @@ tests() { # name of the build folder, value of b_sanitize, programs in tests/
 export UBSAN_OPTIONS=halt_on_error=1
 programs=(encoder/kernels_test)
 if [ "$(uname -m)" = x86_64 ]; then
-    programs+=(encoder/trapped_tiles_test ggml/ggml_amx_test)
+    programs+=(encoder/trapped_tiles_test)
+    # ggml reads words that are not aligned, which x86-64 allows and the other sanitizer does not.
+    tests tiles address ggml/ggml_amx_test
 fi
 tests kernels address,undefined "${programs[@]}"
 tests threads thread encoder/thread_team_test

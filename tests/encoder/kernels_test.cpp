@@ -424,7 +424,8 @@ int main() {
 #if defined(EMBELLAMA_TRAPPED_TILES)
     const std::vector<const Kernels *> tables = {&amx_kernels};
 #else
-    const std::vector<const Kernels *> & tables = available_kernels();
+    set_limit(static_cast<embellama::InstructionSet>(embellama::N_INSTRUCTION_SETS - 1));
+    const std::vector<const Kernels *> tables = available_kernels();
 #endif
     for (const Kernels * kernels : tables) {
         test_products(*kernels);
