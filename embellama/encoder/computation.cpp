@@ -6,7 +6,6 @@
 #include <new>
 
 #include "../libllama/aborts.hpp"
-#include "../libllama/exceptions.hpp"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
 
@@ -96,14 +95,11 @@ void Computation::work(int thread, int step, int item) {
     const AbortsThrow guard;
     try {
         std::visit([&](const auto & work) { perform(work, thread, item); }, plan.steps[step]);
-    } catch (...) {
-        char message[256];
-        if (describe_exception(message, sizeof message)) {
-            end(GGML_STATUS_ALLOC_FAILED);
-        } else {
-            GGML_LOG_ERROR("%s: %s\n", __func__, message);
-            end(GGML_STATUS_FAILED);
-        }
+    } catch (const std::bad_alloc &) {
+        end(GGML_STATUS_ALLOC_FAILED);
+    } catch (const std::exception & error) {
+        GGML_LOG_ERROR("%s: %s\n", __func__, error.what());
+        end(GGML_STATUS_FAILED);
     }
 }
 

@@ -94,14 +94,7 @@ inline llama_model * load_model(const char * path, llama_model_params params, co
     if (!inside.entered) {
         throw std::runtime_error("the process is ending");
     }
-    try {
-        return llama_model_load_from_file(path, params);
-    } catch (...) {
-        if (is_out_of_memory()) {
-            throw std::bad_alloc();
-        }
-        throw;
-    }
+    return llama_model_load_from_file(path, params);
 }
 
 inline int new_context(llama_model * model, llama_context_params params, llama_context ** context, char * message,
