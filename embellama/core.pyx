@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from embellama import instruction_set
+from embellama import instruction_set as process_instruction_set
 from embellama.errors import (
     ConfigurationError,
     EmbeddingGenerationError,
@@ -340,7 +340,7 @@ cdef list _names(vector[const encoder.Kernels *] kernels):
 
 
 cdef dict _left_out():
-    reasons = instruction_set.left_out()
+    reasons = process_instruction_set.left_out()
     for name in _names(encoder.refused_kernels()):
         reasons[name] = "the processor claims it, but computes something else with it"
     return reasons
@@ -1104,7 +1104,7 @@ def backend_info():
     'b11549'
     """
     reasons = _left_out()
-    tiles = "amx" in instruction_set.NAMES and "amx" not in reasons
+    tiles = "amx" in process_instruction_set.NAMES and "amx" not in reasons
     features = {
         "AVX": ggml.ggml_cpu_has_avx(),
         "AVX2": ggml.ggml_cpu_has_avx2(),
@@ -1133,7 +1133,7 @@ def backend_info():
         "llama_cpp": llama.llama_version().decode(),
         "instruction_set": encoder.choose_kernels("", False).name.decode(),
         "instruction_sets": _names(encoder.available_kernels()),
-        "llama_cpp_instruction_set": "amx" if tiles else instruction_set.LLAMA_CPP,
+        "llama_cpp_instruction_set": "amx" if tiles else process_instruction_set.LLAMA_CPP,
         "left_out": reasons,
         "devices": devices,
         "cpu_features": [name for name, present in features.items() if present],
@@ -1150,7 +1150,7 @@ llama_log.install_log()
 aborts.install_abort_callback()
 fork.install_fork_handlers()
 llama.llama_backend_init()
-if instruction_set.LIMIT == "amx":
+if process_instruction_set.LIMIT == "amx":
     ggml.ggml_cpu_set_amx_permission(_tiles_permitted)
 encoder.set_limit(<InstructionSet>limit())
 encoder.register_backend()

@@ -82,7 +82,8 @@ def imported(path: Path) -> set[str]:
         names = set()
         for package, members, whole in re.findall(pattern, text, re.MULTILINE):
             if package == "embellama":
-                names |= {f"embellama.{member.strip()}" for member in members.split(",")}
+                # Without what follows `as`.
+                names |= {f"embellama.{member.split()[0]}" for member in members.split(",")}
             else:
                 names.add(package or whole)
     return {name.split(".")[1] for name in names if name.startswith("embellama.")}
