@@ -6,13 +6,14 @@ Kills, full disks and several processes at once are in tests/stress/files.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -205,8 +206,13 @@ def test_a_stream_leaves_no_temporary_file(
     assert process.stdin is not None
     process.stdin.write(b"a b\n" * 1024)
     process.stdin.flush()
-    fds = Path(f"/proc/{process.pid}/fd")
-    while not any(str(tmp_path) in os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()):
+
+    def opened() -> Iterator[str]:
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                yield os.readlink(descriptor)
+
+    while not any(str(tmp_path) in name for name in opened()):
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
