@@ -20,6 +20,7 @@ cdef extern from "dlfcn.h" nogil:
     char *dlerror() noexcept
 
 _VARIABLE = "EMBELLAMA_INSTRUCTION_SET"
+_ASKED = os.environ.get(_VARIABLE, "").strip()
 
 
 cdef str _name(int index):
@@ -42,13 +43,12 @@ cdef int _choose_limit() except -1:
             f"this build of embellama needs {NAMES[compiled_for]}, and {reason}: install it "
             "without -Dcpu, so that it runs on every processor"
         )
-    asked = os.environ.get(_VARIABLE, "").strip()
-    if asked and asked not in NAMES:
-        raise ConfigurationError(f"{_VARIABLE}={asked!r} must be one of {', '.join(NAMES)}")
-    cdef int cap = NAMES.index(asked) if asked else len(NAMES) - 1
+    if _ASKED and _ASKED not in NAMES:
+        raise ConfigurationError(f"{_VARIABLE}={_ASKED!r} must be one of {', '.join(NAMES)}")
+    cdef int cap = NAMES.index(_ASKED) if _ASKED else len(NAMES) - 1
     if cap < compiled_for:
         raise ConfigurationError(
-            f"{_VARIABLE}={asked!r}, but this build of embellama needs {NAMES[compiled_for]}: "
+            f"{_VARIABLE}={_ASKED!r}, but this build of embellama needs {NAMES[compiled_for]}: "
             "install it without -Dcpu, so that it runs on every processor"
         )
     return max(i for i in range(cap + 1) if _missing(i) is None)
@@ -77,7 +77,7 @@ def left_out():
     for index, name in enumerate(NAMES):
         reason = _missing(index)
         if reason is None and index > _limit:
-            reason = f"{_VARIABLE}={os.environ.get(_VARIABLE, LIMIT)}"
+            reason = f"{_VARIABLE}={_ASKED}"
         if reason is None and name == "amx":
             refused = cpu_features.tiles_refused()
             reason = None if refused == NULL else refused.decode()
