@@ -67,7 +67,8 @@ struct Features {
         require(InstructionSet::AVX512,
                 bit(extended.ebx, 16) && bit(extended.ebx, 17) && bit(extended.ebx, 30) && bit(extended.ebx, 31),
                 "the processor lacks AVX-512 (F, DQ, BW, VL)");
-        require(InstructionSet::AVX512, (saved & SAVED_ZMM) == SAVED_ZMM, "the kernel does not save AVX-512's registers");
+        require(InstructionSet::AVX512, (saved & SAVED_ZMM) == SAVED_ZMM,
+                "the kernel does not save AVX-512's registers");
         require(InstructionSet::AVX512_VNNI, bit(extended.ecx, 11) && bit(extended.ecx, 1),
                 "the processor lacks AVX-512's VNNI or VBMI");
         require(InstructionSet::AVX512_BF16, bit(more_eax, 5), "the processor lacks AVX-512's BF16");
@@ -110,7 +111,8 @@ struct Features {
 #endif
         missing[index_of(InstructionSet::DOTPROD)] =
             dotprod ? nullptr : "the processor lacks dot products or arithmetic in float16";
-        missing[index_of(InstructionSet::I8MM)] = i8mm ? nullptr : "the processor lacks products of byte matrices (I8MM)";
+        missing[index_of(InstructionSet::I8MM)] =
+            i8mm ? nullptr : "the processor lacks products of byte matrices (I8MM)";
     }
 };
 

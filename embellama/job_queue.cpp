@@ -15,7 +15,10 @@
 
 namespace embellama {
 JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts, void (*begin)())
-    : workers_(n_threads), begin_(begin), max_tokens_(max_tokens), max_texts_(max_texts) {
+    : workers_(n_threads),
+      begin_(begin),
+      max_tokens_(max_tokens),
+      max_texts_(max_texts) {
     for (auto & worker : workers_) {
         worker.claims.reserve(max_texts + 1);  // serve() must not throw
     }
@@ -57,9 +60,9 @@ void JobQueue::start() {
     int error = 0;
     while (n_started_ < n_threads() && error == 0) {
         Worker & worker = workers_[n_started_];
-        worker.queue    = this;
-        worker.index    = n_started_;
-        auto main       = [](void * argument) -> void * {
+        worker.queue = this;
+        worker.index = n_started_;
+        auto main = [](void * argument) -> void * {
             auto * self = static_cast<Worker *>(argument);
             release_thread_memory(self->memory);
             self->queue->begin_();
@@ -68,8 +71,8 @@ void JobQueue::start() {
             self->queue->serve(*self);
             return nullptr;
         };
-        worker.memory   = reserve_thread_memory();
-        error           = worker.memory ? pthread_create(&worker.thread, &attributes, main, &worker) : ENOMEM;
+        worker.memory = reserve_thread_memory();
+        error = worker.memory ? pthread_create(&worker.thread, &attributes, main, &worker) : ENOMEM;
         if (error != 0) {
             release_thread_memory(worker.memory);
             break;
@@ -146,7 +149,7 @@ void JobQueue::stop_cancelled() {
     for (auto & worker : workers_) {
         // A micro-batch shared with another caller's texts runs to its end.
         const auto & claims = worker.claims;
-        const auto   stops  = [](auto & claim) { return !claim.job || claim.job->cancelled; };
+        const auto stops = [](auto & claim) { return !claim.job || claim.job->cancelled; };
         if (!claims.empty() && std::all_of(claims.begin(), claims.end(), stops)) {
             __atomic_store_n(&worker.abort, 1, __ATOMIC_RELAXED);
         }
@@ -159,16 +162,16 @@ void JobQueue::stop_cancelled() {
 // Takes the next item of the first job, then fills the micro-batch with items of other jobs.
 void JobQueue::claim(Worker & worker) {
     int64_t tokens = 0;
-    int64_t texts  = 0;
+    int64_t texts = 0;
     // One turn each: the job served goes to the end, so callers share the threads fairly.
     for (size_t turns = jobs_.size(); turns > 0; --turns) {
-        Job *         job  = jobs_.front();
+        Job * job = jobs_.front();
         const int32_t item = job->next;
         if (!worker.claims.empty()) {
             const Job * first = worker.claims.front().job;
-            const bool  fits  = first->merge_key != nullptr && job->merge_key == first->merge_key &&
-                               tokens + job->item_tokens[item] <= max_tokens_ &&
-                               texts + job->item_texts[item] <= max_texts_;
+            const bool fits = first->merge_key != nullptr && job->merge_key == first->merge_key &&
+                              tokens + job->item_tokens[item] <= max_tokens_ &&
+                              texts + job->item_texts[item] <= max_texts_;
             if (!fits) {
                 jobs_.splice(jobs_.end(), jobs_, jobs_.begin());
                 continue;

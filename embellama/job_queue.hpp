@@ -23,7 +23,7 @@ inline bool is_set(const int32_t & flag) { return __atomic_load_n(&flag, __ATOMI
 
 // One item of one job.
 struct Claim {
-    Job *   job;  // null once the job was cancelled while the worker was detached from it
+    Job * job;  // null once the job was cancelled while the worker was detached from it
     int32_t item;
     int32_t n_texts;
 };
@@ -33,28 +33,28 @@ using RunClaims = void (*)(void * owner, int32_t worker, bool alone, const Claim
 
 // What one caller wants done: items that run in any order, each once, on any thread.
 struct Job {
-    RunClaims run     = nullptr;
-    void *    owner   = nullptr;
-    void *    request = nullptr;
-    int32_t   n_items = 0;
+    RunClaims run = nullptr;
+    void * owner = nullptr;
+    void * request = nullptr;
+    int32_t n_items = 0;
 
     // Tokens and texts of each item. Jobs with the same `merge_key` may share a micro-batch as long
     // as the queue's limits hold; null means that an item always goes alone.
     const int32_t * item_tokens = nullptr;
-    const int32_t * item_texts  = nullptr;
-    const void *    merge_key   = nullptr;
+    const int32_t * item_texts = nullptr;
+    const void * merge_key = nullptr;
 
     std::atomic<int64_t> texts_done{0};
 
     // Guarded by the queue's mutex.
-    int32_t                 next      = 0;
-    int32_t                 running   = 0;
-    bool                    cancelled = false;
+    int32_t next = 0;
+    int32_t running = 0;
+    bool cancelled = false;
     std::condition_variable finished;
 };
 
 class JobQueue {
-  public:
+public:
     // Each thread calls `begin` first.
     JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts, void (*begin)());
     ~JobQueue();
@@ -90,22 +90,22 @@ class JobQueue {
 
     // Tokens of a micro-batch made of several jobs' items.
     int64_t max_tokens() const { return max_tokens_; }
-    void    set_max_tokens(int64_t max_tokens) { max_tokens_ = max_tokens; }
+    void set_max_tokens(int64_t max_tokens) { max_tokens_ = max_tokens; }
 
     int32_t n_threads() const { return static_cast<int32_t>(workers_.size()); }
 
-    JobQueue(const JobQueue &)             = delete;
+    JobQueue(const JobQueue &) = delete;
     JobQueue & operator=(const JobQueue &) = delete;
 
-  private:
+private:
     struct Worker {
-        JobQueue *         queue = nullptr;
-        int32_t            index = 0;
-        int32_t            abort = 0;
-        pthread_t          thread{};
-        void *             memory = nullptr;
-        std::atomic<bool>  begun{false};
-        bool               detached = false;
+        JobQueue * queue = nullptr;
+        int32_t index = 0;
+        int32_t abort = 0;
+        pthread_t thread{};
+        void * memory = nullptr;
+        std::atomic<bool> begun{false};
+        bool detached = false;
         std::vector<Claim> claims;
     };
 
@@ -128,22 +128,20 @@ class JobQueue {
         }
     }
 
-    static bool finished(const Job & job) {
-        return job.running == 0 && (job.cancelled || job.next == job.n_items);
-    }
+    static bool finished(const Job & job) { return job.running == 0 && (job.cancelled || job.next == job.n_items); }
 
-    std::mutex              mutex_;
+    std::mutex mutex_;
     std::condition_variable work_;
     // Those with items not begun, the next to serve first. A list: a worker that moves one to the
     // end must need no memory for it.
-    std::list<Job *>        jobs_;
-    std::vector<Worker>     workers_;
-    void                    (*begin_)();
-    std::atomic<int64_t>    max_tokens_;
-    int64_t                 max_texts_;
-    int32_t                 n_started_ = 0;
-    int32_t                 n_busy_    = 0;
-    bool                    stopping_  = false;
+    std::list<Job *> jobs_;
+    std::vector<Worker> workers_;
+    void (*begin_)();
+    std::atomic<int64_t> max_tokens_;
+    int64_t max_texts_;
+    int32_t n_started_ = 0;
+    int32_t n_busy_ = 0;
+    bool stopping_ = false;
 };
 
 }  // namespace embellama

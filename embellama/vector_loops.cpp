@@ -19,7 +19,7 @@ constexpr int64_t ROWS = 4;
 // every jump from row to row: measured, reading ahead ourselves halves the time there, and costs
 // half as much again where the rows are near.
 constexpr int64_t CACHED_FLOATS = (1 << 20) / sizeof(float);
-constexpr int64_t LINE_FLOATS   = 64 / sizeof(float);
+constexpr int64_t LINE_FLOATS = 64 / sizeof(float);
 
 inline void read_ahead(const float * values, int64_t n_floats) {
     for (int64_t i = 0; i < n_floats; i += LINE_FLOATS) {
@@ -49,14 +49,12 @@ using Half = _Float16;
 #endif
 
 // numpy.max keeps a NaN of either operand, and so does this.
-inline float larger(float a, float b) {
-    return a > b || a != a ? a : b;
-}
+inline float larger(float a, float b) { return a > b || a != a ? a : b; }
 
 void sum_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __restrict out) noexcept {
     __builtin_memcpy(out, rows, n_dims * sizeof(float));
     const bool far = n_rows * n_dims > CACHED_FLOATS;
-    int64_t    row = 1;
+    int64_t row = 1;
     for (; row + ROWS <= n_rows; row += ROWS) {
         const float * a = rows + row * n_dims;
         if (far) {
@@ -80,7 +78,7 @@ void sum_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __rest
 void max_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __restrict out) noexcept {
     __builtin_memcpy(out, rows, n_dims * sizeof(float));
     const bool far = n_rows * n_dims > CACHED_FLOATS;
-    int64_t    row = 1;
+    int64_t row = 1;
     for (; row + ROWS <= n_rows; row += ROWS) {
         const float * a = rows + row * n_dims;
         if (far) {
@@ -92,10 +90,10 @@ void max_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __rest
         // One instruction a comparison; the rare NaN among the four rows takes the slow way after.
         int32_t has_nan = 0;
         for (int64_t i = 0; i < n_dims; ++i) {
-            const float ab   = a[i] > b[i] ? a[i] : b[i];
-            const float cd   = c[i] > d[i] ? c[i] : d[i];
+            const float ab = a[i] > b[i] ? a[i] : b[i];
+            const float cd = c[i] > d[i] ? c[i] : d[i];
             const float abcd = ab > cd ? ab : cd;
-            out[i]           = abcd > out[i] ? abcd : out[i];
+            out[i] = abcd > out[i] ? abcd : out[i];
             has_nan |= __builtin_isunordered(a[i], b[i]) | __builtin_isunordered(c[i], d[i]);
         }
         for (int64_t i = 0; has_nan && i < ROWS * n_dims; ++i) {
@@ -123,8 +121,8 @@ void divide(float * vector, int64_t n_dims, double divisor) noexcept {
 }
 
 double sum_of_squares(const float * vector, int64_t n_dims) noexcept {
-    float   partial[LANES] = {};
-    int64_t i              = 0;
+    float partial[LANES] = {};
+    int64_t i = 0;
     for (; i + LANES <= n_dims; i += LANES) {
         for (int64_t lane = 0; lane < LANES; ++lane) {
             partial[lane] += vector[i + lane] * vector[i + lane];
@@ -138,12 +136,12 @@ double sum_of_squares(const float * vector, int64_t n_dims) noexcept {
 }
 
 float max_abs(const float * vector, int64_t n_dims) noexcept {
-    float   partial[LANES] = {};
-    int64_t i              = 0;
+    float partial[LANES] = {};
+    int64_t i = 0;
     for (; i + LANES <= n_dims; i += LANES) {
         for (int64_t lane = 0; lane < LANES; ++lane) {
             const float value = __builtin_fabsf(vector[i + lane]);
-            partial[lane]     = value > partial[lane] ? value : partial[lane];
+            partial[lane] = value > partial[lane] ? value : partial[lane];
         }
     }
     float peak = 0;
@@ -158,8 +156,8 @@ float max_abs(const float * vector, int64_t n_dims) noexcept {
 
 bool is_finite(const float * vector, int64_t n_dims) noexcept {
     // x * 0 is 0 for finite x and NaN otherwise, and a sum that meets a NaN stays NaN.
-    float   partial[LANES] = {};
-    int64_t i              = 0;
+    float partial[LANES] = {};
+    int64_t i = 0;
     for (; i + LANES <= n_dims; i += LANES) {
         for (int64_t lane = 0; lane < LANES; ++lane) {
             partial[lane] += vector[i + lane] * 0.0f;

@@ -25,7 +25,7 @@ struct VectorLoops {
     void (*to_int8)(const float * vector, int64_t n_dims, int8_t * out) noexcept;
     // floor((x - start) / step), from 0 to 255, its highest bit flipped where `flip` is 0x80.
     void (*to_levels)(const float * vector, int64_t n_dims, const float * starts, const float * steps, uint8_t flip,
-                   uint8_t * out) noexcept;
+                      uint8_t * out) noexcept;
     // A bit per dimension, set where x > 0, the first in the highest bit; `flip` as above.
     void (*to_bits)(const float * vector, int64_t n_dims, uint8_t flip, uint8_t * out) noexcept;
 };

@@ -24,18 +24,19 @@ double best_rate(int operations_per_step, Step step) {
     return best;
 }
 
-#define REPEAT(instruction) \
-    instruction "0\n" instruction "1\n" instruction "2\n" instruction "3\n" instruction "4\n" instruction "5\n" \
-    instruction "6\n" instruction "7\n" instruction "8\n" instruction "9\n" instruction "10\n" instruction "11\n"
+#define REPEAT(instruction)                                                                               \
+    instruction "0\n" instruction "1\n" instruction "2\n" instruction "3\n" instruction "4\n" instruction \
+                "5\n" instruction "6\n" instruction "7\n" instruction "8\n" instruction "9\n" instruction \
+                "10\n" instruction "11\n"
 
-#define LOOP(instruction)                                                                                     \
-    [] {                                                                                                      \
-        long rounds = ROUNDS;                                                                                 \
-        __asm__ volatile("1:\n" REPEAT(instruction) "dec %0\njnz 1b\n"                                        \
-                         : "+r"(rounds)                                                                       \
-                         :                                                                                    \
-                         : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",    \
-                           "xmm10", "xmm11");                                                                 \
+#define LOOP(instruction)                                                                                           \
+    [] {                                                                                                            \
+        long rounds = ROUNDS;                                                                                       \
+        __asm__ volatile("1:\n" REPEAT(instruction) "dec %0\njnz 1b\n"                                              \
+                         : "+r"(rounds)                                                                             \
+                         :                                                                                          \
+                         : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
+                           "xmm11");                                                                                \
     }
 
 }  // namespace

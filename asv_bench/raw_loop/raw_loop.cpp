@@ -29,10 +29,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t MAX_TOKENS   = 256;  // of a micro-batch: embellama/embedder.py
-constexpr int64_t MAX_TEXTS    = 256;
+constexpr int64_t MAX_TOKENS = 256;  // of a micro-batch: embellama/embedder.py
+constexpr int64_t MAX_TEXTS = 256;
 constexpr int64_t MIN_BALANCED = 32;  // embellama/batch.py
-constexpr int64_t CHUNK_TEXTS  = 64;  // texts tokenized at a time
+constexpr int64_t CHUNK_TEXTS = 64;   // texts tokenized at a time
 
 double processor_milliseconds() {
     timespec time;
@@ -47,7 +47,8 @@ double milliseconds_since(Clock::time_point start) {
 std::vector<llama_token> tokenize(const llama_vocab * vocabulary, const std::string & text) {
     std::vector<llama_token> ids(text.size() + 16);
     const int32_t n_bytes = static_cast<int32_t>(text.size());
-    int32_t       n = llama_tokenize(vocabulary, text.data(), n_bytes, ids.data(), static_cast<int32_t>(ids.size()), true, true);
+    int32_t n =
+        llama_tokenize(vocabulary, text.data(), n_bytes, ids.data(), static_cast<int32_t>(ids.size()), true, true);
     if (n < 0) {
         ids.resize(-n);
         n = llama_tokenize(vocabulary, text.data(), n_bytes, ids.data(), -n, true, true);
@@ -59,7 +60,7 @@ std::vector<llama_token> tokenize(const llama_vocab * vocabulary, const std::str
 // embellama.batch.plan: the longest first, and every thread its share.
 struct Plan {
     std::vector<int32_t> order;
-    std::vector<size_t>  bounds{0};
+    std::vector<size_t> bounds{0};
 };
 
 Plan plan(const std::vector<std::vector<llama_token>> & ids, int64_t n_threads) {
@@ -72,12 +73,12 @@ Plan plan(const std::vector<std::vector<llama_token>> & ids, int64_t n_threads) 
     for (const auto & text : ids) {
         total += static_cast<int64_t>(text.size());
     }
-    const int64_t rounds   = (total + MAX_TOKENS * n_threads - 1) / (MAX_TOKENS * n_threads);
+    const int64_t rounds = (total + MAX_TOKENS * n_threads - 1) / (MAX_TOKENS * n_threads);
     const int64_t balanced = (total + rounds * n_threads - 1) / (rounds * n_threads);
-    const int64_t budget   = std::min(MAX_TOKENS, std::max(balanced, MIN_BALANCED));
-    int64_t       tokens   = 0;
+    const int64_t budget = std::min(MAX_TOKENS, std::max(balanced, MIN_BALANCED));
+    int64_t tokens = 0;
     for (size_t i = 0; i < plan.order.size(); ++i) {
-        const int64_t n     = static_cast<int64_t>(ids[plan.order[i]].size());
+        const int64_t n = static_cast<int64_t>(ids[plan.order[i]].size());
         const int64_t texts = static_cast<int64_t>(i - plan.bounds.back());
         if (texts > 0 && (tokens + n > budget || texts == MAX_TEXTS)) {
             plan.bounds.push_back(i);
@@ -91,24 +92,24 @@ Plan plan(const std::vector<std::vector<llama_token>> & ids, int64_t n_threads) 
 
 // One thread's context, batch and, where a computation uses several threads, their pool.
 class Computer {
-  public:
+public:
     Computer(llama_model * model, int32_t n_tokens, int32_t n_threads) : n_dims_(llama_model_n_embd_out(model)) {
         llama_context_params params = llama_context_default_params();
         params.n_ctx = params.n_batch = params.n_ubatch = n_tokens;
-        params.n_seq_max       = static_cast<uint32_t>(std::min<int64_t>(MAX_TEXTS, n_tokens));
-        params.n_threads       = params.n_threads_batch = n_threads;
-        params.pooling_type    = LLAMA_POOLING_TYPE_NONE;
-        params.embeddings      = true;
-        params.kv_unified      = true;
-        params.no_perf         = true;
-        context_               = llama_init_from_model(model, params);
+        params.n_seq_max = static_cast<uint32_t>(std::min<int64_t>(MAX_TEXTS, n_tokens));
+        params.n_threads = params.n_threads_batch = n_threads;
+        params.pooling_type = LLAMA_POOLING_TYPE_NONE;
+        params.embeddings = true;
+        params.kv_unified = true;
+        params.no_perf = true;
+        context_ = llama_init_from_model(model, params);
         if (!context_) {
             throw std::runtime_error("can't make a context");
         }
         batch_ = llama_batch_ext_init(context_);
         ggml_threadpool_params pool_params = ggml_threadpool_params_default(n_threads);
         pool_params.poll = 0;  // as embellama: an idle model uses no processor time
-        pool_            = ggml_threadpool_new(&pool_params);
+        pool_ = ggml_threadpool_new(&pool_params);
         llama_attach_threadpool(context_, pool_, pool_);
     }
 
@@ -118,7 +119,7 @@ class Computer {
         ggml_threadpool_free(pool_);
     }
 
-    Computer(const Computer &)             = delete;
+    Computer(const Computer &) = delete;
     Computer & operator=(const Computer &) = delete;
 
     // Computes the texts order[0] .. order[n_texts - 1] and writes their rows of `out`.
@@ -144,7 +145,7 @@ class Computer {
         }
     }
 
-  private:
+private:
     // The mean, scaled to length 1: the mean's own factor cancels.
     void pool(const float * rows, size_t n_rows, float * out) const {
         std::copy(rows, rows + n_dims_, out);
@@ -163,10 +164,10 @@ class Computer {
         }
     }
 
-    size_t            n_dims_;
-    llama_context *   context_ = nullptr;
-    llama_batch_ext * batch_   = nullptr;
-    ggml_threadpool * pool_    = nullptr;
+    size_t n_dims_;
+    llama_context * context_ = nullptr;
+    llama_batch_ext * batch_ = nullptr;
+    ggml_threadpool * pool_ = nullptr;
 };
 
 void on_threads(int32_t n_threads, const std::function<void(int32_t)> & work) {
@@ -181,9 +182,9 @@ void on_threads(int32_t n_threads, const std::function<void(int32_t)> & work) {
 
 void embed_all(const llama_vocab * vocabulary, const std::vector<std::string> & texts,
                std::vector<std::unique_ptr<Computer>> & computers, float * out) {
-    const int32_t                         n_threads = static_cast<int32_t>(computers.size());
+    const int32_t n_threads = static_cast<int32_t>(computers.size());
     std::vector<std::vector<llama_token>> ids(texts.size());
-    std::atomic<size_t>                   next{0};
+    std::atomic<size_t> next{0};
     on_threads(n_threads, [&](int32_t) {
         for (size_t first; (first = next.fetch_add(CHUNK_TEXTS)) < texts.size();) {
             for (size_t i = first; i < std::min(first + CHUNK_TEXTS, texts.size()); ++i) {
@@ -191,7 +192,7 @@ void embed_all(const llama_vocab * vocabulary, const std::vector<std::string> & 
             }
         }
     });
-    const Plan          micro_batches = plan(ids, n_threads);
+    const Plan micro_batches = plan(ids, n_threads);
     std::atomic<size_t> next_batch{0};
     on_threads(n_threads, [&](int32_t thread) {
         for (size_t i; (i = next_batch++) + 1 < micro_batches.bounds.size();) {
@@ -203,9 +204,11 @@ void embed_all(const llama_vocab * vocabulary, const std::vector<std::string> & 
 
 // A thread that sleeps until it is handed a text.
 class Sleeper {
-  public:
+public:
     Sleeper(const llama_vocab * vocabulary, Computer & computer)
-        : vocabulary_(vocabulary), computer_(computer), thread_([this] { serve(); }) {}
+        : vocabulary_(vocabulary),
+          computer_(computer),
+          thread_([this] { serve(); }) {}
 
     ~Sleeper() {
         {
@@ -219,14 +222,14 @@ class Sleeper {
     void embed(const std::string & text, float * out) {
         std::unique_lock<std::mutex> lock(mutex_);
         text_ = &text;
-        out_  = out;
+        out_ = out;
         work_.notify_one();
         done_.wait(lock, [&] { return text_ == nullptr; });
     }
 
-  private:
+private:
     void serve() {
-        const int32_t                order = 0;
+        const int32_t order = 0;
         std::unique_lock<std::mutex> lock(mutex_);
         while (true) {
             work_.wait(lock, [&] { return stopping_ || text_ != nullptr; });
@@ -241,15 +244,15 @@ class Sleeper {
         }
     }
 
-    const llama_vocab *     vocabulary_;
-    Computer &              computer_;
-    std::mutex              mutex_;
+    const llama_vocab * vocabulary_;
+    Computer & computer_;
+    std::mutex mutex_;
     std::condition_variable work_;
     std::condition_variable done_;
-    const std::string *     text_     = nullptr;
-    float *                 out_      = nullptr;
-    bool                    stopping_ = false;
-    std::thread             thread_;  // the last, so that it starts when the others exist
+    const std::string * text_ = nullptr;
+    float * out_ = nullptr;
+    bool stopping_ = false;
+    std::thread thread_;  // the last, so that it starts when the others exist
 };
 
 double median(std::vector<double> values) {
@@ -259,32 +262,31 @@ double median(std::vector<double> values) {
 
 struct Arguments {
     std::string model, texts, vectors;
-    int32_t     threads = 1;
-    int32_t     rounds  = 5;
-    bool        one     = false;
-    bool        paced   = false;
+    int32_t threads = 1;
+    int32_t rounds = 5;
+    bool one = false;
+    bool paced = false;
 };
 
 [[noreturn]] void usage() {
-    fputs(
-        "usage: raw_loop MODEL.gguf TEXTS.txt [--threads N] [--rounds K] [--one] [--paced] [--vectors FILE]\n"
-        "\n"
-        "Embeds the lines of TEXTS.txt K times (default 5) on N threads (default 1) and prints texts/s and\n"
-        "processor time in ms of each round, then the best. The first, which allocates, is not counted.\n"
-        "  --one      each line by itself, one after the other, on a sleeping thread that is woken for it\n"
-        "             and computes with N threads; prints the median latency in ms, then the least\n"
-        "  --paced    begin each round only when a line comes on standard input\n"
-        "  --vectors  write the vectors to FILE as raw float32 rows\n",
-        stderr);
+    fputs("usage: raw_loop MODEL.gguf TEXTS.txt [--threads N] [--rounds K] [--one] [--paced] [--vectors FILE]\n"
+          "\n"
+          "Embeds the lines of TEXTS.txt K times (default 5) on N threads (default 1) and prints texts/s and\n"
+          "processor time in ms of each round, then the best. The first, which allocates, is not counted.\n"
+          "  --one      each line by itself, one after the other, on a sleeping thread that is woken for it\n"
+          "             and computes with N threads; prints the median latency in ms, then the least\n"
+          "  --paced    begin each round only when a line comes on standard input\n"
+          "  --vectors  write the vectors to FILE as raw float32 rows\n",
+          stderr);
     exit(2);
 }
 
 Arguments parse(int argc, char ** argv) {
-    Arguments                arguments;
+    Arguments arguments;
     std::vector<std::string> positional;
     for (int i = 1; i < argc; ++i) {
         const std::string argument = argv[i];
-        const bool        more     = i + 1 < argc;
+        const bool more = i + 1 < argc;
         if (argument == "--one") {
             arguments.one = true;
         } else if (argument == "--paced") {
@@ -310,7 +312,7 @@ Arguments parse(int argc, char ** argv) {
 }
 
 std::vector<std::string> read_lines(const std::string & path) {
-    std::ifstream            file(path);
+    std::ifstream file(path);
     std::vector<std::string> lines;
     for (std::string line; std::getline(file, line);) {
         lines.push_back(line);
@@ -323,11 +325,13 @@ std::vector<std::string> read_lines(const std::string & path) {
 
 void run(const Arguments & arguments) {
     const std::vector<std::string> texts = read_lines(arguments.texts);
-    llama_log_set([](ggml_log_level level, const char * line, void *) {
-        if (level == GGML_LOG_LEVEL_ERROR) {
-            fputs(line, stderr);
-        }
-    }, nullptr);
+    llama_log_set(
+        [](ggml_log_level level, const char * line, void *) {
+            if (level == GGML_LOG_LEVEL_ERROR) {
+                fputs(line, stderr);
+            }
+        },
+        nullptr);
     llama_backend_init();
     const std::unique_ptr<llama_model, decltype(&llama_model_free)> model(
         llama_model_load_from_file(arguments.model.c_str(), llama_model_default_params()), llama_model_free);
@@ -335,7 +339,7 @@ void run(const Arguments & arguments) {
         throw std::runtime_error(arguments.model + ": llama.cpp can't load this file");
     }
     const llama_vocab * vocabulary = llama_model_get_vocab(model.get());
-    const size_t        n_dims     = llama_model_n_embd_out(model.get());
+    const size_t n_dims = llama_model_n_embd_out(model.get());
 
     // Room for the longest text, as embellama opens it.
     int32_t room = MAX_TOKENS;
@@ -349,7 +353,7 @@ void run(const Arguments & arguments) {
         computers.push_back(std::make_unique<Computer>(model.get(), room, arguments.one ? arguments.threads : 1));
     }
 
-    std::vector<float>  vectors(texts.size() * n_dims);
+    std::vector<float> vectors(texts.size() * n_dims);
     std::vector<double> results;
     std::unique_ptr<Sleeper> sleeper;
     if (arguments.one) {
@@ -361,7 +365,7 @@ void run(const Arguments & arguments) {
             break;
         }
         const double processor = processor_milliseconds();
-        double       result;
+        double result;
         if (sleeper) {
             std::vector<double> latencies;
             for (size_t i = 0; i < texts.size(); ++i) {
@@ -387,7 +391,8 @@ void run(const Arguments & arguments) {
     }
     if (!arguments.vectors.empty()) {
         std::ofstream(arguments.vectors, std::ios::binary)
-            .write(reinterpret_cast<const char *>(vectors.data()), static_cast<std::streamsize>(vectors.size() * sizeof(float)));
+            .write(reinterpret_cast<const char *>(vectors.data()),
+                   static_cast<std::streamsize>(vectors.size() * sizeof(float)));
     }
 }
 

@@ -53,9 +53,9 @@ private:
     int n_threads = 1;
     std::unique_ptr<ThreadTeam> team;
     Plan plan;
-    std::vector<int> n_items;  // of each step
+    std::vector<int> n_items;                       // of each step
     std::vector<std::unique_ptr<Scratch>> scratch;  // of each thread
-    int longest = 0;  // rows of the longest text
+    int longest = 0;                                // rows of the longest text
     ggml_cgraph * graph = nullptr;
     std::atomic<ggml_status> status{GGML_STATUS_SUCCESS};
 };

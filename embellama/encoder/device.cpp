@@ -93,8 +93,7 @@ bool has_packed_source(const ggml_tensor * operation) {
 }
 
 bool compute_supports_operation(ggml_backend_dev_t, const ggml_tensor * operation) {
-    return has_packed_source(operation) ? plannable(operation)
-                                        : ggml_backend_dev_supports_op(cpu_device(), operation);
+    return has_packed_source(operation) ? plannable(operation) : ggml_backend_dev_supports_op(cpu_device(), operation);
 }
 
 bool compute_supports_buffer_type(ggml_backend_dev_t, ggml_backend_buffer_type_t type) {

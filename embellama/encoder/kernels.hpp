@@ -46,7 +46,7 @@ struct Weights {
 struct Product {
     Tiles input;
     Weights weights;
-    const float * bias;      // [n_columns] or null
+    const float * bias;  // [n_columns] or null
     Activation activation;
     const float * residual;  // [n_rows][n_columns] or null
     float * rows;            // [n_rows][n_columns], or null and
@@ -93,7 +93,7 @@ struct Kernels {
     const char * name;
     bool exact;  // arithmetic in float32 throughout
     int values_per_word;
-    int rows_per_block;     // the most rows of a block of tiles
+    int rows_per_block;  // the most rows of a block of tiles
     int columns_per_panel;
     // How weights are packed that a file holds in this format.
     WeightFormat (*format_for)(WeightFormat file);

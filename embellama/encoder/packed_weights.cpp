@@ -24,10 +24,7 @@ constexpr size_t HUGE_PAGE = size_t(2) << 20;
 const std::array tables = {
     &generic_kernels,
 #if defined(__x86_64__)
-    &avx2_kernels,
-    &avx512_kernels,
-    &avx512_bf16_kernels,
-    &amx_kernels,
+    &avx2_kernels,    &avx512_kernels, &avx512_bf16_kernels, &amx_kernels,
 #endif
 };
 
@@ -206,8 +203,8 @@ const Kernels * kernels_of(const ggml_tensor * tensor) {
 
 bool packable(const ggml_tensor * tensor) {
     return (tensor->type == GGML_TYPE_F32 || ggml_get_type_traits(tensor->type)->to_float) && !tensor->view_src &&
-           tensor->ne[0] % GRANULE == 0 && tensor->ne[1] % GRANULE == 0 && tensor->ne[2] == 1 &&
-           tensor->ne[3] == 1 && ggml_is_contiguous(tensor);
+           tensor->ne[0] % GRANULE == 0 && tensor->ne[1] % GRANULE == 0 && tensor->ne[2] == 1 && tensor->ne[3] == 1 &&
+           ggml_is_contiguous(tensor);
 }
 
 Weights weights_of(const ggml_tensor * tensor) {

@@ -221,8 +221,8 @@ private:
         int last = first;
         for (const auto & [op, vector] : {std::pair{GGML_OP_MUL, &norm.scale}, {GGML_OP_ADD, &norm.shift}}) {
             const int next = next_computing(last);
-            if (next < graph->n_nodes && node(next)->op == op && used_once(last) &&
-                node(next)->src[0] == node(last) && is_vector(node(next)->src[1], n_columns)) {
+            if (next < graph->n_nodes && node(next)->op == op && used_once(last) && node(next)->src[0] == node(last) &&
+                is_vector(node(next)->src[1], n_columns)) {
                 *vector = floats(node(next)->src[1]);
                 last = next;
             } else if (op == GGML_OP_MUL) {
@@ -249,8 +249,7 @@ private:
         float parameters[3];  // scale, largest ALiBi bias, soft cap
         memcpy(parameters, result->op_params, sizeof parameters);
         if (!plan.kernels || !result->src[3] || result->src[4] || !(parameters[0] > 0) || parameters[1] != 0 ||
-            parameters[2] != 0 ||
-            head_size % 16 != 0 || head_size > MAX_HEAD_SIZE || n_heads > 255) {
+            parameters[2] != 0 || head_size % 16 != 0 || head_size > MAX_HEAD_SIZE || n_heads > 255) {
             return index;
         }
         for (const ggml_tensor * heads : {query, key, value}) {
@@ -277,8 +276,8 @@ private:
         attention.scale = parameters[0];
         attention.row_stride = head_size * n_heads;
         if (feeds_only_a_product(index, attention.row_stride) && head_size % plan.kernels->values_per_line() == 0) {
-            attention.tiles = place_tiles(ATTENDED, result, static_cast<int>(n_rows),
-                                          static_cast<int>(attention.row_stride));
+            attention.tiles =
+                place_tiles(ATTENDED, result, static_cast<int>(n_rows), static_cast<int>(attention.row_stride));
         } else {
             attention.rows = static_cast<float *>(result->data);
         }

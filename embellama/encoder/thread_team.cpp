@@ -66,7 +66,9 @@ void Bell::wait_until(Condition condition) {
 void Bell::ring() {
     // Either this sees the sleeper, or the sleeper sees the change before it sleeps.
     if (sleepers.load() > 0) {
-        { const std::lock_guard<std::mutex> lock(mutex); }
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+        }
         woken.notify_all();
     }
 }

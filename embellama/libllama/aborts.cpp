@@ -23,7 +23,8 @@ EMBELLAMA_THREAD_LOCAL bool throws = false;
 // ggml_init() and ggml-alloc.c assert that their memory is there.
 bool is_lack_of_memory(const char * message) {
     const std::string errors = take_errors();
-    return errors.find("failed to allocate") != std::string::npos || errors == "bad_alloc" || strstr(message, "!= NULL");
+    return errors.find("failed to allocate") != std::string::npos || errors == "bad_alloc" ||
+           strstr(message, "!= NULL");
 }
 
 void on_abort(const char * message) {
@@ -60,9 +61,9 @@ void install_abort_callback() {
 void touch_thread_memory() {
     // The function counts as pure: a call whose result nobody reads is left out.
     volatile int count = std::uncaught_exceptions();
-    (void) count;
+    (void)count;
     volatile bool own = throws;
-    (void) own;
+    (void)own;
 }
 
 AbortsThrow::AbortsThrow() : before(throws) {

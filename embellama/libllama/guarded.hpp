@@ -26,9 +26,9 @@ namespace embellama {
 
 enum Status : int {
     OK = 0,
-    ABORTED = 2,        // llama_decode and llama_encode: the abort callback said stop
-    INVALID = -1,       // ... invalid input batch
-    NO_MEMORY = -2,     // ... could not allocate space for the compute graph
+    ABORTED = 2,     // llama_decode and llama_encode: the abort callback said stop
+    INVALID = -1,    // ... invalid input batch
+    NO_MEMORY = -2,  // ... could not allocate space for the compute graph
     COMPUTE_FAILED = -3,
     EXCEPTION = -4,
     TOO_LARGE = -5,
@@ -76,8 +76,8 @@ inline int tokenize_on_large_stack(const llama_vocab * vocab, const char * text,
                                    char * message, size_t size) noexcept {
     int status = NO_MEMORY;
     on_large_stack([&] {
-        status = tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special, true, nullptr, n_ids, message,
-                          size);
+        status = tokenize(vocab, text, n_bytes, ids, capacity, add_special, parse_special, true, nullptr, n_ids,
+                          message, size);
     });
     return status;
 }

@@ -81,7 +81,7 @@ bool take_log_line(int & level, std::string & line) {
         return false;
     }
     level = kept.front().level;
-    line  = std::move(kept.front().text);
+    line = std::move(kept.front().text);
     kept.pop_front();
     return true;
 }

@@ -202,8 +202,8 @@ void test_products(const Kernels & kernels) {
     }
     for (const int depth : {32, 96, 352, 1536}) {
         for (const int n_columns : {32, 96}) {
-            for (const WeightFormat format : {WeightFormat::FLOAT32, WeightFormat::FLOAT16, WeightFormat::BFLOAT16,
-                                              WeightFormat::INT8}) {
+            for (const WeightFormat format :
+                 {WeightFormat::FLOAT32, WeightFormat::FLOAT16, WeightFormat::BFLOAT16, WeightFormat::INT8}) {
                 for (const Activation activation : {Activation::NONE, Activation::GELU_ERF, Activation::GELU_TANH}) {
                     test_product(kernels, 19, depth, n_columns, format, activation, true, false, true);
                     test_product(kernels, 13, depth, n_columns, format, activation, true, true, false);
@@ -217,8 +217,10 @@ void test_products(const Kernels & kernels) {
 
 void test_activation_ends(const Kernels & kernels) {
     // One row of ones times these is themselves, through the bias.
-    const float values[] = {0.0f, -0.0f, 1e-38f, -1e-42f, 1e-3f, -1e-3f, 5.0f, -5.0f, 13.0f, -13.0f, 1e4f, -1e4f,
-                            1e30f, -1e30f, std::numeric_limits<float>::infinity(), std::nanf("")};
+    const float values[] = {0.0f,         -0.0f, 1e-38f, -1e-42f, 1e-3f,
+                            -1e-3f,       5.0f,  -5.0f,  13.0f,   -13.0f,
+                            1e4f,         -1e4f, 1e30f,  -1e30f,  std::numeric_limits<float>::infinity(),
+                            std::nanf("")};
     for (const Activation activation : {Activation::GELU_ERF, Activation::GELU_TANH}) {
         Product product = {};
         const Memory tiles(kernels.bytes_per_value() * 32, 0), panels(4 * 32 * 32, 0);

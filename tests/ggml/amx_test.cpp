@@ -90,8 +90,7 @@ int main() {
     }
     ggml_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
     // As core does, but where tiles are trapped they are permitted too.
-    ggml_cpu_set_amx_permission(
-        [] { return embellama::missing(InstructionSet::AMX) || !embellama::tiles_refused(); });
+    ggml_cpu_set_amx_permission([] { return embellama::missing(InstructionSet::AMX) || !embellama::tiles_refused(); });
     ggml_backend_buffer_type_t tiles = amx_buffer_type();
     require(tiles, "ggml offers no AMX buffer");
     ggml_backend_t backend = ggml_backend_cpu_init();
@@ -106,8 +105,7 @@ int main() {
         // One row has a way of its own; then blocks of 16 and 32 rows, whole and not.
         for (const int n_rows : {1, 2, 15, 16, 17, 31, 32, 33, 70}) {
             const std::vector<float> rows = random_floats(static_cast<size_t>(n_rows) * DEPTH);
-            const std::vector<float> expected =
-                product(backend, ggml_backend_cpu_buffer_type(), type, weights, rows);
+            const std::vector<float> expected = product(backend, ggml_backend_cpu_buffer_type(), type, weights, rows);
             const std::vector<float> found = product(backend, tiles, type, weights, rows);
             float peak = 0, difference = 0;
             for (size_t i = 0; i < expected.size(); i++) {

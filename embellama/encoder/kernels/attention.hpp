@@ -15,8 +15,8 @@ namespace {
 template <typename Block>
 struct AttentionScratch {
     size_t keys, values, queries, scores, weights, size;
-    int depth;     // head_size, up to a whole line
-    int n_keys;    // up to a whole panel
+    int depth;      // head_size, up to a whole line
+    int n_keys;     // up to a whole panel
     int key_depth;  // keys as the depth of the second product, up to a whole line
 
     AttentionScratch(int n_rows, int head_size) {

@@ -21,9 +21,7 @@ struct Float32 {
         return splat(*word) * columns + sum;
     }
 
-    EMBELLAMA_INLINE void store_line(Value * line, const float * values) {
-        memcpy(line, values, 64);
-    }
+    EMBELLAMA_INLINE void store_line(Value * line, const float * values) { memcpy(line, values, 64); }
 
     // Words of neighbouring rows side by side: a panel whose depth runs along the rows of `values`.
     EMBELLAMA_INLINE void interleave(const float * upper, const float *, Value * words, int n) {

@@ -64,8 +64,8 @@ struct Registers {
 
     // Of the first n_rows rows of a block; their sums are `stride` apart.
     template <WeightFormat FORMAT = Number::WORDS>
-    EMBELLAMA_INLINE void multiply(int n_rows, const Value * tile, int rows_per_block, int n_lines,
-                                   const void * panel, float * sums, int stride) {
+    EMBELLAMA_INLINE void multiply(int n_rows, const Value * tile, int rows_per_block, int n_lines, const void * panel,
+                                   float * sums, int stride) {
         multiply_rows<ROWS, FORMAT>(n_rows, tile, rows_per_block, n_lines, panel, sums, stride);
     }
 
@@ -183,8 +183,7 @@ EMBELLAMA_INLINE void multiply_format(const Product & product, int first_panel, 
                 if (widened) {
                     block.multiply(n_rows, tile, chunks.rows_per_block, n_lines, panel, sums, COLUMNS);
                 } else {
-                    block.template multiply<FORMAT>(n_rows, tile, chunks.rows_per_block, n_lines, panel, sums,
-                                                    COLUMNS);
+                    block.template multiply<FORMAT>(n_rows, tile, chunks.rows_per_block, n_lines, panel, sums, COLUMNS);
                 }
                 finish<Number, COLUMNS>(product, row, n_rows, index * COLUMNS, sums);
             }
