@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import decimal
 import fractions
+import inspect
 import math
 import typing
 from collections.abc import Callable, Iterator
@@ -275,7 +276,7 @@ NUMBERS = [
 
 def settings_of(kind: type) -> list[str]:
     """Names of the numeric and truth settings of a config."""
-    annotations = typing.get_type_hints(kind)
+    annotations = inspect.get_annotations(kind, eval_str=True)
     return [
         field.name
         for field in dataclasses.fields(kind)
