@@ -19,7 +19,13 @@ struct Bfloat16 {
     EMBELLAMA_INLINE Floats multiply_add(Floats sum, const Value * word, __m512bh columns) {
         int32_t pair;
         memcpy(&pair, word, sizeof pair);
+#if defined(__clang__) && __clang_major__ < 18
+        // Clang 16 does not survive the intrinsic in a loop.
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(pair)), "v"((__m512i)columns));
+        return sum;
+#else
         return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), columns);
+#endif
     }
 
     EMBELLAMA_INLINE void store_line(Value * line, const float * values) {
