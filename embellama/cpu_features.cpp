@@ -12,6 +12,8 @@
 #include <unistd.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace embellama {
@@ -95,17 +97,29 @@ struct Features {
 
 constexpr const char * NAMES[] = {"generic", "dotprod", "i8mm"};
 
-// Bits of AT_HWCAP and AT_HWCAP2 (Linux, Documentation/arch/arm64/elf_hwcaps.rst).
+#if defined(__APPLE__)
+// Of macOS, "Determining instruction set characteristics".
+bool sysctl_says(const char * name) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value;
+}
+#endif
+
 struct Features {
     const char * missing[N_INSTRUCTION_SETS] = {};
     bool is_amd = false;
 
     Features() {
 #if defined(__linux__)
+        // Bits of AT_HWCAP and AT_HWCAP2 (Linux, Documentation/arch/arm64/elf_hwcaps.rst).
         constexpr unsigned long FPHP = 1ul << 9, ASIMDHP = 1ul << 10, ASIMDDP = 1ul << 20, I8MM2 = 1ul << 13;
         const unsigned long wanted = FPHP | ASIMDHP | ASIMDDP;
         const bool dotprod = (getauxval(AT_HWCAP) & wanted) == wanted;
         const bool i8mm = dotprod && (getauxval(AT_HWCAP2) & I8MM2);
+#elif defined(__APPLE__)
+        const bool dotprod = sysctl_says("hw.optional.arm.FEAT_DotProd") && sysctl_says("hw.optional.arm.FEAT_FP16");
+        const bool i8mm = dotprod && sysctl_says("hw.optional.arm.FEAT_I8MM");
 #else
         const bool dotprod = false, i8mm = false;
 #endif

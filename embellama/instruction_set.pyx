@@ -7,6 +7,7 @@ is opened before :mod:`embellama.core`, which then finds it by that name, and no
 """
 
 import os
+import sys
 
 from embellama.errors import ConfigurationError
 
@@ -19,6 +20,7 @@ cdef extern from "dlfcn.h" nogil:
     void *dlopen(const char *path, int flags) noexcept
     char *dlerror() noexcept
 
+_SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 _VARIABLE = "EMBELLAMA_INSTRUCTION_SET"
 _ASKED = os.environ.get(_VARIABLE, "").strip()
 
@@ -90,13 +92,13 @@ cdef str _open_llama_cpp():
     """Open the best library there is, and return the instruction set it is compiled for."""
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ggml")
     for index in range(_limit, -1, -1):
-        path = os.path.join(folder, f"libembellama-ggml-{NAMES[index]}.so")
+        path = os.path.join(folder, f"libembellama-ggml-{NAMES[index]}{_SUFFIX}")
         if _missing(index) is None and os.path.exists(path):
             name = os.fsencode(path)
             if dlopen(name, RTLD_NOW | RTLD_LOCAL) == NULL:
                 raise ImportError(os.fsdecode(<bytes>dlerror()), path=path)
             return NAMES[max(index, <int>cpu_features.compiled_for())]
-    raise ImportError(f"{folder} holds no libembellama-ggml-*.so: install embellama again")
+    raise ImportError(f"{folder} holds no libembellama-ggml-*{_SUFFIX}: install embellama again")
 
 
 LLAMA_CPP = _open_llama_cpp()

@@ -148,7 +148,9 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
     if (posix_memalign(&memory, size >= HUGE_PAGE ? HUGE_PAGE : PAGE, size) != 0) {
         return nullptr;
     }
+#if defined(MADV_HUGEPAGE)
     madvise(memory, size, MADV_HUGEPAGE);
+#endif
     ggml_backend_buffer_i iface = {};
     iface.free_buffer = free_buffer;
     iface.get_base = base_of;
