@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a wheel for the running Python and the machine of a folder that older_glibc.py wrote.
+
+Usage: wheel.py SOURCE FOLDER OUT, with the build requirements in the environment. What does not
+include Python's headers is compiled for the first Python alone.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+
+def cross_environment(machine: str, folder: Path) -> dict[str, str]:
+    """Return the variables with which this Python says of itself what one for the machine would.
+
+    Both are for Linux with words of 64 bits, and the values that an extension is compiled with
+    differ in names alone.
+    """
+    name = sysconfig._get_sysconfigdata_name()  # type: ignore[attr-defined]
+    values = importlib.import_module(name).build_time_vars
+    here = platform.machine()
+    changed = {
+        key: value.replace(here, machine) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
+    cross_name = f"embellama_{machine}_{sys.version_info.minor}"
+    (folder / f"{cross_name}.py").write_text(f"build_time_vars = {changed!r}\n")
+    return {
+        "_PYTHON_SYSCONFIGDATA_NAME": cross_name,
+        "_PYTHON_HOST_PLATFORM": f"linux-{machine}",
+        "PYTHONPATH": str(folder),
+    }
+
+
+def main() -> None:
+    source, folder, out = (Path(argument).resolve() for argument in sys.argv[1:])
+    machine_file = configparser.ConfigParser()
+    machine_file.read(folder / "machine.ini")
+    is_cross = machine_file.has_section("host_machine")
+    kind = "cross" if is_cross else "native"
+
+    # Meson asks pkg-config for Python, and would find the system's.
+    pkg_config = Path(sys.base_prefix) / "lib" / "pkgconfig"
+    python_file = folder / f"python{sys.version_info.minor}.ini"
+    python_file.write_text(
+        f"[binaries]\npython = {sys.executable!r}\n"
+        f"[properties]\npkg_config_libdir = {str(pkg_config)!r}\n"
+    )
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PKG_CONFIG_LIBDIR": str(pkg_config),
+    }
+    if is_cross:
+        environment |= cross_environment(machine_file["host_machine"]["cpu"].strip("'"), folder)
+    # Below the source, so that no path of this machine gets into the code.
+    settings = [f"build-dir=build/{folder.name}"]
+    settings += [f"setup-args=--{kind}-file={path}" for path in (folder / "machine.ini", python_file)]
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"]
+        + [f"-C{setting}" for setting in settings]
+        + ["--outdir", str(out), str(source)],
+        check=True,
+        env=environment,
+    )
+
+
+if __name__ == "__main__":
+    main()
