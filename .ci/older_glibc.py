@@ -75,7 +75,11 @@ def zig_libraries(folder: Path, machine: str, version: str) -> dict[str, Path]:
         check=True,
         env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)},
     )
-    return {path.name: path for path in cache.glob("o/*/lib*") if ".so" in path.name or ".a" in path.name}
+    return {
+        path.name: path
+        for path in cache.glob("o/*/lib*")
+        if ".so" in path.name or ".a" in path.name
+    }
 
 
 def main() -> None:
@@ -116,7 +120,10 @@ def main() -> None:
         [f"{prefix}gcc", "-print-libgcc-file-name"], capture_output=True, text=True, check=True
     ).stdout.strip()
     shared = subprocess.run(
-        [f"{prefix}gcc", "-print-file-name=libgcc_s.so.1"], capture_output=True, text=True, check=True
+        [f"{prefix}gcc", "-print-file-name=libgcc_s.so.1"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     (libraries_folder / "libgcc_s.so").write_text(f"GROUP({own} {shared})\n")
 

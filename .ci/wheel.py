@@ -61,7 +61,9 @@ def main() -> None:
         environment |= cross_environment(machine_file["host_machine"]["cpu"].strip("'"), folder)
     # Below the source, so that no path of this machine gets into the code.
     settings = [f"build-dir=build/{folder.name}"]
-    settings += [f"setup-args=--{kind}-file={path}" for path in (folder / "machine.ini", python_file)]
+    settings += [
+        f"setup-args=--{kind}-file={path}" for path in (folder / "machine.ini", python_file)
+    ]
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check"]
         + [f"-C{setting}" for setting in settings]
