@@ -69,9 +69,10 @@ def zig_libraries(folder: Path, machine: str, version: str) -> dict[str, Path]:
     cache = folder / "zig"
     source = folder / "empty.c"
     source.write_text("int empty(void) { return 0; }\n")
+    target = f"{machine}-linux-gnu.{version}"
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", target]
     subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{version}"]
-        + ["-shared", "-o", str(folder / "empty.so"), str(source)],
+        [*zig, "-shared", "-o", str(folder / "empty.so"), str(source)],
         check=True,
         env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)},
     )
@@ -112,9 +113,13 @@ def main() -> None:
             link = libraries_folder / name[: name.index(".so") + 3]
             link.unlink(missing_ok=True)
             link.symlink_to(path)
-    (libraries_folder / "libc.so").write_text(
-        f"GROUP({found['libc.so.6']} {found['libc_nonshared.a']} {archive} AS_NEEDED({found['libld.so.2']}))\n"
-    )
+    parts = [
+        found["libc.so.6"],
+        found["libc_nonshared.a"],
+        archive,
+        f"AS_NEEDED({found['libld.so.2']})",
+    ]
+    (libraries_folder / "libc.so").write_text(f"GROUP({' '.join(map(str, parts))})\n")
     # Its arithmetic of 16 bits is newer than the rest of the shared library.
     own = subprocess.run(
         [f"{prefix}gcc", "-print-libgcc-file-name"], capture_output=True, text=True, check=True
