@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,7 @@ from embellama.progress import Progress, progress_callback
 from embellama.quantization import DTYPES, quantization_levels, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
-from embellama.texts import check_text, check_texts, token_ids
+from embellama.texts import check_text, check_texts, each_text, token_ids
 from embellama.tuning import fastest_micro_batch, random_texts
 from embellama.verification import (
     SENTENCE,
@@ -111,7 +111,7 @@ class EmbeddingModel(LoadableModel):
             If the computation fails.
         TokenizationError, ResourceLimitError, ModelLoadError
             As :meth:`embed_batch`.
-        TypeError
+        TextTypeError
             If `text` is no str.
         ConfigurationError
             If the model is a reranker, or its pooling is NONE.
@@ -213,7 +213,7 @@ class EmbeddingModel(LoadableModel):
         Parameters
         ----------
         texts : iterable of str
-            None of them empty.
+            None of them empty. A column of pandas, polars, pyarrow or NumPy is one too.
         details : bool, optional
             Return an EmbeddingResult instead of the bare array (default False).
         progress : bool or callable, optional
@@ -230,8 +230,8 @@ class EmbeddingModel(LoadableModel):
         ranges : array_like of float32, shape (2, D), optional
             For the int8 and uint8 types; see :func:`embellama.quantize`.
         on_error : {"raise", "nan"}, optional
-            ``"nan"`` gives a bad text a row of NaN, and the result's ``errors`` the reason. For
-            float types only. Default: ``"raise"``.
+            ``"nan"`` gives a bad text, a missing one too, a row of NaN, and the result's ``errors``
+            the reason. For float types only. Default: ``"raise"``.
         timeout : float, optional
             Seconds the call may take. Default: no limit.
 
@@ -260,8 +260,10 @@ class EmbeddingModel(LoadableModel):
             If the model is a reranker, its pooling is NONE, or the value of an option is unknown.
         OperationTimeoutError
             If `timeout` passes.
+        TextTypeError
+            If a text is no str, or missing; its ``index`` says which.
         TypeError
-            If `texts` is a str, or holds something else than str.
+            If `texts` is one str, a data frame, a mapping, a set or an array of two dimensions.
 
         Examples
         --------
@@ -376,7 +378,7 @@ class EmbeddingModel(LoadableModel):
         return out
 
     def embed_iter(
-        self, texts: Iterable[str], *, window: int = _WINDOW_TEXTS
+        self, texts: Iterable[str], *, window: int = _WINDOW_TEXTS, on_error: str = "raise"
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Turn any number of texts into vectors, a window at a time, in bounded memory.
 
@@ -386,6 +388,8 @@ class EmbeddingModel(LoadableModel):
             Read as the vectors are consumed; may be endless.
         window : int, optional
             Texts to read at a time (default 2048). Larger windows pack slightly better.
+        on_error : {"raise", "nan"}, optional
+            As :meth:`embed_batch`. Default: ``"raise"``.
 
         Yields
         ------
@@ -399,7 +403,9 @@ class EmbeddingModel(LoadableModel):
         InvalidInputError
             As :meth:`embed_batch`, when the window that holds the text is reached.
         ConfigurationError
-            If `window` is below 1.
+            If `window` is below 1, or `on_error` unknown.
+        TypeError
+            As :meth:`embed_batch`.
 
         Examples
         --------
@@ -408,14 +414,13 @@ class EmbeddingModel(LoadableModel):
         >>> [(start, rows.shape) for start, rows in model.embed_iter(["a cat", "a dog"])]
         [(0, (2, 384))]
         """
-        if isinstance(texts, (str, bytes)):
-            raise TypeError(f"texts must be an iterable of str, not one {type(texts).__name__}")
+        source = cast("Iterator[str]", each_text(texts, self.name))
         if operator.index(window) < 1:
             raise ConfigurationError(f"window must be at least 1, not {spelled(window)}")
-        source = iter(texts)
         start = 0
         while taken := list(islice(source, min(window, sys.maxsize))):
-            yield start, self._embed_batch(taken, first_index=start).embeddings
+            result = self._embed_batch(taken, first_index=start, on_error=on_error)
+            yield start, result.embeddings
             start += len(taken)
 
     def embed_multi(self, text: str, *, special_tokens: bool = True) -> NDArray[np.float32]:
