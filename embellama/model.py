@@ -704,7 +704,9 @@ class EmbeddingModel(LoadableModel):
         -------
         numpy.ndarray, shape (N, M)
             Cosines; as dot products where floats have the model's normalisation L2, since both are
-            the same then.
+            the same then. Hamming similarities, the shares of equal bits, where rows hold packed
+            bits, which are int8 or uint8 and D / 8 wide. Of rows that ``truncate_dim`` cut before
+            they were packed, ask for them: ``embellama.similarity(a, b, kind="hamming")``.
 
         Raises
         ------
@@ -719,7 +721,8 @@ class EmbeddingModel(LoadableModel):
         >>> model.similarity(vectors[0], vectors).round(1)
         array([[1. , 0.8, 0.1]], dtype=float32)
         """
-        return similarity(a, b, kind=self._similarity_kind(a, b))
+        kind = self._similarity_kind(a, b)
+        return self._without_padding(similarity(a, b, kind=kind), kind)
 
     def pairwise_similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:
         """Compare the vectors of `a` and `b` row by row, as :meth:`similarity` does.
@@ -746,13 +749,27 @@ class EmbeddingModel(LoadableModel):
         >>> model.pairwise_similarity(questions, answers).shape
         (2,)
         """
-        return pairwise_similarity(a, b, kind=self._similarity_kind(a, b))
+        kind = self._similarity_kind(a, b)
+        return self._without_padding(pairwise_similarity(a, b, kind=kind), kind)
 
     def _similarity_kind(self, *vectors: ArrayLike) -> str:
+        arrays = [np.asarray(each) for each in vectors]
+        packed = quantized_width(self._dimensions, "ubinary")
+        if all(
+            array.dtype in (np.int8, np.uint8) and array.shape[-1:] == (packed,) for array in arrays
+        ):
+            return "hamming"
         normalized = self._config.normalization is NormalizationMode.L2 and all(
-            np.asarray(each).dtype.kind == "f" for each in vectors
+            array.dtype.kind == "f" for array in arrays
         )
         return "dot" if normalized else "cosine"
+
+    def _without_padding(self, similarities: NDArray[Any], kind: str) -> NDArray[Any]:
+        """Leave out the bits that fill a row's last byte, which are equal in all rows."""
+        n_bits = 8 * quantized_width(self._dimensions, "ubinary")
+        if kind != "hamming" or n_bits == self._dimensions:
+            return similarities
+        return 1 - (1 - similarities) * np.float32(n_bits / self._dimensions)
 
     def warm_cache(self, texts: Iterable[str]) -> None:
         """Compute the vectors of texts that will come, so that the cache has them.
