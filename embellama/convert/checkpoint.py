@@ -40,7 +40,7 @@ def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
 
 
 def _output_file(output: str | os.PathLike[str]) -> Path:
-    path = Path(output)
+    path = Path(os.path.expanduser(output))
     if path.is_dir():
         raise ConfigurationError(f"{path}: is a directory; name the file to write, ending in .gguf")
     if path.exists() and not path.is_file():
