@@ -182,18 +182,24 @@ class FinishedRows:
 
     def _places(self, contents: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Where the vector of each text is."""
-        places = np.full(len(contents), _NEW, dtype=np.int64)
         if self._in_order is not None:
             start = self._in_order
             here = self._found["content"][start : start + len(contents)]
             if np.array_equal(here, contents[: len(here)]):
                 self._in_order = start + len(here)
-                same = slice(start, self._in_order)
-                places[: len(here)] = np.where(
-                    self._usable[same], np.arange(start, self._in_order), _WITHOUT_VECTOR
-                )
+                places = np.full(len(contents), _NEW, dtype=np.int64)
+                places[: len(here)] = np.arange(start, self._in_order)
+                without = np.flatnonzero(~self._usable[start : self._in_order])
+                if len(without):
+                    # Another run, which cut texts elsewhere, may have the vector further on.
+                    elsewhere = self._by_content(contents[without])
+                    places[without] = np.where(elsewhere == _NEW, _WITHOUT_VECTOR, elsewhere)
                 return places
             self._in_order = None
+        return self._by_content(contents)
+
+    def _by_content(self, contents: NDArray[np.uint64]) -> NDArray[np.int64]:
+        places = np.full(len(contents), _NEW, dtype=np.int64)
         if self._index is None:
             usable = np.flatnonzero(self._usable)
             keys = self._found["content"][usable, 0]

@@ -30,19 +30,19 @@ _LONGEST_MARK = 4
 
 
 class _Zstandard(io.RawIOBase):
-    """The frames of a Zstandard file, one after the other.
+    """The bytes in the frames of a Zstandard file, one frame after the other.
 
     The package's own reader takes a file that is cut off for one that ends there.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, path: str) -> None:
         try:
             self._package = importlib.import_module("zstandard")
         except ImportError:
             raise MissingExtraError(
                 'Zstandard needs a package: pip install "embellama[zstd]"'
             ) from None
-        self._file = file
+        self._file = io.FileIO(path)
         self._frame: Any = None
         self._packed = b""
         self._unpacked = b""
@@ -51,12 +51,13 @@ class _Zstandard(io.RawIOBase):
         return True
 
     def close(self) -> None:
-        self._file.close()
+        if not self.closed:
+            self._file.close()
         super().close()
 
     def readinto(self, buffer: Any) -> int:
         while not self._unpacked:
-            self._packed = self._packed or self._file.read(1 << 17)
+            self._packed = self._packed or self._file.read(1 << 17) or b""
             if not self._packed:
                 if self._frame is not None:
                     raise EOFError("the file is cut off")
@@ -81,7 +82,7 @@ _OPENERS: dict[str, Callable[[str], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
-    ".zst": lambda path: io.BufferedReader(_Zstandard(Path(path).open("rb"))),
+    ".zst": lambda path: io.BufferedReader(_Zstandard(path)),
 }
 COMPRESSIONS = frozenset(_OPENERS)
 

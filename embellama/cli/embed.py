@@ -228,10 +228,9 @@ class _Job:
             self._finished = partial.finished
             if partial.finished.n_found and not self._quiet:
                 print_notice(f"{partial.finished.n_found} texts were done before")
-            vector_file = kind(partial.file, n_dimensions, types)
             try:
-                yield vector_file
-                vector_file.complete()
+                with kind(partial.file, n_dimensions, types) as vector_file:
+                    yield vector_file
             except KeyboardInterrupt:
                 if not self._quiet and partial.finished.n_rows:
                     print_notice(
@@ -319,16 +318,13 @@ def _written_to(
             stream = (
                 sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
             )
-            if kind.streams:
-                yield kind(stream, n_dimensions, types)
-                return
-            file = stack.enter_context(tempfile.TemporaryFile())
-            vector_file = kind(file, n_dimensions, types)
-            yield vector_file
-            vector_file.complete()
-            file.seek(0)
-            shutil.copyfileobj(file, stream)
-            stream.flush()
+            file = stream if kind.streams else stack.enter_context(tempfile.TemporaryFile())
+            with kind(file, n_dimensions, types) as vector_file:
+                yield vector_file
+            if not kind.streams:
+                file.seek(0)
+                shutil.copyfileobj(file, stream)
+                stream.flush()
     except (EmbellamaError, BrokenPipeError):
         raise
     except OSError as error:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, BinaryIO, ClassVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import click
 import numpy as np
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from embellama.cli.options import import_pyarrow
 from embellama.errors import ConfigurationError, InvalidInputError
 from embellama.results import EmbeddingResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["FORMATS", "WINDOW_TEXTS", "VectorFile", "vector_format"]
 
@@ -33,7 +38,7 @@ Kept = Sequence[Mapping[str, Any]]
 
 
 class VectorFile(abc.ABC):
-    """A file of vectors, one row a text.
+    """A file of vectors, one row a text; in a with block, complete at its end.
 
     Parameters
     ----------
@@ -78,9 +83,30 @@ class VectorFile(abc.ABC):
     @abc.abstractmethod
     def _write(self, result: EmbeddingResult, kept: Kept) -> None: ...
 
-    def complete(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._abandon()
+            return
+        try:
+            self._complete()
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _complete(self) -> None:
         """Write what the file needs when all rows are there."""
         self.file.flush()
+
+    def _abandon(self) -> None:
+        """Let go of a file that does not become complete."""
 
 
 class JsonLines(VectorFile):
@@ -149,7 +175,7 @@ class Npy(VectorFile):
     def _write(self, result: EmbeddingResult, kept: Kept) -> None:
         self.file.write(result.embeddings.astype("<f4", copy=False).data)
 
-    def complete(self) -> None:
+    def _complete(self) -> None:
         self.file.seek(0)
         self._write_header()
         self.file.flush()
@@ -216,7 +242,11 @@ class Parquet(VectorFile):
     def _column(self, name: str) -> Any:
         """The values of a kept column, in the type that its first rows have."""
         pyarrow = self._pyarrow
-        values = [row.get(name) for row in self._kept]
+        # A null of pyarrow has a type, which pyarrow does not take from it in a list.
+        values = [
+            value if getattr(value, "is_valid", True) else None
+            for value in (row.get(name) for row in self._kept)
+        ]
         kind = self.types.get(name)
         if self._writer is not None:
             kind = self._writer.schema.field(name).type
@@ -243,11 +273,18 @@ class Parquet(VectorFile):
             index=index,
         )
 
-    def complete(self) -> None:
+    def _complete(self) -> None:
         if self._kept or self._writer is None:
             self._write_group()
         self._writer.close()
-        super().complete()
+        super()._complete()
+
+    def _abandon(self) -> None:
+        if self._writer is not None:
+            # Now, as it would write when it is freed, and the file is closed then.
+            with contextlib.suppress(OSError, self._pyarrow.ArrowException):
+                self._writer.close()
+            self._writer.is_open = False
 
 
 def _as_text(value: Any) -> str | None:
