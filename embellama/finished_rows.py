@@ -231,10 +231,11 @@ class FinishedRows:
         data = records.tobytes()
         self._file.write(data)
         self._file.flush()
-        self.n_rows += len(records)
-        line = f"{self.n_rows} {hashlib.sha256(data).hexdigest()}\n"
+        n_rows = self.n_rows + len(records)
+        line = f"{n_rows} {hashlib.sha256(data).hexdigest()}\n"
         self._journal.write(line.encode("ascii"))
         self._journal.flush()
+        self.n_rows = n_rows
 
 
 def computed_rows(

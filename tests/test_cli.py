@@ -276,6 +276,10 @@ def test_the_progress_bar_is_for_terminals(tmp_path: Path) -> None:
     assert "7/7" in on_terminal("embed", "-i", str(lines), streams="stderr")[1]
     assert "2 texts" in on_terminal("embed", streams="stderr", stdin=b"a cat\na dog\n")[1]
     assert on_terminal("embed", "--quiet", *TEXTS, streams="stderr") == (0, "")
+    assert on_terminal("embed", "a cat", streams="stderr") == (0, "")
+    # Between vectors there is no place for it.
+    status, shown = on_terminal("embed", *TEXTS, streams="stdout stderr")
+    assert (status, vectors(shown.encode()).shape) == (0, (3, 384))
 
 
 @pytest.mark.parametrize(

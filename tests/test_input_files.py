@@ -377,6 +377,7 @@ def test_kept_columns_of_json_and_csv(command: Command) -> None:
 
 
 def test_columns_that_can_not_be_kept(command: Command) -> None:
+    assert command("a", "--keep", "text").status == 2
     Path("x.json").write_text('[{"index": 1, "text": "a"}]')
     assert "'index' can't be kept" in command("-i", "x.json", "--keep", "all").stderr
     refused = command("-i", "x.json", "--keep", "text", "-o", "x.npy")

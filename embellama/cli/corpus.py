@@ -61,14 +61,14 @@ class Selection:
     ----------
     columns : sequence of str
         Those that hold the text. Of several, what they hold is joined by line breaks.
-    keep : sequence of str or None
+    keep : list of str or None
         Those that go to the output; None for all.
     delimiter : str or None
         What stands between the cells of CSV; None for a comma, or a tab in TSV.
     """
 
     columns: Sequence[str] = ("text",)
-    keep: Sequence[str] | None = ()
+    keep: list[str] | None = dataclasses.field(default_factory=list)
     delimiter: str | None = None
 
     @property
@@ -215,6 +215,8 @@ def corpus_of(
             "quoted"
         )
     if texts:
+        if selection.keep != []:
+            raise click.UsageError("--keep is for the columns of what --input names")
         return [Row(f"text {number}", text) for number, text in enumerate(texts, 1)]
     if not sources:
         if sys.stdin.isatty():

@@ -91,7 +91,7 @@ def _kept(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False),
+    type=options.UserPath(dir_okay=False),
     metavar="FILE",
     help="Write to FILE, which appears when all is done.",
 )
@@ -212,7 +212,7 @@ class _Job:
         """Open where the rows go: a stream, or a file that has its name when it is complete."""
         types = rows.types if isinstance(rows, Corpus) else {}
         n_dimensions = self._model.embedding_dimensions
-        output = None if self._output is None else os.path.expanduser(self._output)
+        output = self._output
         if output is None or (os.path.exists(output) and not os.path.isfile(output)):
             # A device or a named pipe is written, not replaced.
             with _written_to(output, kind, n_dimensions, types) as vector_file:

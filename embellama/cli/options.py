@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "INPUT_FORMATS",
     "MissingExtraError",
+    "UserPath",
     "accuracy",
     "column_names",
     "file_type",
@@ -30,6 +32,14 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 INPUT_FORMATS = ("lines", "document", "csv", "tsv", "json", "jsonl", "parquet")
+
+
+class UserPath(click.Path):
+    """A path, in which ``~`` is the home directory also where no shell has seen to that."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Expand the path, then check it."""
+        return super().convert(os.path.expanduser(value), param, ctx)
 
 
 class MissingExtraError(EmbellamaError):

@@ -48,7 +48,9 @@ def rerank(
     \b
     embellama rerank "how long do cats sleep" -m reranker.gguf -i documents.txt -n 10
     """
-    rows = list(corpus_of(documents, sources, input_format, Selection(columns, (), delimiter)))
+    rows = list(
+        corpus_of(documents, sources, input_format, Selection(columns, delimiter=delimiter))
+    )
     for row in rows:
         if row.text is None:
             raise InvalidInputError(f"{row.label} {row.problem}")

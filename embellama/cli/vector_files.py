@@ -92,21 +92,12 @@ class VectorFile(abc.ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self._abandon()
-            return
-        try:
+        if error is None:
             self._complete()
-        except BaseException:
-            self._abandon()
-            raise
 
     def _complete(self) -> None:
         """Write what the file needs when all rows are there."""
         self.file.flush()
-
-    def _abandon(self) -> None:
-        """Let go of a file that does not become complete."""
 
 
 class JsonLines(VectorFile):
@@ -279,12 +270,20 @@ class Parquet(VectorFile):
         self._writer.close()
         super()._complete()
 
-    def _abandon(self) -> None:
-        if self._writer is not None:
-            # Now, as it would write when it is freed, and the file is closed then.
-            with contextlib.suppress(OSError, self._pyarrow.ArrowException):
-                self._writer.close()
-            self._writer.is_open = False
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            if self._writer is not None and self._writer.is_open:
+                # Now, as it would write when it is freed, and the file is closed then.
+                with contextlib.suppress(OSError, self._pyarrow.ArrowException):
+                    self._writer.close()
+                self._writer.is_open = False
 
 
 def _as_text(value: Any) -> str | None:
