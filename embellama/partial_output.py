@@ -102,8 +102,8 @@ def partial_output(
         raise
     except OSError as error:
         raise OSError(
-            f"{not_written(str(path), error)}: make room or give write access there, then give the "
-            "same command again, which goes on where this run was"
+            f"{not_written(str(path), error)}: make room or give write access there, then run the "
+            "same again, which goes on where this run was"
         ) from error
 
 
@@ -129,6 +129,6 @@ def _is_begun(folder: Path, settings: Mapping[str, Any]) -> bool:
     if differing:
         raise ConfigurationError(
             f"{folder} holds rows of another result ({', '.join(differing)} changed): give the "
-            "same settings to go on with it, or --restart to begin anew"
+            "same settings to go on with it, or restart=True (--restart) to begin anew"
         )
     return True

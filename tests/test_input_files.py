@@ -241,7 +241,7 @@ BAD: dict[str, tuple[bytes, list[int]]] = {
         b'{"text": "\xe9"}\n{"text": "\\ud800"}\n{"text": "c"}\n',
         [1, 2, 3, 4, 5, 6, 7, 8, 9],
     ),
-    "objects.json": (b'["a b", null, {"text": null}, 3, "c"]', [1, 2, 3]),
+    "objects.json": (b'["a b", null, {"text": null}, 3, "caf\xe9", "c"]', [1, 2, 3, 4]),
     "table.csv": (b"id,text\n1,a b\n2\n3,\n4,caf\xe9\n5,a, b\n\xe9,a\n7,c\n", [1, 2, 3, 4]),
 }
 
@@ -283,11 +283,17 @@ def test_null_in_parquet(command: Command) -> None:
     ],
     ids=str,
 )
-def test_columns_of_parquet(kind: Any, command: Command) -> None:
+def test_columns_of_parquet(kind: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     column = pyarrow.array(TEXTS).cast(kind)
     pyarrow.parquet.write_table(pyarrow.table({"text": column}), "x.pq")
     assert pyarrow.parquet.read_schema("x.pq").field("text").type == kind
     assert_embeds(command("-i", "x.pq"), command)
+    with open("x.pq", "rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        assert_embeds(command("-i", "-", "--input-format", "parquet"), command)
+        file.seek(0)
+        refused = command("-i", "-", "--input-format", "parquet", "--column", "none")
+        assert "no column 'none'" in refused.stderr
 
 
 def test_several_columns(command: Command) -> None:
@@ -312,6 +318,8 @@ def test_delimiters(command: Command) -> None:
     assert command("-i", "x.csv", "--delimiter", "ab").status == 2
     Path("lines.txt").write_bytes(LINES)
     assert "no delimiter" in command("-i", "lines.txt", "--delimiter", ";").stderr
+    pyarrow.parquet.write_table(pyarrow.table({"text": TEXTS}), "x.pq")
+    assert "no delimiter" in command("-i", "x.pq", "--delimiter", ";").stderr
 
 
 def test_a_column_that_no_row_has(command: Command) -> None:

@@ -6,50 +6,28 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import glob
 import itertools
 import json
-import os
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import click
 
-from embellama.cli.byte_streams import (
-    COMPRESSIONS,
-    READ_ERRORS,
-    decoded_document,
-    decoded_lines,
-    open_bytes,
-)
+from embellama.cli.byte_streams import decoded_document, decoded_lines
+from embellama.cli.input_files import InputFile, input_files, reading
 from embellama.cli.options import import_pyarrow
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
 
-__all__ = ["Corpus", "InputFile", "Row", "Selection", "corpus_of", "in_terms_of_the_command"]
+__all__ = ["Corpus", "Row", "Selection", "corpus_of", "in_terms_of_the_command"]
 
 # Rows that Parquet's reader holds at a time.
 _PARQUET_ROWS = 4096
 # Objects of JSON in which a column has to appear at least once.
 _FIRST_OBJECTS = 1024
 
-_SUFFIXES = {
-    "": "lines",
-    ".txt": "lines",
-    ".text": "lines",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".jsonlines": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -100,101 +78,6 @@ class Row:
 
 # A row before its text is picked: its label, and its columns or why it has none.
 _Record = tuple[str, Mapping[str, Any] | str]
-
-
-@dataclasses.dataclass(frozen=True)
-class InputFile:
-    """A file to read, and as what; standard input without a path."""
-
-    path: str | None
-    kind: str
-
-    @property
-    def name(self) -> str:
-        """What to call it in a message."""
-        return "standard input" if self.path is None else self.path
-
-    def open(self) -> BinaryIO:
-        """Open it, decompressed."""
-        return sys.stdin.buffer if self.path is None else open_bytes(self.path)
-
-
-def input_files(paths: Iterable[str], kind: str | None) -> list[InputFile]:
-    """Find the files that paths, patterns and folders stand for.
-
-    Parameters
-    ----------
-    paths : iterable of str
-        ``-`` is standard input.
-    kind : str or None
-        How to read them; None for what their names end in.
-
-    Raises
-    ------
-    click.UsageError
-        If there is none, or it does not say how to read one.
-    """
-    files = []
-    for path in paths:
-        if path == "-":
-            files.append(InputFile(None, kind or "lines"))
-            continue
-        path = os.path.expanduser(path)
-        if os.path.isdir(path):
-            files += _files_of_folder(path, kind)
-        elif os.path.exists(path):
-            files.append(InputFile(path, kind or _kind(path)))
-        elif glob.has_magic(path):
-            found = sorted(filter(os.path.isfile, glob.iglob(path, recursive=True)))
-            if not found:
-                raise click.UsageError(f"no file matches {path}")
-            files += [InputFile(each, kind or _kind(each)) for each in found]
-        else:
-            raise click.UsageError(f"{path}: no such file")
-    return files
-
-
-def _suffix(path: str) -> str:
-    """What a name ends in, apart from its compression."""
-    name = Path(path)
-    return (name.with_suffix("") if name.suffix.lower() in COMPRESSIONS else name).suffix.lower()
-
-
-def _kind(path: str) -> str:
-    suffix = _suffix(path)
-    if suffix not in _SUFFIXES:
-        raise click.UsageError(
-            f"{path}: it is not known how to read {suffix}: say so with --input-format, such as "
-            "lines for a text a line, or document for one text"
-        )
-    return _SUFFIXES[suffix]
-
-
-def _files_of_folder(folder: str, kind: str | None) -> list[InputFile]:
-    """Every file is a document, or those are taken that have the format's suffix."""
-    paths = [
-        os.path.join(parent, name) for parent, folders, names in _walk(folder) for name in names
-    ]
-    if kind is None:
-        for path in paths:
-            if _SUFFIXES.get(_suffix(path), "lines") != "lines":
-                raise click.UsageError(
-                    f"{folder} holds tables, such as {path}: --input-format says whether to read "
-                    "their rows, or each file as a document"
-                )
-        kind = "document"
-    if kind != "document":
-        paths = [path for path in paths if _SUFFIXES.get(_suffix(path)) == kind]
-    if not paths:
-        raise click.UsageError(f"{folder} holds no file to read as {kind}")
-    return [InputFile(path, kind) for path in paths]
-
-
-def _walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk in the order of names, without what is hidden."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield parent, folders, sorted(name for name in names if not name.startswith("."))
 
 
 def corpus_of(
@@ -274,18 +157,33 @@ class Corpus:
         # Arrow types of the kept columns of Parquet files.
         self.types: dict[str, Any] = {}
         for file in files:
+            if selection.delimiter is not None and file.kind not in _DELIMITERS:
+                raise click.UsageError(
+                    f"{file.name} is read as {file.kind}, which has no delimiter"
+                )
             # Found now, not in the middle of the work.
-            regular = file.path is not None and os.path.isfile(file.path)
-            if regular and file.kind in ("csv", "tsv", "parquet"):
-                with _reading(file) as stream:
-                    if file.kind == "parquet":
-                        self._check_parquet(stream, file)
-                    else:
+            if file.is_regular:
+                if file.kind == "parquet":
+                    self._add_types(file)
+                elif file.kind in _DELIMITERS:
+                    with reading(file) as stream:
                         next(_table_records(stream, file, selection), None)
+
+    def _add_types(self, file: InputFile) -> None:
+        with reading(file) as stream:
+            schema = _open_parquet(stream, file, self._selection).schema_arrow
+        keep = self._selection.keep
+        for name in schema.names if keep is None else keep:
+            kind = schema.field(name).type
+            if self.types.setdefault(name, kind) != kind:
+                raise ConfigurationError(
+                    f"the column {name!r} of {file.name} holds {kind}, and {self.types[name]} in "
+                    "files before it: leave it out of --keep"
+                )
 
     def __iter__(self) -> Iterator[Row]:
         for file in self._files:
-            with _reading(file) as stream:
+            with reading(file) as stream:
                 for label, record in _records(stream, file, self._selection):
                     yield _row(label, record, self._selection)
 
@@ -296,13 +194,11 @@ class Corpus:
             if file.kind == "document":
                 total += 1
                 continue
-            if file.path is None or not os.path.isfile(file.path) or file.kind == "json":
+            if not file.is_regular or file.is_compressed or file.kind == "json":
                 return None
-            if Path(file.path).suffix.lower() in COMPRESSIONS:
-                return None
-            with _reading(file) as stream:
+            with reading(file) as stream:
                 if file.kind == "parquet":
-                    total += _open_parquet(stream, file).metadata.num_rows
+                    total += _open_parquet(stream, file, self._selection).metadata.num_rows
                 elif file.kind in _DELIMITERS:
                     records = _table_records(stream, file, self._selection)
                     total += sum(1 for _ in records)
@@ -310,50 +206,12 @@ class Corpus:
                     total += sum(1 for _ in decoded_lines(stream))
         return total
 
-    def _check_parquet(self, stream: BinaryIO, file: InputFile) -> None:
-        pyarrow = import_pyarrow()
-        schema = _open_parquet(stream, file).schema_arrow
-        _check_columns(file, schema.names, self._selection)
-        for name in self._selection.columns:
-            kind = schema.field(name).type
-            if pyarrow.types.is_dictionary(kind):
-                kind = kind.value_type
-            if str(kind) not in ("string", "large_string", "string_view"):
-                raise ConfigurationError(
-                    f"the column {name!r} of {file.name} holds {kind}, not texts"
-                )
-        keep = self._selection.keep
-        for name in schema.names if keep is None else keep:
-            kind = schema.field(name).type
-            if self.types.setdefault(name, kind) != kind:
-                raise ConfigurationError(
-                    f"the column {name!r} of {file.name} holds {kind}, and {self.types[name]} in "
-                    "files before it: leave it out of --keep"
-                )
-
-
-@contextlib.contextmanager
-def _reading(file: InputFile) -> Iterator[BinaryIO]:
-    """Open a file, and name it if it can't be read."""
-    try:
-        stream = file.open()
-        # Standard input stays open.
-        with stream if file.path is not None else contextlib.nullcontext():
-            yield stream
-    except EmbellamaError:
-        raise
-    except READ_ERRORS as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInputError(f"{file.name} can't be read: {reason}") from error
-
 
 def _records(stream: BinaryIO, file: InputFile, selection: Selection) -> Iterator[_Record]:
     if file.kind == "parquet":
         return _parquet_records(stream, file, selection)
     if file.kind in _DELIMITERS:
         return _table_records(stream, file, selection)
-    if selection.delimiter is not None:
-        raise ConfigurationError(f"{file.name} is read as {file.kind}, which has no delimiter")
     if file.kind in ("json", "jsonl"):
         objects = _array(stream, file) if file.kind == "json" else _json_lines(stream, file)
         return _with_columns(_named(objects, selection), file, selection)
@@ -426,19 +284,17 @@ def _json_lines(stream: BinaryIO, file: InputFile) -> Iterator[tuple[str, Any]]:
 
 def _array(stream: BinaryIO, file: InputFile) -> Iterator[tuple[str, Any]]:
     text, problem = decoded_document(stream)
-    if problem:
-        raise InvalidInputError(f"{file.name} {problem}")
     try:
+        # Bytes that are no UTF-8 stand in the text that has them, which is refused by itself.
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
+        problem = problem or f"is no JSON: {error}"
         raise InvalidInputError(
-            f"{file.name} is no JSON: {error}; for an object on each line, give --input-format "
-            "jsonl"
+            f"{file.name} {problem}; for an object on each line, give --input-format jsonl"
         ) from None
     if not isinstance(values, list):
         raise InvalidInputError(
-            f"{file.name} holds no JSON array; for an object on each line, give --input-format "
-            "jsonl"
+            f"{file.name} is no JSON array; for an object on each line, give --input-format jsonl"
         )
     for number, value in enumerate(values, 1):
         yield f"item {number} of {file.name}", value
@@ -521,21 +377,31 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _open_parquet(stream: BinaryIO, file: InputFile) -> Any:
+def _open_parquet(stream: BinaryIO, file: InputFile, selection: Selection) -> Any:
+    """Open a file of Parquet that has the columns, with texts in those that hold the text."""
     pyarrow = import_pyarrow()
     if not stream.seekable():
         raise ConfigurationError("Parquet can't be read from a pipe: name the file with --input")
-    if Path(file.name).suffix.lower() in COMPRESSIONS:
+    if file.is_compressed:
         raise ConfigurationError(f"{file.name}: Parquet is compressed inside: decompress it first")
     try:
-        return pyarrow.parquet.ParquetFile(stream)
+        parquet = pyarrow.parquet.ParquetFile(stream)
     except pyarrow.ArrowException as error:
         raise InvalidInputError(f"{file.name} is no Parquet file: {error}") from None
+    schema = parquet.schema_arrow
+    _check_columns(file, schema.names, selection)
+    for name in selection.columns:
+        kind = schema.field(name).type
+        if pyarrow.types.is_dictionary(kind):
+            kind = kind.value_type
+        if str(kind) not in ("string", "large_string", "string_view"):
+            raise ConfigurationError(f"the column {name!r} of {file.name} holds {kind}, not texts")
+    return parquet
 
 
 def _parquet_records(stream: BinaryIO, file: InputFile, selection: Selection) -> Iterator[_Record]:
     pyarrow = import_pyarrow()
-    parquet = _open_parquet(stream, file)
+    parquet = _open_parquet(stream, file, selection)
     names = parquet.schema_arrow.names
     kept = names if selection.keep is None else list(selection.keep)
     columns = list(dict.fromkeys([*selection.columns, *kept]))
