@@ -395,6 +395,12 @@ def test_columns_that_can_not_be_kept(command: Command) -> None:
     refused = command("-i", "y.jsonl", "--keep", "id", "-o", "y.parquet")
     assert refused.status == 1
     assert "'id' in row 8193 does not fit" in refused.stderr
+    Path("z.jsonl").write_text(Path("y.jsonl").read_text().replace('"b"', '2, "new": 3'))
+    refused = command("-i", "z.jsonl", "--keep", "all", "-o", "y.parquet", "-q")
+    assert "'new' in row 8193 does not fit" in refused.stderr
+    # What is computed is kept, and takes another column.
+    done = command("-i", "z.jsonl", "--keep", "id", "-o", "y.parquet")
+    assert done.stderr == "embellama: 8193 texts were done before\n"
 
 
 def test_a_mended_row_and_the_advice_of_the_message(command: Command) -> None:

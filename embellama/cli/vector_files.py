@@ -203,8 +203,9 @@ class Parquet(VectorFile):
             known = set(self._writer.schema.names)
             names = [name for name in self._writer.schema.names if name not in _OWN_COLUMNS]
             for i, row in enumerate(self._kept):
-                if not known.issuperset(row):
-                    raise self._unfit(i, *(name for name in row if name not in known))
+                for name in row:
+                    if name not in known:
+                        raise self._unfit(i, name)
         kept = {name: self._column(name) for name in names}
         schema = pyarrow.schema(
             [
@@ -256,7 +257,7 @@ class Parquet(VectorFile):
         # A column of nulls alone has room for nothing that comes later.
         return column.cast(pyarrow.string()) if pyarrow.types.is_null(column.type) else column
 
-    def _unfit(self, row: int, name: str, *others: str) -> InvalidInputError:
+    def _unfit(self, row: int, name: str) -> InvalidInputError:
         index = self._n_written + row
         return InvalidInputError(
             f"the value of {name!r} in row {index + 1} does not fit a column of Parquet, whose "
