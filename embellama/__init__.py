@@ -45,6 +45,7 @@ from embellama.errors import (
     ModelNotFoundError,
     OperationTimeoutError,
     ResourceLimitError,
+    TextTypeError,
     TokenizationError,
 )
 from embellama.model import EmbeddingModel
@@ -77,6 +78,7 @@ __all__ = [
     "PoolingStrategy",
     "RerankResult",
     "ResourceLimitError",
+    "TextTypeError",
     "TokenizationError",
     "backend_info",
     "model_info",

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from embellama.checksum import file_sha256, is_as_recorded, record_path, sha256_record
 from embellama.convert import convert_checkpoint
 from embellama.errors import EmbellamaError, ModelLoadError, ModelNotFoundError
+from embellama.progress import print_notice, stderr_is_terminal
 from embellama.working_folder import clear, publish, working_folder
 
 if TYPE_CHECKING:
@@ -63,17 +64,14 @@ def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -
     directory = gguf.parent
 
     def busy(folder: Path) -> None:
-        if progress and sys.stderr is not None:
-            print(
-                f"embellama: waiting for another process that obtains {entry.name} ({folder})",
-                file=sys.stderr,
-            )
+        if progress:
+            print_notice(f"waiting for another process that obtains {entry.name} ({folder})")
 
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with working_folder(directory / entry.name, busy) as folder:
             if not is_as_recorded(gguf):
-                _make_gguf(entry, gguf, file_type, folder, progress and _stderr_is_terminal())
+                _make_gguf(entry, gguf, file_type, folder, progress and stderr_is_terminal())
     except EmbellamaError:
         raise
     except OSError as error:
@@ -82,10 +80,6 @@ def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -
             f"{stale}cannot keep {entry.name} in {directory}: {error}; make room or give write "
             "access, or set the environment variable EMBELLAMA_CACHE to another directory"
         ) from error
-
-
-def _stderr_is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, folder: Path, show: bool) -> None:
@@ -357,7 +351,7 @@ def hub_gguf(repository: str, name: str, *, progress: bool) -> Path:
     """
     missing = f"no file is called {repository}/{name}"
     try:
-        return _hub_file(repository, name, None, progress and _stderr_is_terminal())
+        return _hub_file(repository, name, None, progress and stderr_is_terminal())
     except ImportError:
         raise ModelNotFoundError(
             f"{missing}; to download {name} from {repository} on the Hugging Face Hub, run "

@@ -286,7 +286,7 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     >>> catalog.provenance("my/own.gguf") is None
     True
     """
-    directory = Path(path).resolve().parent
+    directory = Path(os.path.expanduser(path)).resolve().parent
     record = directory / "SOURCE.json"
     if not os.path.isfile(record) or directory.parent != (cache_directory() / "models").resolve():
         return None
@@ -322,6 +322,7 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     Returns
     -------
     pathlib.Path
+        Absolute.
 
     Raises
     ------
@@ -338,9 +339,9 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     >>> catalog.resolve("all-MiniLM-L6-v2").name
     'all-MiniLM-L6-v2-F16.gguf'
     """
-    text = os.fspath(name)
+    text = os.path.expanduser(os.fspath(name))
     if os.path.exists(text) and not os.path.isdir(text):
-        return Path(text)
+        return Path(os.path.abspath(text))
     entry = find(text)
     if entry is not None:
         return _obtain(entry, file_type, progress)

@@ -182,6 +182,15 @@ def _positive(name: str, value: Any) -> float:
     return value if value <= sys.float_info.max else math.inf
 
 
+def _absolute(path: str) -> str:
+    """A path as it is now, whatever becomes the working directory; a known model's name stays."""
+    expanded = os.path.expanduser(path)
+    is_path = expanded != path or path.startswith((f".{os.sep}", f"..{os.sep}"))
+    if is_path or (os.path.exists(expanded) and not os.path.isdir(expanded)):
+        return os.path.abspath(expanded)
+    return path
+
+
 _INT32_MAX = 2**31 - 1
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
 
@@ -240,7 +249,8 @@ class ModelConfig:
     ----------
     model_path : str or os.PathLike
         A GGUF file, a name from the catalog (``"all-MiniLM-L6-v2"``) or a file on the Hugging
-        Face Hub (``"org/repo/file.gguf"``).
+        Face Hub (``"org/repo/file.gguf"``). ``~`` is the home directory. The path of a file is made
+        absolute here, so that a later change of the working directory does not matter.
     model_name : str, optional
         What messages and an engine call the model. Default: derived from `model_path`.
     n_ctx : int, optional
@@ -330,7 +340,7 @@ class ModelConfig:
             raise ConfigurationError("model_path is empty: name a GGUF file or a known model")
         if "\0" in path:
             raise ConfigurationError(f"model_path holds a NUL character: {path!r}")
-        values: dict[str, Any] = {"model_path": path}
+        values: dict[str, Any] = {"model_path": _absolute(path)}
         if self.model_name is not None and not _text("model_name", self.model_name):
             raise ConfigurationError("model_name is empty: leave it out or name the model")
         for name in ("instruction_set", "query_prompt", "document_prompt"):

@@ -2,8 +2,8 @@
 """The exceptions embellama raises.
 
 Every exception is an :class:`EmbellamaError` and also the built-in a Python programmer would
-expect in its place, so ``except ValueError`` and ``except EmbellamaError`` both work. A value of
-the wrong type raises the built-in :class:`TypeError`.
+expect in its place, so ``except ValueError`` and ``except EmbellamaError`` both work. An argument
+of the wrong type raises the built-in :class:`TypeError`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "ModelNotFoundError",
     "OperationTimeoutError",
     "ResourceLimitError",
+    "TextTypeError",
     "TokenizationError",
 ]
 
@@ -119,6 +120,24 @@ class InvalidInputError(_IndexedInputError):
     ... except embellama.InvalidInputError as error:
     ...     print(error.index, error)
     1 all-MiniLM-L6-v2: text 1 is empty: leave it out
+    """
+
+
+class TextTypeError(InvalidInputError, TypeError):
+    """A text is no str: a number, bytes, or a missing value such as None, NaN or pandas' NA.
+
+    Attributes
+    ----------
+    index : int or None
+        Position of the offending input in the call, counted from 0; None for a single input.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> model.embed_batch(["a cat", None])
+    Traceback (most recent call last):
+    embellama.errors.TextTypeError: all-MiniLM-L6-v2: text 1 must be a str, and it is missing ...
     """
 
 

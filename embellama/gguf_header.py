@@ -313,7 +313,7 @@ def read_header(path: str | os.PathLike[str]) -> GGUFHeader:
     >>> header.version, header.n_parameters
     (3, 22565376)
     """
-    file_path = Path(path)
+    file_path = Path(os.path.expanduser(path))
     try:
         status = file_path.stat()
     except FileNotFoundError:

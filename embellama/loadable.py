@@ -22,6 +22,7 @@ from embellama.errors import ConfigurationError, ModelLoadError
 from embellama.forking import renew_after_fork
 from embellama.gguf_header import file_identity
 from embellama.model_info import ModelInfo, model_info
+from embellama.texts import check_str
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -227,7 +228,7 @@ class LoadableModel:
             If the tokenizer fails.
         ModelLoadError
             If the model is unloaded.
-        TypeError
+        TextTypeError
             If `text` is no str.
 
         Examples
@@ -237,9 +238,7 @@ class LoadableModel:
         >>> model.tokenize("Hello, world!")
         array([ 101, 7592, 1010, 2088,  999,  102], dtype=int32)
         """
-        if not isinstance(text, str):
-            raise TypeError(f"{self.name}: the text must be a str, not {type(text).__name__}")
-        return self._loaded().tokenize([str.__str__(text)], [None]).ids
+        return self._loaded().tokenize([check_str(text, self.name)], [None]).ids
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, special ones included.
@@ -254,7 +253,7 @@ class LoadableModel:
 
         Raises
         ------
-        InvalidInputError, TokenizationError, ModelLoadError, TypeError
+        InvalidInputError, TokenizationError, ModelLoadError, TextTypeError
             As :meth:`tokenize`.
 
         Examples

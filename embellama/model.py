@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,7 @@ from embellama.progress import Progress, progress_callback
 from embellama.quantization import DTYPES, quantization_levels, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
-from embellama.texts import check_text, check_texts, token_ids
+from embellama.texts import check_text, check_texts, each_text, token_ids
 from embellama.tuning import fastest_micro_batch, random_texts
 from embellama.verification import (
     SENTENCE,
@@ -111,7 +111,7 @@ class EmbeddingModel(LoadableModel):
             If the computation fails.
         TokenizationError, ResourceLimitError, ModelLoadError
             As :meth:`embed_batch`.
-        TypeError
+        TextTypeError
             If `text` is no str.
         ConfigurationError
             If the model is a reranker, or its pooling is NONE.
@@ -213,7 +213,7 @@ class EmbeddingModel(LoadableModel):
         Parameters
         ----------
         texts : iterable of str
-            None of them empty.
+            None of them empty. A column of pandas, polars, pyarrow or NumPy is one too.
         details : bool, optional
             Return an EmbeddingResult instead of the bare array (default False).
         progress : bool or callable, optional
@@ -230,8 +230,8 @@ class EmbeddingModel(LoadableModel):
         ranges : array_like of float32, shape (2, D), optional
             For the int8 and uint8 types; see :func:`embellama.quantize`.
         on_error : {"raise", "nan"}, optional
-            ``"nan"`` gives a bad text a row of NaN, and the result's ``errors`` the reason. For
-            float types only. Default: ``"raise"``.
+            ``"nan"`` gives a bad text, a missing one too, a row of NaN, and the result's ``errors``
+            the reason. For float types only. Default: ``"raise"``.
         timeout : float, optional
             Seconds the call may take. Default: no limit.
 
@@ -260,8 +260,10 @@ class EmbeddingModel(LoadableModel):
             If the model is a reranker, its pooling is NONE, or the value of an option is unknown.
         OperationTimeoutError
             If `timeout` passes.
+        TextTypeError
+            If a text is no str, or missing; its ``index`` says which.
         TypeError
-            If `texts` is a str, or holds something else than str.
+            If `texts` is one str, a data frame, a mapping, a set or an array of two dimensions.
 
         Examples
         --------
@@ -376,7 +378,7 @@ class EmbeddingModel(LoadableModel):
         return out
 
     def embed_iter(
-        self, texts: Iterable[str], *, window: int = _WINDOW_TEXTS
+        self, texts: Iterable[str], *, window: int = _WINDOW_TEXTS, on_error: str = "raise"
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Turn any number of texts into vectors, a window at a time, in bounded memory.
 
@@ -386,6 +388,8 @@ class EmbeddingModel(LoadableModel):
             Read as the vectors are consumed; may be endless.
         window : int, optional
             Texts to read at a time (default 2048). Larger windows pack slightly better.
+        on_error : {"raise", "nan"}, optional
+            As :meth:`embed_batch`. Default: ``"raise"``.
 
         Yields
         ------
@@ -399,7 +403,9 @@ class EmbeddingModel(LoadableModel):
         InvalidInputError
             As :meth:`embed_batch`, when the window that holds the text is reached.
         ConfigurationError
-            If `window` is below 1.
+            If `window` is below 1, or `on_error` unknown.
+        TypeError
+            As :meth:`embed_batch`.
 
         Examples
         --------
@@ -408,14 +414,13 @@ class EmbeddingModel(LoadableModel):
         >>> [(start, rows.shape) for start, rows in model.embed_iter(["a cat", "a dog"])]
         [(0, (2, 384))]
         """
-        if isinstance(texts, (str, bytes)):
-            raise TypeError(f"texts must be an iterable of str, not one {type(texts).__name__}")
+        source = cast("Iterator[str]", each_text(texts, self.name))
         if operator.index(window) < 1:
             raise ConfigurationError(f"window must be at least 1, not {spelled(window)}")
-        source = iter(texts)
         start = 0
         while taken := list(islice(source, min(window, sys.maxsize))):
-            yield start, self._embed_batch(taken, first_index=start).embeddings
+            result = self._embed_batch(taken, first_index=start, on_error=on_error)
+            yield start, result.embeddings
             start += len(taken)
 
     def embed_multi(self, text: str, *, special_tokens: bool = True) -> NDArray[np.float32]:
@@ -699,7 +704,9 @@ class EmbeddingModel(LoadableModel):
         -------
         numpy.ndarray, shape (N, M)
             Cosines; as dot products where floats have the model's normalisation L2, since both are
-            the same then.
+            the same then. Hamming similarities, the shares of equal bits, where rows hold packed
+            bits, which are int8 or uint8 and D / 8 wide. Of rows that ``truncate_dim`` cut before
+            they were packed, ask for them: ``embellama.similarity(a, b, kind="hamming")``.
 
         Raises
         ------
@@ -714,7 +721,8 @@ class EmbeddingModel(LoadableModel):
         >>> model.similarity(vectors[0], vectors).round(1)
         array([[1. , 0.8, 0.1]], dtype=float32)
         """
-        return similarity(a, b, kind=self._similarity_kind(a, b))
+        kind = self._similarity_kind(a, b)
+        return self._without_padding(similarity(a, b, kind=kind), kind)
 
     def pairwise_similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:
         """Compare the vectors of `a` and `b` row by row, as :meth:`similarity` does.
@@ -741,13 +749,27 @@ class EmbeddingModel(LoadableModel):
         >>> model.pairwise_similarity(questions, answers).shape
         (2,)
         """
-        return pairwise_similarity(a, b, kind=self._similarity_kind(a, b))
+        kind = self._similarity_kind(a, b)
+        return self._without_padding(pairwise_similarity(a, b, kind=kind), kind)
 
     def _similarity_kind(self, *vectors: ArrayLike) -> str:
+        arrays = [np.asarray(each) for each in vectors]
+        packed = quantized_width(self._dimensions, "ubinary")
+        if all(
+            array.dtype in (np.int8, np.uint8) and array.shape[-1:] == (packed,) for array in arrays
+        ):
+            return "hamming"
         normalized = self._config.normalization is NormalizationMode.L2 and all(
-            np.asarray(each).dtype.kind == "f" for each in vectors
+            array.dtype.kind == "f" for array in arrays
         )
         return "dot" if normalized else "cosine"
+
+    def _without_padding(self, similarities: NDArray[Any], kind: str) -> NDArray[Any]:
+        """Leave out the bits that fill a row's last byte, which are equal in all rows."""
+        n_bits = 8 * quantized_width(self._dimensions, "ubinary")
+        if kind != "hamming" or n_bits == self._dimensions:
+            return similarities
+        return 1 - (1 - similarities) * np.float32(n_bits / self._dimensions)
 
     def warm_cache(self, texts: Iterable[str]) -> None:
         """Compute the vectors of texts that will come, so that the cache has them.

@@ -12,10 +12,11 @@ from embellama.errors import ConfigurationError, DimensionMismatchError, spelled
 
 __all__ = ["pairwise_similarity", "similarity"]
 
-_KINDS = ("cosine", "dot")
+_KINDS = ("cosine", "dot", "hamming")
 
 
 def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows whose dot products are what was asked for."""
     if kind not in _KINDS:
         raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {spelled(kind)}")
     rows = []
@@ -25,17 +26,40 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
             raise DimensionMismatchError(
                 f"{name} must be numbers of shape (D,) or (N, D), not {array.dtype} {array.shape}"
             )
-        # Integers would wrap around and float16 would overflow in a dot product.
-        array = array if array.dtype == np.float64 else array.astype(np.float32)
-        if kind == "cosine":
-            array = _unit_rows(array)
+        if kind == "hamming" and array.dtype not in (np.int8, np.uint8):
+            raise DimensionMismatchError(
+                f"{name} must be packed bits for Hamming similarity, int8 or uint8, not "
+                f"{array.dtype}: make them with dtype='ubinary'"
+            )
         rows.append(array)
     if rows[0].shape[1] != rows[1].shape[1]:
         raise DimensionMismatchError(
             f"a has {rows[0].shape[1]} dimensions and b has {rows[1].shape[1]}: "
-            "compare vectors of one model and one truncate_dim"
+            "compare vectors of one model, one truncate_dim and one dtype"
         )
-    return rows[0], rows[1]
+    return _transformed(rows[0], kind), _transformed(rows[1], kind)
+
+
+def _transformed(array: NDArray[Any], kind: str) -> NDArray[Any]:
+    if kind == "hamming":
+        # Of +1 and -1, a dot product is the equal bits less the others.
+        return np.unpackbits(_unsigned(array), axis=1) * np.float32(2) - np.float32(1)
+    # Integers would wrap around and float16 would overflow in a dot product.
+    array = array if array.dtype == np.float64 else array.astype(np.float32)
+    return _unit_rows(array) if kind == "cosine" else array
+
+
+def _unsigned(packed: NDArray[Any]) -> NDArray[np.uint8]:
+    """The bytes that int8 rows, ``"binary"``, were made of by taking 128 from each."""
+    return packed if packed.dtype == np.uint8 else packed.view(np.uint8) ^ np.uint8(128)
+
+
+def _similarities(products: NDArray[Any], left: NDArray[Any], kind: str) -> NDArray[Any]:
+    if kind != "hamming":
+        return products
+    n_bits = np.float32(left.shape[1])
+    shares: NDArray[Any] = (products + n_bits) / (2 * n_bits)
+    return shares
 
 
 def _unit_rows(array: NDArray[Any]) -> NDArray[Any]:
@@ -61,8 +85,9 @@ def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[A
     ----------
     a : array_like, shape (N, D) or (D,)
     b : array_like, shape (M, D) or (D,)
-    kind : {"cosine", "dot"}, optional
-        Default: ``"cosine"``; a zero vector has the cosine 0 with everything.
+    kind : {"cosine", "dot", "hamming"}, optional
+        Default: ``"cosine"``; a zero vector has the cosine 0 with everything. ``"hamming"`` is the
+        share of equal bits in rows of packed bits, the dtypes binary and ubinary.
 
     Returns
     -------
@@ -73,17 +98,19 @@ def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[A
     ConfigurationError
         If `kind` is unknown.
     DimensionMismatchError
-        If the vectors differ in length or are no numbers.
+        If the vectors differ in length, or are no numbers, or no packed bits for ``"hamming"``.
 
     Examples
     --------
     >>> import embellama
     >>> embellama.similarity([[1.0, 0.0]], [[2.0, 0.0], [0.0, 3.0]])
     array([[1., 0.]])
+    >>> bits = embellama.quantize([[1.0, 1.0, -1.0, -1.0] * 2, [1.0] * 8], "ubinary")
+    >>> embellama.similarity(bits[0], bits, kind="hamming")
+    array([[1. , 0.5]], dtype=float32)
     """
     left, right = _rows(a, b, kind)
-    result: NDArray[Any] = left @ right.T
-    return result
+    return _similarities(left @ right.T, left, kind)
 
 
 def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[Any]:
@@ -92,8 +119,9 @@ def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> 
     Parameters
     ----------
     a, b : array_like, shape (N, D)
-    kind : {"cosine", "dot"}, optional
-        Default: ``"cosine"``; a zero vector has the cosine 0 with everything.
+    kind : {"cosine", "dot", "hamming"}, optional
+        Default: ``"cosine"``; a zero vector has the cosine 0 with everything. ``"hamming"`` is the
+        share of equal bits in rows of packed bits, the dtypes binary and ubinary.
 
     Returns
     -------
@@ -104,7 +132,7 @@ def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> 
     ConfigurationError
         If `kind` is unknown.
     DimensionMismatchError
-        If the shapes differ or the values are no numbers.
+        If the shapes differ, or the values are no numbers, or no packed bits for ``"hamming"``.
 
     Examples
     --------
@@ -115,5 +143,4 @@ def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> 
     left, right = _rows(a, b, kind)
     if left.shape != right.shape:
         raise DimensionMismatchError(f"a has {len(left)} rows and b has {len(right)}")
-    result: NDArray[Any] = np.einsum("ij,ij->i", left, right)
-    return result
+    return _similarities(np.einsum("ij,ij->i", left, right), left, kind)

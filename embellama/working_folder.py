@@ -24,7 +24,10 @@ _LOCK = "lock"
 
 @contextlib.contextmanager
 def working_folder(
-    target: Path, busy: Callable[[Path], None], *, keep: bool = False
+    target: Path,
+    busy: Callable[[Path], None],
+    *,
+    keep: Callable[[Path], bool] = lambda folder: False,
 ) -> Iterator[Path]:
     """Give the folder ``TARGET.partial``, and remove it afterwards.
 
@@ -34,8 +37,9 @@ def working_folder(
         What is made there.
     busy : callable
         Called with the folder if another process or thread has it; waits for that unless it raises.
-    keep : bool
-        Leave the folder if the work fails: a later run can go on from there.
+    keep : callable, optional
+        Called with the folder when the work has failed: whether a later run can go on from there.
+        Default: the folder is removed.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def working_folder(
     try:
         yield folder
     except BaseException:
-        if not keep:
+        if not keep(folder):
             _remove(folder)
         raise
     else:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 import embellama
 from embellama import catalog, cli
+from embellama.finished_rows import FinishedRows
 
 COMMAND = [sys.executable, "-m", "embellama"]
 TEXTS = ["a cat sat on the mat", "deux chats", "猫"]
@@ -161,8 +162,8 @@ def test_npy(tmp_path: Path) -> None:
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, expected)
 
-    as_text = tmp_path / "text.npy"
-    assert run("embed", *TEXTS, "-o", str(as_text), "-f", "jsonl").returncode == 0
+    as_text = tmp_path / "text"
+    assert run("embed", *TEXTS, "-o", str(as_text)).returncode == 0
     np.testing.assert_array_equal(vectors(as_text.read_bytes()), expected)
 
 
@@ -200,13 +201,20 @@ def test_normalize() -> None:
 
 def test_truncate(here: Here) -> None:
     assert_error(run("embed", "a cat", TOO_LONG), "text 2 has 602 tokens", "or use --truncate")
-    whole = run("embed", "--truncate", "--", TOO_LONG)
-    assert json.loads(whole.stdout)["tokens"] == 512
-    assert json.loads(run("embed", TOO_LONG, "--truncate").stdout)["tokens"] == 512
-    assert json.loads(run("embed", "--truncate", "8", TOO_LONG).stdout)["tokens"] == 8
-    assert_error(here("embed", "--truncate", "a cat"), "'a cat'", "-- between", status=2)
-    assert_error(here("embed", "--truncate", "0", "a cat"), "from 1 up", status=2)
-    assert_error(here("embed", "--truncate", "9" * 5000, "a cat"), "from 1 up", status=2)
+
+    def tokens(*arguments: str) -> list[int]:
+        return [
+            json.loads(line)["tokens"] for line in here("embed", *arguments).stdout.splitlines()
+        ]
+
+    assert tokens(TOO_LONG, "--truncate") == [512]
+    assert tokens("--max-tokens", "8", TOO_LONG) == [8]
+    assert tokens("--truncate", "--max-tokens", "8", TOO_LONG) == [8]
+    # A text, also where it is a number.
+    assert tokens("--truncate", "2024") == tokens("2024")
+    assert tokens("--truncate", "a cat", "2024") == [4, *tokens("2024")]
+    for number in ("0", "a cat", "9" * 5000):
+        assert_error(here("embed", "--max-tokens", number, "a cat"), "--max-tokens", status=2)
 
 
 def test_models_and_their_types(minilm_path: Path) -> None:
@@ -268,6 +276,10 @@ def test_the_progress_bar_is_for_terminals(tmp_path: Path) -> None:
     assert "7/7" in on_terminal("embed", "-i", str(lines), streams="stderr")[1]
     assert "2 texts" in on_terminal("embed", streams="stderr", stdin=b"a cat\na dog\n")[1]
     assert on_terminal("embed", "--quiet", *TEXTS, streams="stderr") == (0, "")
+    assert on_terminal("embed", "a cat", streams="stderr") == (0, "")
+    # Between vectors there is no place for it.
+    status, shown = on_terminal("embed", *TEXTS, streams="stdout stderr")
+    assert (status, vectors(shown.encode()).shape) == (0, (3, 384))
 
 
 @pytest.mark.parametrize(
@@ -307,10 +319,11 @@ def test_a_failure_leaves_the_old_output(tmp_path: Path) -> None:
     output.write_bytes(b"old")
     output.chmod(0o600)
     assert_error(run("embed", "-o", str(output), stdin=b"a\n" * 1030 + b"\n"), "line 1031")
-    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
+    assert {path.name for path in tmp_path.iterdir()} == {"vectors.npy", "vectors.npy.partial"}
     assert output.read_bytes() == b"old"
     assert run("embed", "-o", str(output), stdin=b"a\n" * 1030).returncode == 0
     assert np.load(output).shape == (1030, 384)
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
     assert output.stat().st_mode & 0o777 == 0o600
 
 
@@ -356,7 +369,7 @@ def run_closed(
 
 
 def test_a_closed_stdin_is_an_error_where_it_is_read(tmp_path: Path) -> None:
-    unreadable = "the input can't be read: Bad file descriptor"
+    unreadable = "standard input can't be read: Bad file descriptor"
     assert_error(run_closed(0, "embed", "-q"), unreadable)
     assert_error(run_closed(0, "embed", "-i", "-"), unreadable)
     assert_error(run_closed(0, "rerank", "a query", "-m", "all-MiniLM-L6-v2"), unreadable)
@@ -404,12 +417,17 @@ def test_ctrl_c(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     interrupted = time.monotonic()
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr.strip()) == (130, b"")
+    folder = tmp_path / "out.jsonl.partial"
+    assert (process.returncode, stderr.decode()) == (
+        130,
+        f"embellama: stopped; 1024 texts are done and kept in {folder}: the same command goes on "
+        "from there\n",
+    )
     assert time.monotonic() - interrupted < 10
     # What was done is kept for the next run, under a name that is not the result's.
     assert {path.name for path in tmp_path.iterdir()} == {"lines.txt", "out.jsonl.partial"}
-    done = (tmp_path / "out.jsonl.partial" / "rows").read_bytes()
-    assert [json.loads(line)["index"] for line in done.splitlines()] == [*range(1024)]
+    with FinishedRows(folder, 384, 512) as finished:
+        assert finished.n_found == 1024
 
 
 def test_info(minilm_path: Path) -> None:

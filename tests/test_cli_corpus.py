@@ -124,11 +124,12 @@ def test_a_column_by_name(tmp_path: Path) -> None:
         ("bad.jsonl", b'{"text": "a"}\nnonsense\n', "line 2 of .* is no JSON"),
         ("bad.jsonl", b'{"text": "a"}\n' + b"[" * 200_000, "line 2 of .* is no JSON"),
         ("bad.jsonl", b'{"text": "a"}\n{"text": 9' + b"9" * 5000 + b"}", "line 2 of .* is no JSON"),
-        ("bad.jsonl", b'{"text": "a"}\n["b"]\n', "line 2 of .* is no JSON object"),
+        ("bad.jsonl", b'{"text": "a"}\n["b"]\n', "line 2 of .* is no JSON object or string"),
         ("bad.jsonl", b'{"text": "a"}\n"\xff"\n', "line 2 of .* is not UTF-8"),
-        ("bad.csv", b"id,text\n1,a\n2\n", "row 2 of .* ends before the column 'text'"),
+        ("bad.csv", b"id,text\n1,a\n2\n", "row 2 of .* lacks the column 'text'"),
         ("bad.csv", b"id,text\n1,a\n2,\n", "row 2 of .* is empty"),
-        ("bad.csv", b"id,text\n1,\xff\n", "line 2 of .* is not UTF-8"),
+        ("bad.csv", b"id,text\n1,\xff\n", "row 1 of .* is not UTF-8"),
+        ("bad.csv", b"id,text\n1,a, b\n", "row 1 of .* has 3 cells, and the header 2: quote"),
         ("bad.csv", b"", "no column 'text'"),
         ("bad.parquet", b"PAR1 is not enough", "bad.parquet is no Parquet file"),
     ],
@@ -181,30 +182,6 @@ def test_on_error_nan(target: str, tmp_path: Path) -> None:
     else:
         rows = pyarrow.parquet.read_table(output).to_pylist()
     assert [row["embedding"] is None for row in rows] == [False, True, True, False]
-
-
-def rows_kept(output: Path) -> int:
-    """Rows of complete windows that a run which stopped has left."""
-    windows = output.with_name(f"{output.name}.partial") / "windows"
-    return int(windows.read_text().splitlines()[-1].split()[0])
-
-
-def test_another_job_does_not_go_on_with_what_is_there(tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus.txt"
-    corpus.write_text("a cat\n" * 1024 + "\n")
-    output = tmp_path / "vectors.npy"
-    assert "line 1025" in fail("embed", "-i", corpus, "-o", output)
-    assert rows_kept(output) == 1024
-    # The same again: what is done stays done.
-    stderr = fail("embed", "-i", corpus, "-o", output)
-    assert stderr.startswith("embellama: 1024 texts were done before\n")
-    message = fail("embed", "-i", corpus, "-o", output, "--pooling", "cls")
-    assert "(pooling changed)" in message
-    assert "--restart" in message
-    corpus.write_text("a dog\n" * 5)
-    assert "(input changed)" in fail("embed", "-i", corpus, "-o", output)
-    assert succeed("embed", "-i", corpus, "-o", output, "--restart") == ""
-    assert np.load(output).shape == (5, 384)
 
 
 def test_one_process_writes_at_a_time(tmp_path: Path) -> None:

@@ -187,9 +187,9 @@ class Text(str):
     ("make", "expected"),
     [
         (lambda: ("a", "b"), 2),
-        (lambda: {"a": 1, "b": 2}, 2),
+        (lambda: {"a": 1, "b": 2}, TypeError),
         (lambda: {"a": 1, "b": 2}.keys(), 2),
-        (lambda: {"a", "b", "c"}, 3),
+        (lambda: {"a", "b", "c"}, TypeError),
         (lambda: iter(["a", "b"]), 2),
         (lambda: map(str, range(3)), 3),
         (lambda: np.array(["a", "bb"]), 2),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_model import write_tiny_model
 
 from embellama import (
     ConfigurationError,
@@ -338,3 +339,55 @@ def test_similarity_refuses_what_does_not_fit() -> None:
     with pytest.raises(ConfigurationError, match="kind"):
         similarity([1.0], [1.0], kind="euclidean")
     assert similarity([0.0, 0.0], [1.0, 0.0])[0, 0] == 0
+
+
+@pytest.mark.parametrize("n_dims", [8, 20, 384])
+def test_hamming_similarity_is_the_share_of_equal_signs(n_dims: int) -> None:
+    vectors = np.random.default_rng(n_dims).normal(size=(6, n_dims)).astype(np.float32)
+    signs = vectors > 0
+    expected = (signs[:, None] == signs[None]).mean(axis=2)
+    padding = -n_dims % 8
+    padded = (expected * n_dims + padding) / (n_dims + padding)
+    for dtype in ("binary", "ubinary"):
+        bits = quantize(vectors, dtype)
+        np.testing.assert_allclose(similarity(bits, bits, kind="hamming"), padded, atol=1e-6)
+        np.testing.assert_allclose(
+            pairwise_similarity(bits[:3], bits[3:], kind="hamming"),
+            np.diagonal(padded[:3, 3:]),
+            atol=1e-6,
+        )
+    mixed = similarity(quantize(vectors, "binary"), quantize(vectors, "ubinary"), kind="hamming")
+    np.testing.assert_array_equal(np.diagonal(mixed), np.ones(6, dtype=np.float32))
+
+
+def test_a_model_knows_its_packed_rows(minilm: EmbeddingModel) -> None:
+    vectors = minilm.embed_batch(TEXTS)
+    expected = ((vectors[:, None] > 0) == (vectors[None] > 0)).mean(axis=2)
+    for dtype in ("binary", "ubinary"):
+        bits = minilm.embed_batch(TEXTS, dtype=dtype)
+        np.testing.assert_allclose(minilm.similarity(bits, bits), expected, atol=1e-6)
+        np.testing.assert_allclose(minilm.similarity(bits[0], bits), expected[:1], atol=1e-6)
+        np.testing.assert_allclose(minilm.pairwise_similarity(bits, bits), 1, atol=1e-6)
+    # As wide as the vectors, so numbers, whatever their type.
+    numbers = minilm.embed_batch(TEXTS, dtype="int8")
+    np.testing.assert_allclose(minilm.similarity(numbers, numbers), vectors @ vectors.T, atol=0.02)
+    with pytest.raises(DimensionMismatchError, match="one dtype"):
+        minilm.similarity(vectors, bits)
+
+
+def test_a_models_packed_rows_have_no_padding(tmp_path: Path) -> None:
+    path = write_tiny_model(
+        tmp_path / "odd.gguf", "modern-bert", embedding_length=36, key_length=18
+    )
+    with EmbeddingModel(path) as model:
+        vectors = model.embed_batch(TEXTS)
+        expected = ((vectors[:, None] > 0) == (vectors[None] > 0)).mean(axis=2)
+        bits = model.embed_batch(TEXTS, dtype="ubinary")
+        assert bits.shape == (3, 5)
+        np.testing.assert_allclose(model.similarity(bits, bits), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_hamming_similarity_needs_packed_bits(dtype: Any) -> None:
+    with pytest.raises(DimensionMismatchError, match="a must be packed bits"):
+        similarity(np.ones((2, 8), dtype=dtype), np.ones((2, 8), dtype=np.uint8), kind="hamming")

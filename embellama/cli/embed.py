@@ -4,30 +4,31 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import re
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
-import tqdm
 
 from embellama import catalog
-from embellama.cli import corpus, options, vector_files
-from embellama.cli.corpus import Corpus
-from embellama.cli.partial_output import file_identity, not_written, partial_output
-from embellama.cli.vector_files import WINDOW_TEXTS, JsonLines, Rows
+from embellama.checksum import file_sha256
+from embellama.cli import options, vector_files
+from embellama.cli.corpus import Corpus, Row, Selection, corpus_of, in_terms_of_the_command
+from embellama.cli.vector_files import WINDOW_TEXTS, VectorFile
 from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
-from embellama.errors import EmbellamaError, InvalidInputError, TokenizationError
+from embellama.errors import EmbellamaError, InvalidInputError
+from embellama.finished_rows import FinishedRows, computed_rows
 from embellama.model import EmbeddingModel
+from embellama.partial_output import not_written, partial_output
+from embellama.progress import Bar, print_notice, progress_bar, stderr_is_terminal
+from embellama.results import EmbeddingResult
 
 __all__ = ["embed"]
-
-# What --truncate without a number stands for.
-_MODEL_LIMIT = "model"
 
 
 def _normalization(
@@ -40,42 +41,18 @@ def _normalization(
     raise click.BadParameter(f"{value!r} is neither none, max_abs or l2 nor a number from 1 up")
 
 
-def _truncation(
+def _kept(
     context: click.Context, parameter: click.Parameter, value: str | None
-) -> bool | int:
-    if value is None or value == _MODEL_LIMIT:
-        return value is not None
-    with contextlib.suppress(ValueError):  # Python reads no more than 4300 digits
-        if value.isdecimal() and int(value) > 0:
-            return int(value)
-    raise click.BadParameter(
-        f"{value!r} is no number of tokens from 1 up. To cut at the model's limit, put "
-        "--truncate before another option, or -- between it and the texts"
-    )
+) -> list[str] | None:
+    """The columns to keep; None for all of them."""
+    if value == "all":
+        return None
+    return options.column_names(context, parameter, value) or []
 
 
 @click.command()
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
-@click.option(
-    "-i",
-    "--input",
-    "source",
-    type=click.File("rb"),
-    help="Read texts from FILE; - is standard input.",
-    metavar="FILE",
-)
-@click.option(
-    "--input-format",
-    type=click.Choice(corpus.FORMATS),
-    help="[default: what FILE's name ends in, else lines]",
-)
-@click.option(
-    "--column",
-    default="text",
-    show_default=True,
-    metavar="NAME",
-    help="Which column of CSV, TSV, JSON Lines or Parquet holds the texts.",
-)
+@options.input_options
 @options.model()
 @options.file_type
 @click.option(
@@ -93,26 +70,28 @@ def _truncation(
 )
 @click.option(
     "--truncate",
-    callback=_truncation,
-    is_flag=False,
-    flag_value=_MODEL_LIMIT,
-    metavar="[TOKENS]",
-    help="Cut a text that is too long, at TOKENS, special ones counted, or else at the model's "
-    "limit.  [default: such a text is an error]",
+    is_flag=True,
+    help="Cut a text that is too long at the model's limit.  [default: such a text is an error]",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1, max=2**31 - 1),
+    metavar="N",
+    help="Cut every text at N tokens, special ones counted.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "nan"]),
     default="raise",
     show_default=True,
-    help="nan goes on after a text that can't be embedded: NaN in .npy, null elsewhere.",
+    help="nan goes on after a row that can't be read or embedded: NaN in .npy, null elsewhere.",
 )
 @options.accuracy
 @options.threads
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False),
+    type=options.UserPath(dir_okay=False),
     metavar="FILE",
     help="Write to FILE, which appears when all is done.",
 )
@@ -121,7 +100,13 @@ def _truncation(
     "--format",
     "output_format",
     type=click.Choice(list(vector_files.FORMATS)),
-    help="[default: what the output's name ends in, else jsonl]",
+    help="[default: what the output's name ends in; without a suffix jsonl]",
+)
+@click.option(
+    "--keep",
+    callback=_kept,
+    metavar="NAME[,NAME...]|all",
+    help="Columns of the input to write beside the vectors, in JSON Lines and Parquet.",
 )
 @click.option(
     "--restart", is_flag=True, help="Compute everything anew, whatever an earlier run left."
@@ -129,26 +114,29 @@ def _truncation(
 @options.quiet
 def embed(
     texts: tuple[str, ...],
-    source: BinaryIO | None,
+    sources: tuple[str, ...],
     input_format: str | None,
-    column: str,
+    columns: list[str],
+    delimiter: str | None,
     model: str,
     file_type: str,
     pooling: str | None,
     normalize: NormalizationMode | PNorm,
-    truncate: bool | int,
+    truncate: bool,
+    max_tokens: int | None,
     on_error: str,
     accuracy: str,
     threads: int | None,
     output: str | None,
     output_format: str | None,
+    keep: list[str] | None,
     restart: bool,
     quiet: bool,
 ) -> None:
     """Turn texts into vectors.
 
-    The texts are the arguments, the lines of a file or of standard input, or a column of a CSV,
-    TSV, JSON Lines or Parquet file. The result, in the texts' order, is
+    The texts are the arguments, the lines of a file or of standard input, columns of CSV, TSV,
+    JSON, JSON Lines or Parquet, or the files of a folder. The result, in the texts' order, is
 
     \b
     jsonl    {"index": 0, "tokens": 6, "embedding": [...]} for each text
@@ -156,160 +144,188 @@ def embed(
     parquet  the columns index, tokens and embedding
 
     Texts are read and vectors written 1,024 at a time, so files may be larger than memory. If a
-    run with --input and --output is stopped, even killed, the same command goes on from there.
+    run with --output is stopped, even killed, the same command goes on from there, also after a
+    change of the input or of --truncate: rows whose text is the same are kept.
 
     \b
     embellama embed "a cat" "a dog"
     embellama embed -i lines.txt -o vectors.npy
-    embellama embed -i articles.parquet --column body --truncate -o vectors.parquet
+    embellama embed -i articles.parquet --column title,body --keep id -o vectors.parquet
+    embellama embed -i 'parts/*.jsonl.gz' --truncate --on-error nan -o vectors.npy
     sort -u lines.txt | embellama embed > vectors.jsonl
     """
-    if texts and source is not None:
-        raise click.UsageError("give texts as arguments or with --input, not both")
-    if not texts and source is None:
-        if sys.stdin.isatty():
-            raise click.UsageError("no text: give some as arguments, with --input, or in a pipe")
-        source = sys.stdin.buffer
     if output == "-":
         output = None
-    output_format = output_format or vector_files.vector_format(output)
+    output_format = vector_files.vector_format(output, output_format)
     if output_format != "jsonl" and output is None and sys.stdout.isatty():
         raise click.UsageError(f"{output_format} is not text for a terminal: use -o or a pipe")
-    if input_format is None:
-        input_format = "lines" if source is None else corpus.corpus_format(source.name)
-
+    kind = vector_files.FORMATS[output_format]
+    if keep != [] and not kind.keeps_columns:
+        raise click.UsageError(
+            f"{output_format} has no place for the columns of --keep: write Parquet or JSON Lines"
+        )
+    rows = corpus_of(texts, sources, input_format, Selection(columns, keep, delimiter))
     config = ModelConfig(
         catalog.resolve(model, file_type=file_type, progress=not quiet),
         pooling=None if pooling is None else PoolingStrategy(pooling),
         normalization=normalize,
-        truncate=truncate,
+        truncate=max_tokens or truncate,
         accuracy=Accuracy(accuracy),
         n_threads=threads,
     )
-    job = None
-    if source is not None and os.path.isfile(source.name):
-        job = {
-            "version": version("embellama"),
-            "input": file_identity(source.name),
-            "input format": input_format,
-            "column": column,
-            "model": file_identity(config.model_path),
-            "pooling": pooling,
-            "normalize": str(normalize),
-            "truncate": truncate,
-            "accuracy": accuracy,
-            "on-error": on_error,
-            "format": output_format,
+    # Where vectors go to a terminal a bar would stand between them.
+    show = not quiet and stderr_is_terminal() and (output is not None or not sys.stdout.isatty())
+    with EmbeddingModel(config) as embedding_model:
+        job = _Job(embedding_model, on_error, output, quiet=quiet)
+        with job.destination(kind, rows, restart=restart) as vector_file:
+            job.run(rows, vector_file, show=show)
+    if job.n_failed and not quiet:
+        print_notice(f"{job.n_failed} texts have no vector, the first because {job.first_failure}")
+
+
+class _Job:
+    """The rows of an input on their way into a file of vectors.
+
+    Attributes
+    ----------
+    n_failed : int
+        How many texts have no vector.
+    first_failure : str
+        Why the first of them has none.
+    """
+
+    def __init__(
+        self, model: EmbeddingModel, on_error: str, output: str | None, *, quiet: bool
+    ) -> None:
+        self._model = model
+        self._on_error = on_error
+        self._output = output
+        self._quiet = quiet
+        self._finished: FinishedRows | None = None
+        self.n_failed = 0
+        self.first_failure = ""
+
+    @contextlib.contextmanager
+    def destination(
+        self, kind: type[VectorFile], rows: Corpus | list[Row], *, restart: bool
+    ) -> Iterator[VectorFile]:
+        """Open where the rows go: a stream, or a file that has its name when it is complete."""
+        types = rows.types if isinstance(rows, Corpus) else {}
+        n_dimensions = self._model.embedding_dimensions
+        output = self._output
+        if output is None or (os.path.exists(output) and not os.path.isfile(output)):
+            # A device or a named pipe is written, not replaced.
+            with _written_to(output, kind, n_dimensions, types) as vector_file:
+                yield vector_file
+            return
+        with partial_output(
+            output,
+            self._settings(),
+            n_dimensions,
+            max_tokens=self._max_tokens(),
+            restart=restart,
+        ) as partial:
+            self._finished = partial.finished
+            if partial.finished.n_found and not self._quiet:
+                print_notice(f"{partial.finished.n_found} texts were done before")
+            try:
+                with kind(partial.file, n_dimensions, types) as vector_file:
+                    yield vector_file
+            except KeyboardInterrupt:
+                if not self._quiet and partial.finished.n_rows:
+                    print_notice(
+                        f"stopped; {partial.finished.n_rows} texts are done and kept in "
+                        f"{partial.folder}: the same command goes on from there"
+                    )
+                raise
+
+    def _settings(self) -> dict[str, Any]:
+        """What a vector depends on, beside its text and where that is cut."""
+        config = self._model.config
+        return {
+            "embellama version": version("embellama"),
+            "model": file_sha256(self._model.path),
+            "pooling": self._model.pooling.value,
+            "normalize": str(config.normalization),
+            "accuracy": config.accuracy.value,
         }
-    with (
-        _rows(output, output_format, config, job, restart=restart, quiet=quiet) as (
-            embedding_model,
-            rows,
-        ),
-    ):
-        show = not quiet and sys.stderr.isatty()
-        if source is None:
-            read = Corpus.of_arguments(texts)
+
+    def _max_tokens(self) -> int | None:
+        truncate = self._model.config.truncate
+        if truncate is False:
+            return None
+        longest = self._model.max_sequence_length
+        return longest if truncate is True else min(truncate, longest)
+
+    def run(self, rows: Corpus | list[Row], vector_file: VectorFile, *, show: bool) -> None:
+        """Append the rows of all texts."""
+        total = None
+        if show:
+            total = rows.count() if isinstance(rows, Corpus) else len(rows)
+        source = iter(rows)
+        with progress_bar(show and total != 1, total, unit=" texts", smoothing=0.05) as bar:
+            while window := list(itertools.islice(source, WINDOW_TEXTS)):
+                n_good = len(window)
+                if self._on_error == "raise":
+                    n_good = next((i for i, row in enumerate(window) if row.text is None), n_good)
+                if n_good:
+                    self._append(window[:n_good], vector_file, bar)
+                if n_good < len(window):
+                    bad = window[n_good]
+                    raise InvalidInputError(f"{bad.label} {bad.problem}", index=vector_file.n_rows)
+
+    def _append(self, window: list[Row], vector_file: VectorFile, bar: Bar) -> None:
+        start = vector_file.n_rows
+
+        def compute(indices: list[int]) -> EmbeddingResult:
+            done_before = start + len(window) - len(indices)
+            with in_terms_of_the_command([window[i].label for i in indices]) as reword:
+                result = self._model.embed_batch(
+                    [window[i].text or "" for i in indices],
+                    details=True,
+                    on_error=self._on_error,
+                    progress=lambda done, total: bar.advance_to(done_before + done),
+                )
+            for error in result.errors.values():
+                reword(error)
+            return result
+
+        texts = [row.text for row in window]
+        if self._finished is None:
+            result = computed_rows(texts, self._model.embedding_dimensions, compute)
         else:
-            read = Corpus.of_file(source, input_format, column, first=rows.n_rows, count=show)
-        with tqdm.tqdm(
-            total=read.total,
-            initial=rows.n_rows,
-            unit=" texts",
-            file=sys.stderr,
-            disable=not show,
-            smoothing=0.05,
-        ) as bar:
-            failed = _embed(embedding_model, read, rows, bar, on_error)
-    if failed and not quiet:
-        print(
-            f"embellama: {len(failed)} texts have no vector, the first because {failed[0]}",
-            file=sys.stderr,
-        )
+            result = self._finished.complete(texts, compute)
+        self._count_failures(window, result)
+        vector_file.append(result, [row.kept for row in window])
+        bar.advance_to(vector_file.n_rows)
+
+    def _count_failures(self, window: list[Row], result: EmbeddingResult) -> None:
+        for i, row in enumerate(window):
+            if row.text is None or i in result.errors:
+                self.n_failed += 1
+                self.first_failure = self.first_failure or str(
+                    result.errors.get(i, f"{row.label} {row.problem}")
+                )
 
 
 @contextlib.contextmanager
-def _rows(
-    output: str | None,
-    output_format: str,
-    config: ModelConfig,
-    job: dict[str, Any] | None,
-    *,
-    restart: bool,
-    quiet: bool,
-) -> Iterator[tuple[EmbeddingModel, Rows]]:
-    """Load the model, and open where its rows go: a stream, or a file."""
-    kind = vector_files.FORMATS[output_format]
-    if output is None or (os.path.exists(output) and not os.path.isfile(output)):
-        # A device or a named pipe is written, not replaced.
-        try:
-            with contextlib.ExitStack() as stack:
-                stream = (
-                    sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
-                )
-                model = stack.enter_context(EmbeddingModel(config))
-                if kind is JsonLines:
-                    yield model, JsonLines(stream, model.embedding_dimensions)
-                    return
-                file = stack.enter_context(tempfile.TemporaryFile())
-                rows = kind(file, model.embedding_dimensions)
-                file.seek(rows.start)
-                yield model, rows
-                rows.complete()
-                rows.write_result(stream)
-                stream.flush()
-        except (EmbellamaError, BrokenPipeError):
-            raise
-        except OSError as error:
-            raise OSError(not_written(output or "standard output", error)) from error
-        return
-    with partial_output(output, job, restart=restart) as partial:
-        with EmbeddingModel(config) as model:
-            rows = kind(partial.file, model.embedding_dimensions, partial.complete_window)
-            rows.n_rows = partial.resume(rows.start)
-            if rows.n_rows and not quiet:
-                print(f"embellama: {rows.n_rows} texts were done before", file=sys.stderr)
-            yield model, rows
-        rows.complete()
-        if not rows.is_result:
-            with partial.other_result() as result:
-                rows.write_result(result)
-
-
-def _embed(
-    model: EmbeddingModel, read: Corpus, rows: Rows, bar: tqdm.tqdm[Any], on_error: str
-) -> list[str]:
-    """Append the rows of all texts; return why some have none."""
-    failed: list[str] = []
-    while window := read.read(WINDOW_TEXTS):
-        start = rows.n_rows
-
-        def advance(done: int, total: int, start: int = start) -> None:
-            bar.update(start + done - bar.n)
-
-        try:
-            result = model.embed_batch(
-                window,
-                details=True,
-                on_error=on_error,
-                progress=False if bar.disable else advance,
+def _written_to(
+    output: str | None, kind: type[VectorFile], n_dimensions: int, types: Mapping[str, Any]
+) -> Iterator[VectorFile]:
+    """Write a stream, which is not kept when the work fails."""
+    try:
+        with contextlib.ExitStack() as stack:
+            stream = (
+                sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
             )
-        except (InvalidInputError, TokenizationError) as error:
-            if error.index is None:
-                raise
-            index = start + error.index
-            message = _in_terms_of_the_command(error, error.index, read.label(index))
-            raise type(error)(message, index=index) from error
-        failed += [
-            _in_terms_of_the_command(reason, index, read.label(start + index))
-            for index, reason in result.errors.items()
-        ]
-        rows.append(result)
-    return failed
-
-
-def _in_terms_of_the_command(error: Exception, index: int, label: str) -> str:
-    # The library counts from 0 and from the window's first text, and names its own setting. The
-    # label goes through a function because the name of a file may hold backslashes.
-    message = re.sub(rf"\btext {index}\b", lambda _: label, str(error), count=1)
-    return message.replace("truncate=True", "--truncate")
+            file = stream if kind.streams else stack.enter_context(tempfile.TemporaryFile())
+            with kind(file, n_dimensions, types) as vector_file:
+                yield vector_file
+            if not kind.streams:
+                file.seek(0)
+                shutil.copyfileobj(file, stream)
+                stream.flush()
+    except (EmbellamaError, BrokenPipeError):
+        raise
+    except OSError as error:
+        raise OSError(not_written(output or "standard output", error)) from error

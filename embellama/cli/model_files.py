@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from embellama import catalog
-from embellama.cli.options import DEFAULT_MODEL, quiet, threads
+from embellama.cli.options import DEFAULT_MODEL, UserPath, quiet, threads
 from embellama.model_info import ModelInfo, model_info
 
 __all__ = ["convert", "info", "models"]
@@ -58,8 +58,8 @@ def _description(info: ModelInfo) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False))
-@click.argument("output", type=click.Path(dir_okay=False))
+@click.argument("checkpoint", type=UserPath(exists=True, file_okay=False))
+@click.argument("output", type=UserPath(dir_okay=False))
 @click.option(
     "--type",
     "file_type",

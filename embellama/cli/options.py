@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,10 +15,14 @@ from embellama.errors import EmbellamaError
 
 __all__ = [
     "DEFAULT_MODEL",
+    "INPUT_FORMATS",
     "MissingExtraError",
+    "UserPath",
     "accuracy",
+    "column_names",
     "file_type",
     "import_pyarrow",
+    "input_options",
     "model",
     "quiet",
     "threads",
@@ -25,6 +31,15 @@ __all__ = [
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
+INPUT_FORMATS = ("lines", "document", "csv", "tsv", "json", "jsonl", "parquet")
+
+
+class UserPath(click.Path):
+    """A path, in which ``~`` is the home directory also where no shell has seen to that."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Expand the path, then check it."""
+        return super().convert(os.path.expanduser(value), param, ctx)
 
 
 class MissingExtraError(EmbellamaError):
@@ -41,6 +56,71 @@ def import_pyarrow() -> Any:
             "Parquet needs pyarrow: pip install pyarrow, or embellama with its extra [parquet]"
         ) from None
     return pyarrow
+
+
+def column_names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> list[str] | None:
+    """Names between commas, quoted as in CSV where they hold one."""
+    if value is None:
+        return None
+    names = next(csv.reader([value]), [])
+    if not all(names) or not names:
+        raise click.BadParameter(f"{value!r} holds an empty name")
+    return names
+
+
+def _delimiter(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    mark = {"tab": "\t", "\\t": "\t"}.get(value, value)
+    if len(mark) != 1 or mark in '"\r\n':
+        raise click.BadParameter(f"{value!r} is neither one character nor tab")
+    return mark
+
+
+_INPUT_OPTIONS = (
+    click.option(
+        "-i",
+        "--input",
+        "sources",
+        multiple=True,
+        metavar="FILE",
+        help="Read from FILE, also compressed (.gz, .bz2, .xz, .zst); from all files that a quoted "
+        "pattern such as 'part-*.csv' matches; from a folder, a text a file; from standard input, "
+        "-. May be given several times.",
+    ),
+    click.option(
+        "--input-format",
+        type=click.Choice(INPUT_FORMATS),
+        help="lines is a text a line, document a text a file.  [default: what FILE's name ends in; "
+        "without a suffix lines]",
+    ),
+    click.option(
+        "--column",
+        "columns",
+        callback=column_names,
+        default="text",
+        show_default=True,
+        metavar="NAME[,NAME...]",
+        help="Which columns of CSV, TSV, JSON, JSON Lines or Parquet hold the text; several are "
+        "joined by line breaks.",
+    ),
+    click.option(
+        "--delimiter",
+        callback=_delimiter,
+        metavar="CHARACTER",
+        help="What stands between the cells of CSV, such as ';' or tab.  [default: a comma; in TSV "
+        "a tab]",
+    ),
+)
+
+
+def input_options(function: _Function) -> _Function:
+    """``--input`` and what says how to read it."""
+    for option in reversed(_INPUT_OPTIONS):
+        function = option(function)
+    return function
 
 
 def model(**settings: Any) -> Callable[[_Function], _Function]:

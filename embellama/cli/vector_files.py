@@ -1,179 +1,328 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that are appended to a file: JSON Lines, ``.npy`` or Parquet."""
+"""Files of vectors: JSON Lines, ``.npy`` or Parquet, written a window of rows at a time."""
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import io
-import shutil
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, BinaryIO, ClassVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
+import click
 import numpy as np
+from numpy.typing import NDArray
 
 from embellama.cli.options import import_pyarrow
+from embellama.errors import ConfigurationError, InvalidInputError
 from embellama.results import EmbeddingResult
 
-__all__ = ["FORMATS", "WINDOW_TEXTS", "JsonLines", "Rows", "vector_format"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["FORMATS", "WINDOW_TEXTS", "VectorFile", "vector_format"]
 
 # Texts computed, then written, at a time: enough for well-packed micro-batches.
 WINDOW_TEXTS = 1024
 
 _PARQUET_ROWS = 8 * WINDOW_TEXTS
 
+# What a row has of its own, so that no column of the input can have the name.
+_OWN_COLUMNS = ("index", "tokens", "embedding")
 
-class Rows(abc.ABC):
-    """The rows of a result.
+Kept = Sequence[Mapping[str, Any]]
+
+
+class VectorFile(abc.ABC):
+    """A file of vectors, one row a text; in a with block, complete at its end.
 
     Parameters
     ----------
     file : BinaryIO
-        Open for reading and writing. JSON Lines may go to a stream.
+        Where to write.
     n_dimensions : int
-    written : callable
-        Called with the number of rows after each window, when the file holds all of it.
-
-    Attributes
-    ----------
-    n_rows : int
-        How many rows the file holds.
+        Length D of a vector.
+    types : Mapping
+        The Arrow types of the kept columns that have one.
     """
 
-    # Whether the file itself is the result when it is complete.
-    is_result: ClassVar[bool] = True
+    # Whether rows can be written to what can't go back, such as a pipe.
+    streams: ClassVar[bool] = False
+    # Whether there is a place for columns of the input.
+    keeps_columns: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        n_dimensions: int,
-        written: Callable[[int], None] = lambda n_rows: None,
-    ) -> None:
+    def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
         self.file = file
         self.n_dimensions = n_dimensions
+        self.types = types
         self.n_rows = 0
-        self._written = written
 
-    @property
-    def start(self) -> int:
-        """At which byte the first row begins; what is before is written at the end."""
-        return 0
+    def append(self, result: EmbeddingResult, kept: Kept) -> None:
+        """Write the rows of one window, and what is kept of the input beside each of them.
 
-    def append(self, result: EmbeddingResult) -> None:
-        """Write the rows of one window."""
-        self._write(result)
-        self.n_rows += len(result.embeddings)
-        self.file.flush()
-        self._written(self.n_rows)
+        Raises
+        ------
+        ConfigurationError
+            If a kept column has a name that the result needs.
+        InvalidInputError
+            If a kept value does not fit its column.
+        """
+        for name in _OWN_COLUMNS:
+            if any(name in columns for columns in kept):
+                raise ConfigurationError(
+                    f"the column {name!r} can't be kept, because the result has one of that name: "
+                    "rename it, or list the columns to keep"
+                )
+        self._write(result, kept)
+        self.n_rows += len(kept)
 
     @abc.abstractmethod
-    def _write(self, result: EmbeddingResult) -> None: ...
+    def _write(self, result: EmbeddingResult, kept: Kept) -> None: ...
 
-    def complete(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._complete()
+
+    def _complete(self) -> None:
         """Write what the file needs when all rows are there."""
         self.file.flush()
 
-    def write_result(self, stream: BinaryIO) -> None:
-        """Write the result that the complete file stands for."""
-        self.file.seek(0)
-        shutil.copyfileobj(self.file, stream)
 
-
-class JsonLines(Rows):
+class JsonLines(VectorFile):
     """An object per text."""
 
-    def _write(self, result: EmbeddingResult) -> None:
-        for i, (tokens, row) in enumerate(zip(result.token_counts, result.embeddings, strict=True)):
+    streams = True
+
+    def _write(self, result: EmbeddingResult, kept: Kept) -> None:
+        missing = _without_vector(result)
+        for i, row in enumerate(result.embeddings):
             # str of a numpy.float32 is the shortest text that reads back as the same float32.
-            embedding = "null" if i in result.errors else f"[{', '.join(map(str, row))}]"
-            line = f'{{"index": {self.n_rows + i}, "tokens": {tokens}, "embedding": {embedding}}}\n'
-            self.file.write(line.encode())
+            embedding = "null" if missing[i] else f"[{', '.join(map(str, row))}]"
+            others = "".join(
+                f"{json.dumps(name)}: {json.dumps(_json_value(value), allow_nan=False)}, "
+                for name, value in kept[i].items()
+            )
+            line = (
+                f'{{"index": {self.n_rows + i}, {others}"tokens": {result.token_counts[i]}, '
+                f'"embedding": {embedding}}}\n'
+            )
+            self.file.write(line.encode("ascii"))
+        self.file.flush()
 
 
-class Npy(Rows):
+def _without_vector(result: EmbeddingResult) -> NDArray[np.bool_]:
+    missing: NDArray[np.bool_] = np.isnan(result.embeddings[:, 0])
+    return missing
+
+
+def _json_value(value: Any) -> Any:
+    """What JSON has for a value of any column: null for NaN, the ISO form of a date."""
+    if hasattr(value, "as_py"):  # a scalar of pyarrow
+        value = value.as_py()
+    if isinstance(value, Mapping):
+        return {str(name): _json_value(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_value(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.hex()
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+class Npy(VectorFile):
     """An array with a row per text; NaN where a text has no vector."""
 
-    @property
-    def start(self) -> int:
-        return len(self._header(0))
+    keeps_columns = False
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """What one row is."""
-        return np.dtype(("<f4", (self.n_dimensions,)))
+    def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
+        super().__init__(file, n_dimensions, types)
+        self._write_header()
 
-    def _header(self, n_rows: int) -> bytes:
+    def _write_header(self) -> None:
         buffer = io.BytesIO()
-        shape = (n_rows, *self.dtype.shape)
         # NumPy pads the header so that the count can be filled in afterwards
         # (numpy/lib/_format_impl.py, GROWTH_AXIS_MAX_DIGITS).
         np.lib.format.write_array_header_1_0(
             buffer,
-            {
-                "descr": np.lib.format.dtype_to_descr(self.dtype.base),
-                "fortran_order": False,
-                "shape": shape,
-            },
+            {"descr": "<f4", "fortran_order": False, "shape": (self.n_rows, self.n_dimensions)},
         )
-        return buffer.getvalue()
+        self.file.write(buffer.getvalue())
 
-    def _write(self, result: EmbeddingResult) -> None:
+    def _write(self, result: EmbeddingResult, kept: Kept) -> None:
         self.file.write(result.embeddings.astype("<f4", copy=False).data)
 
-    def complete(self) -> None:
+    def _complete(self) -> None:
         self.file.seek(0)
-        self.file.write(self._header(self.n_rows))
+        self._write_header()
         self.file.flush()
 
 
-class Parquet(Npy):
-    """Columns index, tokens and embedding, the last null where a text has no vector.
+class Parquet(VectorFile):
+    """Columns index, kept ones, tokens and embedding; the last null where a text has no vector."""
 
-    Parquet can't be appended to, so the rows are kept as an array until all are there.
-    """
+    def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
+        super().__init__(file, n_dimensions, types)
+        self._pyarrow = import_pyarrow()
+        self._writer: Any = None
+        self._results: list[EmbeddingResult] = []
+        self._kept: list[Mapping[str, Any]] = []
+        self._n_written = 0
 
-    is_result = False
+    def _write(self, result: EmbeddingResult, kept: Kept) -> None:
+        self._results.append(result)
+        self._kept.extend(kept)
+        if len(self._kept) >= _PARQUET_ROWS:
+            self._write_group()
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype([("tokens", "<i4"), ("embedding", "<f4", (self.n_dimensions,))])
-
-    def _write(self, result: EmbeddingResult) -> None:
-        rows = np.empty(len(result.embeddings), dtype=self.dtype)
-        rows["tokens"] = result.token_counts
-        rows["embedding"] = result.embeddings
-        self.file.write(rows.tobytes())
-
-    def write_result(self, stream: BinaryIO) -> None:
-        pyarrow = import_pyarrow()
-        rows = np.memmap(self.file, self.dtype, "r", offset=self.start, shape=(self.n_rows,))
+    def _write_group(self) -> None:
+        pyarrow = self._pyarrow
+        width = self.n_dimensions
+        vectors = np.concatenate(
+            [np.zeros((0, width), np.float32), *(each.embeddings for each in self._results)]
+        )
+        tokens = np.concatenate(
+            [np.zeros(0, np.int32), *(each.token_counts for each in self._results)]
+        )
+        names = list(dict.fromkeys([*self.types, *(name for row in self._kept for name in row)]))
+        if self._writer is not None:
+            known = set(self._writer.schema.names)
+            names = [name for name in self._writer.schema.names if name not in _OWN_COLUMNS]
+            for i, row in enumerate(self._kept):
+                for name in row:
+                    if name not in known:
+                        raise self._unfit(i, name)
+        kept = {name: self._column(name) for name in names}
         schema = pyarrow.schema(
             [
                 pyarrow.field("index", pyarrow.int64(), nullable=False),
+                *(pyarrow.field(name, column.type) for name, column in kept.items()),
                 pyarrow.field("tokens", pyarrow.int32(), nullable=False),
-                pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), self.n_dimensions)),
+                pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), width)),
             ]
         )
-        with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
-            for start in range(0, len(rows), _PARQUET_ROWS):
-                window = rows[start : start + _PARQUET_ROWS]
-                vectors = np.ascontiguousarray(window["embedding"])
-                columns = [
-                    pyarrow.array(np.arange(start, start + len(window))),
-                    pyarrow.array(np.ascontiguousarray(window["tokens"])),
-                    pyarrow.FixedSizeListArray.from_arrays(
-                        pyarrow.array(vectors.reshape(-1)),
-                        self.n_dimensions,
-                        mask=pyarrow.array(np.isnan(vectors[:, 0])),
-                    ),
-                ]
-                writer.write_table(pyarrow.table(columns, schema=schema))
+        columns = [
+            pyarrow.array(np.arange(self._n_written, self._n_written + len(vectors))),
+            *kept.values(),
+            pyarrow.array(tokens),
+            pyarrow.FixedSizeListArray.from_arrays(
+                pyarrow.array(vectors.reshape(-1)),
+                width,
+                mask=pyarrow.array(np.isnan(vectors[:, 0])),
+            ),
+        ]
+        if self._writer is None:
+            self._writer = pyarrow.parquet.ParquetWriter(self.file, schema)
+        self._writer.write_table(pyarrow.table(columns, schema=schema))
+        self._n_written += len(vectors)
+        self._results, self._kept = [], []
+
+    def _column(self, name: str) -> Any:
+        """The values of a kept column, in the type that its first rows have."""
+        pyarrow = self._pyarrow
+        # A null of pyarrow has a type, which pyarrow does not take from it in a list.
+        values = [
+            value if getattr(value, "is_valid", True) else None
+            for value in (row.get(name) for row in self._kept)
+        ]
+        kind = self.types.get(name)
+        if self._writer is not None:
+            kind = self._writer.schema.field(name).type
+        try:
+            column = pyarrow.array(values, kind)
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
+            # Of several types, or no UTF-8.
+            if kind is None or pyarrow.types.is_string(kind):
+                return pyarrow.array([_as_text(value) for value in values], pyarrow.string())
+            for i, value in enumerate(values):
+                try:
+                    pyarrow.array([value], kind)
+                except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
+                    raise self._unfit(i, name) from None
+            raise
+        # A column of nulls alone has room for nothing that comes later.
+        return column.cast(pyarrow.string()) if pyarrow.types.is_null(column.type) else column
+
+    def _unfit(self, row: int, name: str) -> InvalidInputError:
+        index = self._n_written + row
+        return InvalidInputError(
+            f"the value of {name!r} in row {index + 1} does not fit a column of Parquet, whose "
+            "type the first rows decide: write JSON Lines, or leave it out of --keep",
+            index=index,
+        )
+
+    def _complete(self) -> None:
+        if self._kept or self._writer is None:
+            self._write_group()
+        self._writer.close()
+        super()._complete()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            if self._writer is not None and self._writer.is_open:
+                # Now, as it would write when it is freed, and the file is closed then.
+                with contextlib.suppress(OSError, self._pyarrow.ArrowException):
+                    self._writer.close()
+                self._writer.is_open = False
 
 
-FORMATS: dict[str, type[Rows]] = {"jsonl": JsonLines, "npy": Npy, "parquet": Parquet}
+def _as_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(_json_value(value), ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def vector_format(name: str | None) -> str:
-    """The format that a file's name says; JSON Lines if it says none."""
-    suffix = PurePath(name or "").suffix.lower().removeprefix(".")
-    return suffix if suffix in FORMATS else "jsonl"
+FORMATS: dict[str, type[VectorFile]] = {"jsonl": JsonLines, "npy": Npy, "parquet": Parquet}
+_SUFFIXES = {
+    "": "jsonl",
+    ".jsonl": "jsonl",
+    ".jsonlines": "jsonl",
+    ".ndjson": "jsonl",
+    ".npy": "npy",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+
+def vector_format(name: str | None, chosen: str | None) -> str:
+    """The format that was chosen, or that the name of a file says; JSON Lines if it says none.
+
+    Raises
+    ------
+    click.UsageError
+        If the name says another format than the chosen one, or one that can't be written.
+    """
+    suffix = PurePath(name or "").suffix.lower()
+    said = _SUFFIXES.get(suffix)
+    if chosen is None and said is None:
+        raise click.UsageError(
+            f"{name}: no vectors are written as {suffix}: end the name in .npy, .parquet or "
+            f".jsonl, or choose with --format among {', '.join(FORMATS)}"
+        )
+    if chosen is not None and said is not None and suffix and said != chosen:
+        raise click.UsageError(
+            f"{name} ends in {suffix}, and --format is {chosen}: give one of the two"
+        )
+    return chosen or said or "jsonl"

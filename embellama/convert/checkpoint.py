@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from embellama.config import MAX_THREADS, integer
@@ -24,11 +23,12 @@ from embellama.errors import (
 )
 from embellama.gguf_check import check_model
 from embellama.gguf_header import read_header
+from embellama.progress import print_notice
 from embellama.working_folder import clear, publish, working_folder
 
 
 def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
-    path = Path(checkpoint)
+    path = Path(os.path.expanduser(checkpoint))
     if path.is_dir():
         # The name of the directory becomes the model's; "." has none.
         return Path(os.path.abspath(path))
@@ -40,7 +40,7 @@ def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
 
 
 def _output_file(output: str | os.PathLike[str]) -> Path:
-    path = Path(output)
+    path = Path(os.path.expanduser(output))
     if path.is_dir():
         raise ConfigurationError(f"{path}: is a directory; name the file to write, ending in .gguf")
     if path.exists() and not path.is_file():
@@ -141,8 +141,8 @@ holds config.json
     vocabulary = make_vocabulary(read_tokenizer(source), architecture.n_tokens)
 
     def busy(folder: Path) -> None:
-        if progress and sys.stderr is not None:
-            print(f"embellama: waiting for another process that writes {output}", file=sys.stderr)
+        if progress:
+            print_notice(f"waiting for another process that writes {output}")
 
     try:
         with working_folder(destination.absolute(), busy) as folder:

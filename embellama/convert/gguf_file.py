@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from embellama.convert.model_card import add_general_metadata, model_card_error
 from embellama.convert.tensors import Tensor
 from embellama.convert.vocabulary import Vocabulary
 from embellama.errors import ModelLoadError
+from embellama.progress import progress_bar
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -80,7 +80,6 @@ def write_gguf(
         Show a progress bar.
     """
     import gguf
-    from tqdm import tqdm
 
     writer = gguf.GGUFWriter(None, "bert")
     sizes = {"F32": 4, "F16": 2, "BF16": 2}
@@ -112,16 +111,13 @@ def write_gguf(
         except Exception as error:
             raise model_card_error(checkpoint, error) from error
         writer.write_ti_data_to_file()
-        # No bar that is hidden: even that takes a lock which all forked processes share, and one
-        # that is killed never gives it back.
-        with (
-            tqdm(total=sum(n_bytes), unit="B", unit_scale=True, desc=checkpoint.name)
-            if progress
-            else contextlib.nullcontext()
+        with progress_bar(
+            progress, sum(n_bytes), unit="B", unit_scale=True, desc=checkpoint.name
         ) as bar:
+            written = 0
             for tensor, stored, size in zip(tensors, types, n_bytes, strict=True):
                 writer.write_tensor_data(_encode(tensor, stored))
-                if bar is not None:
-                    bar.update(size)
+                written += size
+                bar.advance_to(written)
     finally:
         writer.close()

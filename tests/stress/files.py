@@ -377,7 +377,12 @@ def jobs(root: Path, server: DownloadServer) -> list[Job]:
             server.package_index,
         ),
         *(
-            Job(f"corpus to {to}", command(*embed, corpus, "-o", f"out/vectors.{to}"), alone=True)
+            Job(
+                f"corpus to {to}",
+                command(*embed, corpus, "-o", f"out/vectors.{to}"),
+                alone=True,
+                peak=2,
+            )
             for to, corpus in corpora.items()
         ),
     ]
