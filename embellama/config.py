@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import math
@@ -11,6 +12,8 @@ import os
 import sys
 from pathlib import PurePath
 from typing import Any, TypeVar
+
+import numpy as np
 
 from embellama.errors import ConfigurationError, spelled
 
@@ -132,14 +135,18 @@ class PNorm:
         object.__setattr__(self, "p", float(self.p))
 
 
+def as_integer(name: str, value: Any) -> int:
+    """Return a value as an int; TypeError if it is none."""
+    # Before NumPy 2.3 its truth values count as integers, with a warning.
+    if not isinstance(value, (bool, np.bool_)):
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
+    raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+
+
 def integer(name: str, value: Any, minimum: int, maximum: int) -> int:
     """Return a value as an int; TypeError or ConfigurationError if it is none in that range."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, not bool")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    number = as_integer(name, value)
     if not minimum <= number <= maximum:
         raise ConfigurationError(
             f"{name} must be from {minimum} to {maximum}, not {spelled(number)}"

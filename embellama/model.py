@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
 from embellama.checksum import has_recorded_sha256, record_path
-from embellama.config import NormalizationMode, PoolingStrategy
+from embellama.config import NormalizationMode, PoolingStrategy, as_integer
 from embellama.daemon_thread import in_daemon_thread
 from embellama.deadline import Deadline
 from embellama.embedder import Tokens
@@ -351,9 +350,7 @@ class EmbeddingModel(LoadableModel):
     def _truncated_dimensions(self, truncate_dim: int | None) -> int:
         if truncate_dim is None:
             return self._dimensions
-        if isinstance(truncate_dim, bool):
-            raise TypeError("truncate_dim must be an integer, not bool")
-        n_dims = operator.index(truncate_dim)
+        n_dims = as_integer("truncate_dim", truncate_dim)
         if not 1 <= n_dims <= self._dimensions:
             raise DimensionMismatchError(
                 f"{self.name}: truncate_dim must be from 1 to {self._dimensions}, "
@@ -415,7 +412,7 @@ class EmbeddingModel(LoadableModel):
         [(0, (2, 384))]
         """
         source = cast("Iterator[str]", each_text(texts, self.name))
-        if operator.index(window) < 1:
+        if as_integer("window", window) < 1:
             raise ConfigurationError(f"window must be at least 1, not {spelled(window)}")
         start = 0
         while taken := list(islice(source, min(window, sys.maxsize))):
@@ -615,7 +612,7 @@ class EmbeddingModel(LoadableModel):
             raise ConfigurationError(
                 f"{self.name} is no reranker: load a model with a classification head"
             )
-        if top_n is not None and operator.index(top_n) < 0:
+        if top_n is not None and as_integer("top_n", top_n) < 0:
             raise ConfigurationError(f"top_n must not be negative: {spelled(top_n)}")
         deadline = Deadline(timeout)
         query = check_text(query, self.name)

@@ -357,3 +357,14 @@ def test_options(models: dict[str, EmbeddingModel], value: Any) -> None:
         with contextlib.suppress(EmbellamaError, TypeError):
             call()
     assert np.isfinite(model.embed("works on")).all()
+
+
+@pytest.mark.parametrize("truth", [True, np.bool_(True)], ids=["bool", "numpy"])
+def test_a_truth_value_is_no_number(models: dict[str, EmbeddingModel], truth: Any) -> None:
+    model = models["bert"]
+    with pytest.raises(TypeError, match="truncate_dim must be an integer, not bool"):
+        model.embed_batch(["a"], truncate_dim=truth)
+    with pytest.raises(TypeError, match="window must be an integer, not bool"):
+        next(model.embed_iter(["a"], window=truth))
+    with pytest.raises(TypeError, match="n_ctx must be an integer, not bool"):
+        ModelConfig(model.path, n_ctx=truth)

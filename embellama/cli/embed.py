@@ -84,7 +84,7 @@ def _kept(
     type=click.Choice(["raise", "nan"]),
     default="raise",
     show_default=True,
-    help="nan goes on after a row that can't be read or embedded: NaN in .npy, null elsewhere.",
+    help="nan goes on after a row that can't be read or embedded: NaN, or null in JSON Lines.",
 )
 @options.accuracy
 @options.threads

@@ -173,7 +173,11 @@ class Npy(VectorFile):
 
 
 class Parquet(VectorFile):
-    """Columns index, kept ones, tokens and embedding; the last null where a text has no vector."""
+    """Columns index, kept ones, tokens and embedding; the last NaN where a text has no vector.
+
+    Not null: pyarrow before 26 can't read a null in a column of lists that all have one length
+    ("Expected all lists to be of size").
+    """
 
     def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
         super().__init__(file, n_dimensions, types)
@@ -212,18 +216,14 @@ class Parquet(VectorFile):
                 pyarrow.field("index", pyarrow.int64(), nullable=False),
                 *(pyarrow.field(name, column.type) for name, column in kept.items()),
                 pyarrow.field("tokens", pyarrow.int32(), nullable=False),
-                pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), width)),
+                pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), width), nullable=False),
             ]
         )
         columns = [
             pyarrow.array(np.arange(self._n_written, self._n_written + len(vectors))),
             *kept.values(),
             pyarrow.array(tokens),
-            pyarrow.FixedSizeListArray.from_arrays(
-                pyarrow.array(vectors.reshape(-1)),
-                width,
-                mask=pyarrow.array(np.isnan(vectors[:, 0])),
-            ),
+            pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.reshape(-1)), width),
         ]
         if self._writer is None:
             self._writer = pyarrow.parquet.ParquetWriter(self.file, schema)
