@@ -21,7 +21,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from known_model import Tiny
 
@@ -141,7 +141,10 @@ def test_encodings_with_a_mark(encoding: str, command: Command) -> None:
     text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff")),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
 )
+@settings(deadline=None)
 def test_lines_of_any_encoding(text: str, encoding: str) -> None:
+    # The mark of UTF-16 and a NUL are the mark of UTF-32.
+    assume(not (encoding == "utf-16" and text.startswith("\0")))
     lines = list(decoded_lines(io.BufferedReader(io.BytesIO(text.encode(encoding)))))  # type: ignore[type-var]
     assert "".join(line for line, _ in lines) == text
     assert [problem for _, problem in lines] == [""] * len(lines)
