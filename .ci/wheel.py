@@ -60,7 +60,7 @@ def main() -> None:
     if is_cross:
         environment |= cross_environment(machine_file["host_machine"]["cpu"].strip("'"), folder)
     # Below the source, so that no path of this machine gets into the code.
-    settings = [f"build-dir=build/{folder.name}"]
+    settings = [f"build-dir=build/{folder.name}", "compile-args=--quiet"]
     settings += [
         f"setup-args=--{kind}-file={path}" for path in (folder / "machine.ini", python_file)
     ]

@@ -6,10 +6,10 @@
 set -euo pipefail
 build=$1
 # What is compiled for one instruction set above the baseline.
-levels='lib(encoder|vector_loops|embellama-ggml)-(avx|amx)[^/]*/'
+levels='lib(encoder|vector_loops|embellama-ggml|ggml-operations)-(avx|amx)[^/]*/'
 
 common=$(find "$build" -name '*.o' | grep -vE "$levels" | sort)
-special=$(find "$build" -name '*.o' | grep -E "$levels" | grep -v embellama-ggml | sort)
+special=$(find "$build" -name '*.o' | grep -E "$levels" | grep -v ggml- | sort)
 [ "$(wc -l <<< "$special")" -ge 6 ] || { echo "too few objects: is this the right folder?" >&2; exit 1; }
 
 findings=0
