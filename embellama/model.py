@@ -766,7 +766,8 @@ class EmbeddingModel(LoadableModel):
         n_bits = 8 * quantized_width(self._dimensions, "ubinary")
         if kind != "hamming" or n_bits == self._dimensions:
             return similarities
-        return 1 - (1 - similarities) * np.float32(n_bits / self._dimensions)
+        differing: NDArray[Any] = (1 - similarities) * np.float32(n_bits / self._dimensions)
+        return 1 - differing
 
     def warm_cache(self, texts: Iterable[str]) -> None:
         """Compute the vectors of texts that will come, so that the cache has them.

@@ -43,7 +43,9 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
 def _transformed(array: NDArray[Any], kind: str) -> NDArray[Any]:
     if kind == "hamming":
         # Of +1 and -1, a dot product is the equal bits less the others.
-        return np.unpackbits(_unsigned(array), axis=1) * np.float32(2) - np.float32(1)
+        bits = np.unpackbits(_unsigned(array), axis=1)
+        signs: NDArray[np.float32] = bits * np.float32(2) - np.float32(1)
+        return signs
     # Integers would wrap around and float16 would overflow in a dot product.
     array = array if array.dtype == np.float64 else array.astype(np.float32)
     return _unit_rows(array) if kind == "cosine" else array
