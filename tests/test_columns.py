@@ -123,7 +123,7 @@ MISSING: dict[str, Callable[[], Any]] = {
     "Decimal": lambda: ["a cat", Decimal("NaN"), "a dog"],
     "pandas' NA": lambda: ["a cat", pandas.NA, "a dog"],
     "NaT": lambda: ["a cat", pandas.NaT, "a dog"],
-    "numpy's NaT": lambda: ["a cat", np.datetime64("NaT"), "a dog"],
+    "numpy's NaT": lambda: ["a cat", np.datetime64("NaT", "s"), "a dog"],
     "pandas": lambda: pandas.Series(["a cat", None, "a dog"]),
     "pandas object": lambda: pandas.Series(["a cat", None, "a dog"], dtype=object),
     "pandas string": lambda: pandas.Series(["a cat", None, "a dog"], dtype="string"),
