@@ -112,7 +112,9 @@ def write_wheel(checkpoint: Path, directory: Path) -> None:
     with zipfile.ZipFile(directory / "tiny_model-1.0-py3-none-any.whl", "w") as wheel:
         for file in sorted(checkpoint.iterdir()):
             wheel.write(file, f"tiny_model/model/{file.name}")
-        wheel.writestr(f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{metadata}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+        )
         wheel.writestr(
             f"{metadata}/WHEEL",
             "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
