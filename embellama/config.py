@@ -74,8 +74,9 @@ class Accuracy(enum.Enum):
     """
 
     FAST = "fast"
-    """Products of bfloat16 where the processor is faster with them; vectors stay within a cosine
-    of 0.9999 of float32's."""
+    """Products of bfloat16 where the processor is faster with them. Against float32, MiniLM's least
+    cosine was 0.9999; of multilingual-e5-small's texts one in a thousand was below, the least at
+    0.997."""
     EXACT = "exact"
     """Float32 throughout."""
 
