@@ -48,11 +48,9 @@ def main() -> None:
 
     # Meson asks pkg-config for Python, and would find the system's.
     pkg_config = Path(sys.base_prefix) / "lib" / "pkgconfig"
-    python_file = folder / f"python{sys.version_info.minor}.ini"
-    python_file.write_text(
-        f"[binaries]\npython = {sys.executable!r}\n"
-        f"[properties]\npkg_config_libdir = {str(pkg_config)!r}\n"
-    )
+    # One name for all: meson reads again the files that it was first given.
+    python_file = folder / "python.ini"
+    python_file.write_text(f"[binaries]\npython = {sys.executable!r}\n")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PKG_CONFIG_LIBDIR": str(pkg_config),
@@ -71,6 +69,10 @@ def main() -> None:
         check=True,
         env=environment,
     )
+    commands = (source / "build" / folder.name / "compile_commands.json").read_text()
+    headers = sysconfig.get_paths()["include"]
+    if f"-I{headers} " not in commands:
+        sys.exit(f"the extensions were not compiled with {headers}")
 
 
 if __name__ == "__main__":
