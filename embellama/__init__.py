@@ -22,7 +22,6 @@ except ModuleNotFoundError as error:
         "directory, or install with `pip install -e .`"
     ) from error
 
-from embellama.cache import CacheStats
 from embellama.config import (
     Accuracy,
     CacheConfig,
@@ -33,6 +32,7 @@ from embellama.config import (
     PoolingStrategy,
 )
 from embellama.core import backend_info
+from embellama.embedding.cache import CacheStats
 from embellama.engine import EmbeddingEngine
 from embellama.errors import (
     BatchError,

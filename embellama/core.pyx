@@ -20,8 +20,8 @@ from embellama.errors import (
     ResourceLimitError,
     TokenizationError,
 )
-from embellama.texts import token_ids
-from embellama.usable_memory import usable_memory
+from embellama.machine.usable_memory import usable_memory
+from embellama.token_ids import token_ids
 
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.limits cimport INT_MAX
@@ -34,19 +34,12 @@ from libcpp.vector cimport vector
 
 cimport cython
 
-from embellama.cpu_features cimport InstructionSet
+from embellama.runtime.cpu_features cimport InstructionSet
 from embellama.instruction_set cimport limit
 from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
-from embellama.libllama cimport (
-    aborts,
-    encoder,
-    fork,
-    ggml,
-    guarded,
-    llama,
-    llama_log,
-    process_end,
-)
+from embellama.libllama cimport ggml, llama
+from embellama.native cimport encoder, guarded
+from embellama.runtime cimport aborts, fork, llama_log, process_end
 
 cdef extern from *:
     """

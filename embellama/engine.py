@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama.config import EngineConfig, ModelConfig
-from embellama.cores import usable_cores
-from embellama.embedder import MICRO_BATCH_TOKENS
+from embellama.embedding.embedder import MICRO_BATCH_TOKENS
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
-from embellama.forking import renew_after_fork
+from embellama.machine.cores import usable_cores
+from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
 from embellama.model_info import ModelInfo, model_info
 from embellama.results import RerankResult

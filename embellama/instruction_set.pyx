@@ -11,8 +11,8 @@ import sys
 
 from embellama.errors import ConfigurationError
 
-from embellama cimport cpu_features
-from embellama.cpu_features cimport InstructionSet
+from embellama.runtime cimport cpu_features
+from embellama.runtime.cpu_features cimport InstructionSet
 
 cdef extern from "dlfcn.h" nogil:
     int RTLD_NOW

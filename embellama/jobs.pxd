@@ -6,7 +6,7 @@ from libcpp cimport bool as cpp_bool
 from embellama cimport core, kernels
 from embellama.libllama.handles cimport llama_vocab
 
-from embellama.job_queue cimport Claim, JobQueue
+from embellama.runtime.job_queue cimport Claim, JobQueue
 
 # Texts tokenized per item: enough to make the queue's cost vanish, few enough to balance.
 cdef enum:

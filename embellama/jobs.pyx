@@ -5,7 +5,7 @@
 from libc.stdlib cimport abs, free, malloc, realloc
 from libc.string cimport memcpy, strdup
 
-from embellama.job_queue cimport first_to_set, is_set
+from embellama.runtime.job_queue cimport first_to_set, is_set
 
 
 cdef enum:

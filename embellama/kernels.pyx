@@ -12,7 +12,7 @@ from libc.math cimport fabsf, pow, sqrt
 from libc.stdint cimport int8_t, uint8_t, uint16_t
 from libc.string cimport memcpy
 
-from embellama.cpu_features cimport InstructionSet
+from embellama.runtime.cpu_features cimport InstructionSet
 from embellama.instruction_set cimport limit
 from embellama.vector_loops cimport VectorLoops, loops_for
 

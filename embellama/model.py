@@ -13,11 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
-from embellama.checksum import has_recorded_sha256, record_path
 from embellama.config import NormalizationMode, PoolingStrategy, as_integer
-from embellama.daemon_thread import in_daemon_thread
-from embellama.deadline import Deadline
-from embellama.embedder import Tokens
+from embellama.embedding.asyncio_thread import in_daemon_thread
+from embellama.embedding.deadline import Deadline
+from embellama.embedding.embedder import Tokens
+from embellama.embedding.loadable import LoadableModel
+from embellama.embedding.texts import check_text, check_texts, each_text
+from embellama.embedding.tuning import fastest_micro_batch, random_texts
+from embellama.embedding.verification import (
+    SENTENCE,
+    TEXTS,
+    check_batches,
+    check_known_vector,
+    tolerance,
+)
 from embellama.errors import (
     ConfigurationError,
     DimensionMismatchError,
@@ -26,20 +35,12 @@ from embellama.errors import (
     ModelNotFoundError,
     spelled,
 )
-from embellama.loadable import LoadableModel
+from embellama.files.checksum import has_recorded_sha256, record_path
 from embellama.progress import Progress, progress_callback
 from embellama.quantization import DTYPES, quantization_levels, quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
-from embellama.texts import check_text, check_texts, each_text, token_ids
-from embellama.tuning import fastest_micro_batch, random_texts
-from embellama.verification import (
-    SENTENCE,
-    TEXTS,
-    check_batches,
-    check_known_vector,
-    tolerance,
-)
+from embellama.token_ids import token_ids
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -11,8 +11,8 @@ from typing import Any
 
 from embellama import catalog
 from embellama.config import PoolingStrategy
-from embellama.gguf_check import check_model
-from embellama.gguf_header import GGUFHeader, read_header
+from embellama.gguf.check import check_model
+from embellama.gguf.header import GGUFHeader, read_header
 
 __all__ = ["ModelInfo", "model_info"]
 
@@ -33,7 +33,7 @@ class ModelInfo:
     Parameters
     ----------
     header : GGUFHeader
-        As :func:`embellama.gguf_header.read_header` returns it.
+        As :func:`embellama.gguf.header.read_header` returns it.
 
     Examples
     --------

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "cpu_features.hpp"
+#include "runtime/cpu_features.hpp"
 
 namespace embellama {
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t
 from libcpp cimport bool as cpp_bool
 
-from embellama.cpu_features cimport InstructionSet
+from embellama.runtime.cpu_features cimport InstructionSet
 
 cdef extern from "vector_loops.hpp" namespace "embellama" nogil:
     cdef struct VectorLoops:

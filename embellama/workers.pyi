@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama.core import Model, Vocabulary
-from embellama.deadline import Deadline
+from embellama.embedding.deadline import Deadline
 from embellama.errors import EmbellamaError
 
 @final

@@ -29,7 +29,7 @@ from libcpp cimport bool as cpp_bool
 cimport cython
 
 from embellama cimport core, kernels
-from embellama.job_queue cimport Job, JobQueue
+from embellama.runtime.job_queue cimport Job, JobQueue
 from embellama.jobs cimport (
     CHUNK_TEXTS,
     DONE,

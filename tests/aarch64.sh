@@ -17,5 +17,5 @@ compile() { # name, sources
 }
 
 compile kernels_test "$tests/kernels_test.cpp" "$encoder/kernels/generic.cpp" "$encoder/instruction_sets.cpp" \
-    "$encoder/self_check.cpp" "$encoder/../cpu_features.cpp"
-compile thread_team_test "$tests/thread_team_test.cpp" "$encoder/thread_team.cpp"
+    "$encoder/self_check.cpp" "$encoder/../runtime/cpu_features.cpp"
+compile thread_team_test "$tests/thread_team_test.cpp" "$encoder/../runtime/thread_team.cpp"

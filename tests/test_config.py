@@ -21,7 +21,7 @@ from embellama import (
     similarity,
 )
 from embellama.batch import plan
-from embellama.deadline import Deadline
+from embellama.embedding.deadline import Deadline
 from embellama.quantization import quantized_width
 
 

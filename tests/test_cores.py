@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embellama.cores import usable_cores
+from embellama.machine.cores import usable_cores
 
 
 @pytest.fixture

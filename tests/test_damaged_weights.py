@@ -86,7 +86,9 @@ def test_neighbours_are_not_named(tmp_path: Path, architecture: str, n_threads: 
 def test_verify_finds_another_model(minilm_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddingModel("all-MiniLM-L6-v2") as model:
         model.verify()
-        monkeypatch.setattr("embellama.verification.KNOWN", {"all-MiniLM-L6-v2": [0.5, 0.5]})
+        monkeypatch.setattr(
+            "embellama.embedding.verification.KNOWN", {"all-MiniLM-L6-v2": [0.5, 0.5]}
+        )
         with pytest.raises(EmbeddingGenerationError, match="known one"):
             model.verify()
     with EmbeddingModel(minilm_path) as model:

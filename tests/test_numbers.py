@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A text's vector depends on the text: not on its neighbours, the order, threads or micro-batches.
 
-How far it may, in which types and instruction sets, says :mod:`embellama.verification`.
+How far it may, in which types and instruction sets, says :mod:`embellama.embedding.verification`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import embellama
 from embellama import EmbeddingModel, ModelConfig, catalog, model_info
 from embellama.convert import FILE_TYPES
 from embellama.core import quantize
-from embellama.verification import tolerance
+from embellama.embedding.verification import tolerance
 
 INSTRUCTION_SETS = [*embellama.backend_info()["instruction_sets"], "llama.cpp"]
 FAST, OTHER = INSTRUCTION_SETS[0], "llama.cpp"

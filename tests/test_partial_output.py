@@ -22,7 +22,7 @@ from known_model import Tiny
 from tampering import TAMPERINGS, WAYS
 
 from embellama.cli import main
-from embellama.finished_rows import has_finished_rows
+from embellama.files.finished_rows import has_finished_rows
 
 COMMAND = [sys.executable, "-m", "embellama"]
 

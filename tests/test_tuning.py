@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embellama import EmbeddingModel, ModelConfig, ModelLoadError, tuning
-from embellama.embedder import Embedder, Tokens
+from embellama import EmbeddingModel, ModelConfig, ModelLoadError
+from embellama.embedding import tuning
+from embellama.embedding.embedder import Embedder, Tokens
 
 
 @pytest.mark.parametrize("fastest", [32, 64, 128])

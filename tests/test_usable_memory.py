@@ -8,7 +8,7 @@ import pytest
 from tiny_model import write_tiny_model
 
 from embellama import EmbeddingModel, ModelConfig, ResourceLimitError
-from embellama.usable_memory import usable_memory
+from embellama.machine.usable_memory import usable_memory
 
 MACHINE = "MemTotal:        8000 kB\nMemFree:  10 kB\nSwapTotal:  1000 kB\nHugePages_Total:  0\n"
 

@@ -18,7 +18,7 @@ from embellama import catalog
 from embellama.cli import options
 from embellama.config import Accuracy, ModelConfig, PoolingStrategy
 from embellama.core import backend_info
-from embellama.cores import usable_cores
+from embellama.machine.cores import usable_cores
 from embellama.model import EmbeddingModel
 
 __all__ = ["bench"]

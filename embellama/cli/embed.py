@@ -16,15 +16,15 @@ from typing import Any
 import click
 
 from embellama import catalog
-from embellama.checksum import file_sha256
 from embellama.cli import options, vector_files
 from embellama.cli.corpus import Corpus, Row, Selection, corpus_of, in_terms_of_the_command
 from embellama.cli.vector_files import WINDOW_TEXTS, VectorFile
 from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
 from embellama.errors import EmbellamaError, InvalidInputError
-from embellama.finished_rows import FinishedRows, computed_rows
+from embellama.files.checksum import file_sha256
+from embellama.files.finished_rows import FinishedRows, computed_rows
+from embellama.files.partial_output import not_written, partial_output
 from embellama.model import EmbeddingModel
-from embellama.partial_output import not_written, partial_output
 from embellama.progress import Bar, print_notice, progress_bar, stderr_is_terminal
 from embellama.results import EmbeddingResult
 

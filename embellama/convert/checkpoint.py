@@ -21,10 +21,10 @@ from embellama.errors import (
     ModelLoadError,
     ModelNotFoundError,
 )
-from embellama.gguf_check import check_model
-from embellama.gguf_header import read_header
+from embellama.files.working_folder import clear, publish, working_folder
+from embellama.gguf.check import check_model
+from embellama.gguf.header import read_header
 from embellama.progress import print_notice
-from embellama.working_folder import clear, publish, working_folder
 
 
 def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:

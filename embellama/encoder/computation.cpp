@@ -5,7 +5,7 @@
 #include <exception>
 #include <new>
 
-#include "../libllama/aborts.hpp"
+#include "../runtime/aborts.hpp"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
 

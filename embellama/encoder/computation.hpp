@@ -9,7 +9,7 @@
 #include "ggml-backend.h"
 #include "plan.hpp"
 #include "scratch.hpp"
-#include "thread_team.hpp"
+#include "../runtime/thread_team.hpp"
 
 namespace embellama::encoder {
 

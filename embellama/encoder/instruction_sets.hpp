@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "../cpu_features.hpp"
+#include "../runtime/cpu_features.hpp"
 #include "kernels.hpp"
 
 namespace embellama::encoder {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "../libllama/thread_memory.hpp"
+#include "../runtime/thread_memory.hpp"
 #include "ggml.h"
 #include "packed_weights.hpp"
 

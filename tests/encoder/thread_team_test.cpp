@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every item once, each step after the one before, whatever the numbers of threads and cores. Built
 // with the thread sanitizer by tests/sanitize.sh.
-#include "../../embellama/encoder/thread_team.hpp"
+#include "../../embellama/runtime/thread_team.hpp"
 
-#include "../../embellama/libllama/thread_memory.hpp"
+#include "../../embellama/runtime/thread_memory.hpp"
 
 #include <cstdio>
 #include <memory>
 #include <random>
 #include <vector>
 
-using namespace embellama::encoder;
+using namespace embellama;
 
 // core's touches what llama.cpp's callbacks keep for a thread; there is none of that here.
 void embellama::touch_thread_memory() {}

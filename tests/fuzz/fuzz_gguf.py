@@ -30,10 +30,10 @@ from tiny_model import ARCHITECTURES, SIZES, write_tiny_model
 
 import embellama
 from embellama import EmbeddingModel, ModelConfig, PoolingStrategy
+from embellama.embedding.verification import ENCODER_TOLERANCE
 from embellama.errors import EmbellamaError, ModelLoadError
-from embellama.gguf_check import check_model
-from embellama.gguf_header import read_header
-from embellama.verification import ENCODER_TOLERANCE
+from embellama.gguf.check import check_model
+from embellama.gguf.header import read_header
 
 TEXTS = [
     "hello world",

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "../../embellama/cpu_features.hpp"
+#include "../../embellama/runtime/cpu_features.hpp"
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"

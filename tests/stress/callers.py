@@ -31,7 +31,7 @@ import embellama
 from embellama import CacheConfig, EmbeddingEngine, EmbeddingModel, EmbellamaError, ModelConfig
 from embellama.convert import convert_checkpoint
 from embellama.core import Context, Vocabulary
-from embellama.verification import tolerance
+from embellama.embedding.verification import tolerance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from reranker_checkpoint import write_reranker_checkpoint

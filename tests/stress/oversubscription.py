@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from embellama import EmbeddingModel, EmbellamaError, ModelConfig
-from embellama.cores import usable_cores
-from embellama.verification import tolerance
+from embellama.embedding.verification import tolerance
+from embellama.machine.cores import usable_cores
 
 LONE = "a lone text of some length " * 12
 BATCH = ["word " * n for n in (3, 30, 300)] * 8

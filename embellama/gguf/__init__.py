@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GGUF files, read by bounds of our own before llama.cpp maps them."""

@@ -1,6 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-cdef extern from "aborts.hpp" namespace "embellama" nogil:
-    void install_abort_callback() noexcept
-
-cdef extern from "thread_memory.hpp" namespace "embellama" nogil:
-    void touch_thread_memory() noexcept

@@ -1,3 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-cdef extern from "fork.hpp" namespace "embellama" nogil:
-    void install_fork_handlers() noexcept

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Threads that compute one graph together, a step at a time.
+//
+// A step is a number of items that any thread may take. It is finished when all items are, not
+// when all threads have come: a thread that the system does not let run holds nobody up, and the
+// caller alone gets everything done.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace embellama {
+
+// Lets threads wait for each other: a while by spinning, then asleep.
+class Bell {
+public:
+    template <typename Condition>
+    void wait_until(Condition condition);
+    // After the change that a condition waits for, which must be to a sequentially consistent
+    // atomic.
+    void ring();
+
+private:
+    std::atomic<int> sleepers{0};
+    std::mutex mutex;
+    std::condition_variable woken;
+};
+
+class ThreadTeam {
+public:
+    // The calling thread is a member too; starts fewer where the system refuses more.
+    explicit ThreadTeam(int n_threads);
+    ~ThreadTeam();
+    ThreadTeam(const ThreadTeam &) = delete;
+    ThreadTeam & operator=(const ThreadTeam &) = delete;
+
+    static constexpr int MOST_ITEMS = 65535;
+
+    const int n_asked;
+    int size() const { return static_cast<int>(threads.size()) + 1; }
+
+    // What is to be done for an item of a step; thread 0 is the caller.
+    using Work = void (*)(void * data, int thread, int step, int item);
+    // Works through steps of n_items[0], n_items[1], ... items, of at most MOST_ITEMS. Even threads
+    // take them from the first on and odd ones from the last on, so that two threads stay with the
+    // same rows from step to step, which are then in the cache of their core.
+    void run(const std::vector<int> & n_items, Work work, void * data);
+
+private:
+    void serve(int thread);
+    // Takes an item of the step under way and does it; false where none is left.
+    bool take_item(int thread);
+
+    std::vector<std::thread> threads;
+    // A number for the step, and which of its items nobody has taken yet: see Open.
+    std::atomic<uint64_t> open{0};
+    std::atomic<int> n_done{0};
+    std::atomic<bool> stopping{false};
+    Bell step_begins;
+    Bell step_ends;
+    // Read by a thread that holds an item, and so not changed meanwhile.
+    const std::vector<int> * n_items = nullptr;
+    Work work = nullptr;
+    void * data = nullptr;
+    uint32_t first_step = 0;
+    uint32_t next_step = 0;
+};
+
+}  // namespace embellama
