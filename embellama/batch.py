@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which texts share a micro-batch: pure planning on token counts."""
+"""Which texts share a micro-batch."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama import core
 from embellama.errors import ConfigurationError, spelled
 
 __all__ = ["plan"]
 
-# Below this many tokens a micro-batch costs more in overhead than another worker saves.
-_MIN_BALANCED_TOKENS = 32
+_NO_LIMIT = 2**62
 
 
 def plan(
@@ -62,23 +62,6 @@ def plan(
     ):
         if limit < 1:
             raise ConfigurationError(f"{name} must be at least 1, not {spelled(limit)}")
-    # Stable, so that the plan does not depend on the sort's implementation.
-    places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it
-    # crashes.
-    ends = np.cumsum(lengths[places], dtype=np.int64)
-    order = places.astype(np.int32)
-    n_texts = len(order)
-    if n_texts == 0:
-        return order, np.zeros(1, dtype=np.int32)
-    total = int(ends[-1])
-    rounds = max(1, -(-total // (max_tokens * n_workers)))
-    balanced = -(-total // (rounds * n_workers))
-    budget = min(max_tokens, max(balanced, _MIN_BALANCED_TOKENS))
-    bounds = [0]
-    while bounds[-1] < n_texts:
-        start = bounds[-1]
-        used = int(ends[start - 1]) if start else 0
-        end = int(np.searchsorted(ends, used + budget, side="right"))
-        bounds.append(min(max(end, start + 1), start + max_texts))
-    return order, np.array(bounds, dtype=np.int32)
+    # No limit above the largest number of 64 bits makes a difference.
+    limits = (min(limit, _NO_LIMIT) for limit in (max_tokens, max_texts, n_workers))
+    return core.plan(np.ascontiguousarray(lengths, dtype=np.int64), *limits)

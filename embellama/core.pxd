@@ -4,12 +4,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from embellama.kernels cimport Norm, Pooling
-from embellama.libllama.handles cimport (
-    llama_batch_ext,
-    llama_context,
-    llama_model,
-    llama_vocab,
-)
+from embellama.libllama.handles cimport llama_model, llama_vocab
 
 cdef extern from *:
     """
@@ -61,7 +56,8 @@ cdef class Vocabulary:
 # Computes for one thread at a time; a second one gets RuntimeError.
 cdef class Context:
     cdef readonly Model model
-    cdef State *state
+    # An embellama::ContextState.
+    cdef void *state
     cdef int32_t busy
     cdef object __weakref__
 
@@ -96,95 +92,3 @@ cdef int encode(
     double p,
     float *out,
 ) except -1 nogil
-
-
-# What follows serves embellama's own modules and may change with any release.
-
-cdef enum:
-    MESSAGE_SIZE = 512
-
-cpdef enum Status:
-    OK = 0
-    ABORTED = 2
-    INVALID = -1
-    NO_MEMORY = -2
-    COMPUTE_FAILED = -3
-    EXCEPTION = -4
-    TOO_LARGE = -5
-
-cpdef enum ContextPooling:
-    # One vector per token, to be pooled by embellama.kernels.
-    TOKENS = 0
-    # The scores of the model's classification head, one row per text.
-    RANK = 4
-
-cdef struct State:
-    llama_model *model
-    llama_context *context
-    llama_batch_ext *batch
-    void *threadpool
-    # What is asked for when the context is opened.
-    ContextPooling pooling
-    int32_t n_threads
-    int32_t *abort_flag
-    # What the open context holds.
-    int32_t n_tokens
-    int32_t n_sequences
-    char[MESSAGE_SIZE] message
-
-# Functions on a State are `noexcept nogil`; they return a Status and leave a message in the State,
-# which raise_for_status() turns into an exception once the GIL is held.
-
-# Opens, or opens anew, so that n_tokens tokens of n_sequences texts fit; keeps what is there if
-# it suffices.
-cdef int reserve(State *state, int32_t n_tokens, int32_t n_sequences) noexcept nogil
-cdef void release(State *state) noexcept nogil
-# Forgets what is open, without freeing it: in a forked child, where its threads are not.
-cdef void abandon(State *state) noexcept nogil
-
-# Computes n_sequences texts together; text i has the lengths[i] tokens that ids[i] points to.
-cdef int compute(
-    State *state,
-    const int32_t *const *ids,
-    const int32_t *lengths,
-    int32_t n_sequences,
-) noexcept nogil
-
-# After compute(): the token vectors of all texts, one after the other (TOKENS), or the scores
-# of one text (RANK). Valid until the next compute().
-cdef const float *token_vectors(State *state) noexcept nogil
-cdef const float *scores(State *state, int32_t sequence) noexcept nogil
-
-# Writes at most `capacity` ids and sets *n_ids; where they do not fit *n_ids is minus the number
-# needed. With `recurses` (see Vocabulary) the calling thread has a stack of 64 MiB. Returns ABORTED
-# soon after another thread has set *abort_flag, which may be NULL.
-cdef int tokenize_utf8(
-    const llama_vocab *vocabulary,
-    const char *text,
-    int64_t n_bytes,
-    int32_t *ids,
-    int32_t capacity,
-    bint add_special,
-    bint parse_special,
-    bint recurses,
-    const int32_t *abort_flag,
-    int32_t *n_ids,
-    char *message,
-) noexcept nogil
-
-# Between the two the model is not closed; the first raises if it is.
-cdef int hold_open(Model model) except -1 nogil
-cdef void let_go(Model model) noexcept nogil
-
-# Takes what core keeps for each thread; a thread that calls it as it begins can't fail to later.
-cdef void touch_thread_memory() noexcept nogil
-
-cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL
-cpdef flush_log()
-# Around calls of llama.cpp on threads that are not ours; false once the process ends.
-cdef bint enter_llama() noexcept nogil
-cdef void leave_llama() noexcept nogil
-# Before the process ends: lets no thread into llama.cpp any more and waits for those inside.
-cdef void end_calls() noexcept nogil
-cdef bint process_is_ending() noexcept
-cdef int raise_for_status(int status, str message, str model) except -1

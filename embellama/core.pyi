@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-from enum import IntFlag
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from embellama.errors import EmbellamaError
+
 API_VERSION: int
 
-class ContextPooling(IntFlag):
-    TOKENS = 0
-    RANK = 4
-
-class Status(IntFlag):
-    OK = 0
-    ABORTED = 2
-    INVALID = -1
-    NO_MEMORY = -2
-    COMPUTE_FAILED = -3
-    EXCEPTION = -4
-    TOO_LARGE = -5
+MAX_THREADS: int
+# A PyCapsule; native/worker_pool.hpp.
+WORKER_POOLS: object
 
 @final
 class Model:
@@ -91,5 +83,9 @@ class Context:
     def token_vectors(self, ids: ArrayLike) -> NDArray[np.float32]: ...
 
 def flush_log() -> None: ...
+def failure_of(status: int, message: str) -> tuple[type[EmbellamaError], str]: ...
+def plan(
+    lengths: NDArray[np.int64], max_tokens: int, max_texts: int, n_workers: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...
 def quantize(source: str, destination: str, file_type: int, n_threads: int = 0) -> None: ...
 def backend_info() -> dict[str, Any]: ...

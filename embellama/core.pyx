@@ -20,13 +20,13 @@ from embellama.errors import (
     ResourceLimitError,
     TokenizationError,
 )
+from embellama.machine.forking import renew_after_fork
 from embellama.machine.usable_memory import usable_memory
 from embellama.token_ids import token_ids
 
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from cpython.pycapsule cimport PyCapsule_New
 from libc.limits cimport INT_MAX
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
@@ -34,30 +34,51 @@ from libcpp.vector cimport vector
 
 cimport cython
 
-from embellama.runtime.cpu_features cimport InstructionSet
 from embellama.instruction_set cimport limit
-from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling, normalize, pool
+from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling
 from embellama.libllama cimport ggml, llama
-from embellama.native cimport encoder, guarded
+from embellama.native cimport encode as native_encode
+from embellama.native cimport encoder, guarded, worker_pool
+from embellama.native.context_state cimport ContextState
+from embellama.native.micro_batches cimport MicroBatches, plan_micro_batches
+from embellama.native.tokenizer cimport Tokenizer
+from embellama.native.use_count cimport (
+    begin_use,
+    close_unused,
+    end_use,
+    give_back,
+    reopen,
+    take,
+)
+from embellama.rows cimport VectorLoops, loops_for
+from embellama.rows cimport Norm as RowNorm
+from embellama.rows cimport Pooling as RowPooling
 from embellama.runtime cimport aborts, fork, llama_log, process_end
+from embellama.runtime.cpu_features cimport InstructionSet
+from embellama.runtime.status cimport (
+    ABORTED,
+    COMPUTE_FAILED,
+    EXCEPTION,
+    INVALID,
+    NO_MEMORY,
+    OK,
+    TOKENIZER_FAILED,
+    TOO_LARGE,
+    Message,
+)
+from embellama.utf8 cimport utf8_of
 
-cdef extern from *:
-    """
-    static_assert(embellama::OK == 0 && embellama::ABORTED == 2 && embellama::INVALID == -1 &&
-                  embellama::NO_MEMORY == -2 && embellama::COMPUTE_FAILED == -3 &&
-                  embellama::EXCEPTION == -4 && embellama::TOO_LARGE == -5,
-                  "core.pxd's Status and guarded.hpp's differ");
-    """
-
-cdef extern from *:
-    enum:
-        ACQUIRE "__ATOMIC_ACQUIRE"
-        RELEASE "__ATOMIC_RELEASE"
-    int32_t atomic_add "__atomic_fetch_add" (int32_t *target, int32_t value, int order) nogil
-    int32_t atomic_exchange "__atomic_exchange_n" (int32_t *target, int32_t value, int order) nogil
-    void atomic_store "__atomic_store_n" (int32_t *target, int32_t value, int order) nogil
+cdef const VectorLoops *loops = &loops_for(<InstructionSet>limit())
 
 logger = logging.getLogger("embellama.llama_cpp")
+
+# The most threads that a computation may have: ggml's GGML_MAX_N_THREADS (ggml.h).
+MAX_THREADS = 512
+
+# How embellama.workers gets its threads; see native/worker_pool.hpp.
+WORKER_POOLS = PyCapsule_New(
+    <void *>&worker_pool.worker_pools, worker_pool.WORKER_POOLS, NULL
+)
 
 # ggml_log_level, ggml.h
 _LOG_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
@@ -100,23 +121,31 @@ cdef bint _says_no_memory(str reason):
     return any(words in reason for words in ("bad_alloc", "allocate", "mmap failed"))
 
 
-cdef int raise_for_status(int status, str message, str model) except -1:
-    """Raise what a Status other than OK means; the one place where they are told apart."""
-    if status == OK:
-        return 0
-    meanings = {
-        ABORTED: (OperationTimeoutError, "the computation was stopped"),
-        INVALID: (InvalidInputError, "llama.cpp refused the input"),
-        NO_MEMORY: (ResourceLimitError, "not enough memory: use smaller micro-batches"),
-        COMPUTE_FAILED: (EmbeddingGenerationError, "llama.cpp failed to compute"),
-        TOO_LARGE: (InvalidInputError, "the text has more than 2**31 tokens or bytes"),
-    }
-    kind, meaning = meanings.get(status, (EmbeddingGenerationError, "llama.cpp raised an error"))
-    raise kind(f"{model}: {meaning}" + (f": {message}" if message else ""))
+# What a Status of runtime/status.hpp means; the one place where it becomes an exception.
+_FAILURES = {
+    ABORTED: (OperationTimeoutError, "the computation was stopped"),
+    INVALID: (InvalidInputError, "llama.cpp refused the input"),
+    NO_MEMORY: (ResourceLimitError, "not enough memory: use smaller micro-batches or split texts"),
+    COMPUTE_FAILED: (EmbeddingGenerationError, "llama.cpp failed to compute"),
+    EXCEPTION: (EmbeddingGenerationError, "llama.cpp raised an error"),
+    TOO_LARGE: (InvalidInputError, "a text has more than 2**31 bytes or tokens: split it"),
+    TOKENIZER_FAILED: (TokenizationError, "the tokenizer failed"),
+}
 
 
-# Freed before what it points to, as its __dealloc__ and those of others read that; the garbage
-# collector would clear it first. The same holds for Context and Workers.
+def failure_of(int status, str message not None):
+    """Return the type and the text of the exception that a failed call's status stands for."""
+    kind, meaning = _FAILURES[status]
+    return kind, f"{meaning}: {message}" if message else meaning
+
+
+cdef object error_of(int status, const Message &message, str model):
+    kind, reason = failure_of(status, (<bytes>message.text).decode("utf-8", "replace"))
+    return kind(f"{model}: {reason}")
+
+
+# no_gc_clear: its __dealloc__ and those of others still read self.model, so the garbage collector
+# must not clear that first. The same holds for Context and Workers.
 @cython.no_gc_clear
 cdef class Vocabulary:
     """The tokens of a model.
@@ -229,87 +258,18 @@ cdef class Vocabulary:
         """
         cdef Py_ssize_t n_bytes = 0
         cdef const char *utf8 = utf8_of(text, &n_bytes)
-        cdef int32_t capacity = <int32_t>min(n_bytes + 16, INT_MAX)
-        cdef int32_t n_ids = 0
+        cdef int64_t n_ids = min(n_bytes + 16, INT_MAX)
+        cdef int64_t capacity = -1
         cdef int32_t[::1] ids
-        cdef int status
-        cdef char[MESSAGE_SIZE] message
-        message[0] = 0
-        while True:
+        while capacity < n_ids:
+            capacity = n_ids
             buffer = np.empty(capacity, dtype=np.int32)
             ids = buffer
             with nogil:
-                begin_call(self.model)
-                status = tokenize_on_any_stack(
-                    self, utf8, n_bytes, &ids[0], capacity, add_special, parse_special, &n_ids,
-                    message,
+                n_ids = tokenize(
+                    self, utf8, n_bytes, &ids[0], capacity, add_special, parse_special
                 )
-                end_call(self.model)
-            if status != 0:
-                raise TokenizationError(message.decode("utf-8", "replace") or "text too long")
-            if n_ids >= 0:
-                return buffer[:n_ids].copy()
-            capacity = -n_ids
-
-
-cdef void touch_thread_memory() noexcept nogil:
-    aborts.touch_thread_memory()
-
-
-cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL:
-    """The UTF-8 form that the str object itself keeps: no copy for ASCII."""
-    try:
-        return PyUnicode_AsUTF8AndSize(text, n_bytes)
-    except UnicodeEncodeError as error:
-        raise InvalidInputError(
-            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
-            f"{error.start}), which has no UTF-8 form; decode the text properly or use "
-            "text.encode('utf-8', 'replace').decode()"
-        ) from None
-
-
-cdef int tokenize_utf8(
-    const llama_vocab *vocabulary,
-    const char *text,
-    int64_t n_bytes,
-    int32_t *ids,
-    int32_t capacity,
-    bint add_special,
-    bint parse_special,
-    bint recurses,
-    const int32_t *abort_flag,
-    int32_t *n_ids,
-    char *message,
-) noexcept nogil:
-    if n_bytes > INT_MAX - 64:
-        return TOO_LARGE
-    return guarded.tokenize(
-        vocabulary, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special, recurses,
-        abort_flag, n_ids, message, MESSAGE_SIZE,
-    )
-
-
-cdef int tokenize_on_any_stack(
-    Vocabulary vocabulary,
-    const char *text,
-    int64_t n_bytes,
-    int32_t *ids,
-    int32_t capacity,
-    bint add_special,
-    bint parse_special,
-    int32_t *n_ids,
-    char *message,
-) noexcept nogil:
-    """tokenize_utf8() for threads that are not ours, between begin_call() and end_call()."""
-    if vocabulary.recurses and n_bytes <= INT_MAX - 64:
-        return guarded.tokenize_on_large_stack(
-            vocabulary.handle, text, <int32_t>n_bytes, ids, capacity, add_special, parse_special,
-            n_ids, message, MESSAGE_SIZE,
-        )
-    return tokenize_utf8(
-        vocabulary.handle, text, n_bytes, ids, capacity, add_special, parse_special, False,
-        NULL, n_ids, message,
-    )
+        return buffer[:n_ids].copy()
 
 
 cdef const encoder.Kernels *_kernels_for(
@@ -377,7 +337,7 @@ cdef class Model:
     def __cinit__(self):
         self.handle = NULL
         self.contexts = weakref.WeakSet()
-        _open_at_fork[id(self)] = self
+        renew_after_fork(self)
 
     def __init__(
         self, str path not None, *, bint use_mmap=True, bint use_mlock=False, n_gpu_layers=0,
@@ -447,15 +407,14 @@ cdef class Model:
         if self.handle == NULL or self.calls < 0:  # closed, or another thread is closing it
             return
         contexts = list(self.contexts)
-        if atomic_add(&self.calls, CLOSED, ACQUIRE) > 0:
-            atomic_add(&self.calls, -CLOSED, RELEASE)
+        if not close_unused(self.calls):
             raise RuntimeError(f"{self.path}: another call uses the model: wait for it first")
         # ~llama_context reads the model (llama-context.cpp).
         try:
             for context in contexts:
                 context.close()
         except BaseException:
-            atomic_add(&self.calls, -CLOSED, RELEASE)
+            reopen(self.calls)
             raise
         llama.llama_model_free(self.handle)
         self.handle = NULL
@@ -469,7 +428,7 @@ cdef class Model:
             raise ModelLoadError(f"{self.path}: the model is closed")
         return 0
 
-    def _reopen_after_fork(self):
+    def _renew_after_fork(self):
         if self.handle != NULL:
             self.calls = 0
 
@@ -531,28 +490,13 @@ cdef class Model:
         return bool(llama.llama_model_has_encoder(self.handle))
 
 
-cdef enum:
-    # Added to Model.calls, so that no call may begin; far more than there can be threads.
-    CLOSED = -1_000_000_000
-
-
-cdef int hold_open(Model model) except -1 nogil:
-    if atomic_add(&model.calls, 1, ACQUIRE) < 0:
-        let_go(model)
-        with gil:
-            raise ModelLoadError(f"{model.path}: the model is closed")
-    return 0
-
-
-cdef void let_go(Model model) noexcept nogil:
-    atomic_add(&model.calls, -1, RELEASE)
-
-
 cdef int begin_call(Model model) except -1 nogil:
     """Before llama.cpp is called with the model on a thread that is not ours."""
-    hold_open(model)
+    if not begin_use(model.calls):
+        with gil:
+            raise ModelLoadError(f"{model.path}: the model is closed")
     if not process_end.enter_llama():
-        let_go(model)
+        end_use(model.calls)
         with gil:
             raise EmbeddingGenerationError(f"{model.path}: the process is ending")
     return 0
@@ -560,7 +504,7 @@ cdef int begin_call(Model model) except -1 nogil:
 
 cdef void end_call(Model model) noexcept nogil:
     process_end.leave_llama()
-    let_go(model)
+    end_use(model.calls)
 
 
 @cython.no_gc_clear
@@ -582,23 +526,18 @@ cdef class Context:
     """
 
     def __cinit__(self):
-        self.state = <State *>calloc(1, sizeof(State))
-        if self.state == NULL:
-            raise MemoryError()
+        self.state = NULL
 
     def __init__(self, Model model not None, *, n_threads=1):
         if self.model is not None:
             raise RuntimeError("a Context is initialised once")
-        if not 1 <= operator.index(n_threads) <= 512:
-            raise ConfigurationError("n_threads must be from 1 to 512")
+        if not 1 <= operator.index(n_threads) <= MAX_THREADS:
+            raise ConfigurationError(f"n_threads must be from 1 to {MAX_THREADS}")
         model.check_open()
+        self.state = new ContextState(model.handle, n_threads, False)
         self.model = model
-        self.state.model = model.handle
-        self.state.n_threads = n_threads
-        self.state.pooling = TOKENS
-        self.state.abort_flag = &process_end.process_ends
         model.contexts.add(self)
-        _open_at_fork[id(self)] = self
+        renew_after_fork(self)
 
     def close(self):
         """Free the context's memory; it is opened again when it is next used.
@@ -608,24 +547,25 @@ cdef class Context:
         RuntimeError
             If another thread computes with the context.
         """
-        take(self)
-        release(self.state)
-        give_back(self)
+        if self.state == NULL:
+            return
+        take_context(self)
+        (<ContextState *>self.state).release()
+        give_back(self.busy)
 
     def __dealloc__(self):
-        if self.state != NULL:
-            release(self.state)
-        free(self.state)
+        cdef ContextState *state = <ContextState *>self.state
+        del state
 
-    def _reopen_after_fork(self):
-        """Start over in a child process; as :meth:`Workers.reopen_after_fork`."""
+    def _renew_after_fork(self):
+        """Start over in a child process; as in :class:`embellama.workers.Workers`."""
         self.busy = 0
-        abandon(self.state)
+        (<ContextState *>self.state).abandon()
 
     @property
     def n_tokens(self):
         """Tokens that fit into the memory held now."""
-        return self.state.n_tokens
+        return 0 if self.state == NULL else (<ContextState *>self.state).n_tokens()
 
     def token_vectors(self, ids):
         """Compute the output vector of each token of one text.
@@ -665,31 +605,13 @@ cdef class Context:
         return result
 
 
-# By id, as a list of weak references can be had from it whatever other threads do meanwhile.
-_open_at_fork = weakref.WeakValueDictionary()
-
-
-def _reopen_after_fork():
-    for reference in _open_at_fork.valuerefs():
-        opened = reference()
-        if opened is not None:
-            opened._reopen_after_fork()
-
-
-os.register_at_fork(after_in_child=_reopen_after_fork)
-
-
-cdef int take(Context context) except -1 nogil:
-    if atomic_exchange(&context.busy, 1, ACQUIRE) != 0:
+cdef int take_context(Context context) except -1 nogil:
+    if not take(context.busy):
         with gil:
             raise RuntimeError(
                 f"{context.model.path}: another thread uses this Context: give each thread its own"
             )
     return 0
-
-
-cdef void give_back(Context context) noexcept nogil:
-    atomic_store(&context.busy, 0, RELEASE)
 
 
 cdef int installed_api_version() noexcept nogil:
@@ -710,43 +632,21 @@ cdef int64_t tokenize(
 ) except -1 nogil:
     cdef int32_t n_ids = 0
     cdef int status
-    cdef char[MESSAGE_SIZE] message
-    message[0] = 0
+    cdef Message message
+    cdef Tokenizer tokenizer
+    tokenizer.vocabulary = vocabulary.handle
+    tokenizer.add_special = add_special
+    tokenizer.parse_special = parse_special
+    tokenizer.recurses = vocabulary.recurses
     begin_call(vocabulary.model)
-    status = tokenize_on_any_stack(
-        vocabulary, utf8, n_bytes, ids, <int32_t>min(max(capacity, 0), <int64_t>INT_MAX),
-        add_special, parse_special, &n_ids, message,
+    status = tokenizer.tokenize_on_any_stack(
+        utf8, n_bytes, ids, <int32_t>min(max(capacity, 0), <int64_t>INT_MAX), n_ids, message
     )
     end_call(vocabulary.model)
-    if status == OK:
-        return n_ids if n_ids >= 0 else -<int64_t>n_ids
-    with gil:
-        if status == TOO_LARGE:
-            raise InvalidInputError(
-                f"{vocabulary.model.path}: a text of {n_bytes} bytes is too large: split it"
-            )
-        raise TokenizationError(
-            f"{vocabulary.model.path}: the tokenizer failed: {message.decode('utf-8', 'replace')}"
-        )
-
-
-# What encode() shares out among micro-batches.
-cdef struct Span:
-    int64_t text
-    int64_t n_tokens
-
-cdef enum:
-    # As embedder.py: attention in llama.cpp runs over a whole micro-batch.
-    MICRO_BATCH_TOKENS = 256
-    MICRO_BATCH_TEXTS = 256
-
-
-cdef int longer_first(const void *left, const void *right) noexcept nogil:
-    cdef const Span *a = <const Span *>left
-    cdef const Span *b = <const Span *>right
-    if a.n_tokens != b.n_tokens:
-        return -1 if a.n_tokens > b.n_tokens else 1
-    return -1 if a.text < b.text else 1
+    if status != OK:
+        with gil:
+            raise error_of(status, message, vocabulary.model.path)
+    return n_ids if n_ids >= 0 else -<int64_t>n_ids
 
 
 cdef int encode(
@@ -759,41 +659,37 @@ cdef int encode(
     double p,
     float *out,
 ) except -1 nogil:
-    cdef Span *spans
+    cdef native_encode.EncodeParameters parameters
+    cdef Message message
     cdef int64_t not_finite = -1
-    cdef int64_t text
     cdef int status
     if n_texts <= 0:
         return 0
     begin_call(context.model)
     try:
-        take(context)
+        take_context(context)
         try:
             check_tokens(context.model, ids, offsets, n_texts)
-            spans = <Span *>malloc(n_texts * sizeof(Span))
-            if spans == NULL:
-                status = NO_MEMORY
-            else:
-                for text in range(n_texts):
-                    spans[text].text = text
-                    spans[text].n_tokens = offsets[text + 1] - offsets[text]
-                qsort(spans, n_texts, sizeof(Span), longer_first)
-                status = encode_spans(
-                    context.state, llama.llama_model_n_embd_out(context.model.handle), ids,
-                    offsets, spans, n_texts, pooling, norm, p, out, &not_finite,
-                )
-                free(spans)
-            if status != OK:
-                with gil:
-                    flush_log()
-                    raise_for_status(
-                        status, (<bytes>context.state.message).decode("utf-8", "replace"),
-                        context.model.path,
-                    )
+            parameters.ids = ids
+            parameters.offsets = offsets
+            parameters.n_texts = n_texts
+            parameters.n_dims = llama.llama_model_n_embd_out(context.model.handle)
+            parameters.pooling = <RowPooling>pooling
+            parameters.norm = <RowNorm>norm
+            parameters.p = p
+            parameters.out = out
+            status = native_encode.encode(
+                (<ContextState *>context.state)[0], loops[0], parameters, process_end.process_ends,
+                not_finite, message,
+            )
         finally:
-            give_back(context)
+            give_back(context.busy)
     finally:
         end_call(context.model)
+    if status != OK:
+        with gil:
+            flush_log()
+            raise error_of(status, message, context.model.path)
     if not_finite >= 0:
         with gil:
             raise EmbeddingGenerationError(
@@ -831,165 +727,24 @@ cdef int check_tokens(
     return 0
 
 
-cdef int encode_spans(
-    State *state,
-    int64_t n_dims,
-    const int32_t *ids,
-    const int64_t *offsets,
-    const Span *spans,
-    int64_t n_texts,
-    Pooling pooling,
-    Norm norm,
-    double p,
-    float *out,
-    int64_t *not_finite,
-) noexcept nogil:
-    cdef const int32_t *texts[MICRO_BATCH_TEXTS]
-    cdef int32_t[MICRO_BATCH_TEXTS] lengths
-    cdef const float *rows
-    cdef float *target
-    cdef int64_t n_tokens, row
-    cdef int64_t first = 0
-    cdef int32_t i, n
-    cdef int status
-    cdef bint finite
-    while first < n_texts:
-        n = 0
-        n_tokens = 0
-        while first + n < n_texts and n < MICRO_BATCH_TEXTS and (
-            n == 0 or n_tokens + spans[first + n].n_tokens <= MICRO_BATCH_TOKENS
-        ):
-            texts[n] = ids + offsets[spans[first + n].text]
-            lengths[n] = <int32_t>spans[first + n].n_tokens
-            n_tokens += lengths[n]
-            n += 1
-        status = reserve(
-            state, <int32_t>max(n_tokens, <int64_t>MICRO_BATCH_TOKENS), MICRO_BATCH_TEXTS
-        )
-        if status == OK:
-            status = compute(state, texts, lengths, n)
-        if status != OK:
-            return status
-        rows = token_vectors(state)
-        if rows == NULL:
-            return COMPUTE_FAILED
-        for i in range(n):
-            finite = True
-            if pooling == POOL_NONE:
-                target = out + (offsets[spans[first + i].text] - offsets[0]) * n_dims
-                memcpy(target, rows, lengths[i] * n_dims * sizeof(float))
-                for row in range(lengths[i]):
-                    finite &= normalize(norm, p, target + row * n_dims, n_dims)
-            else:
-                target = out + spans[first + i].text * n_dims
-                pool(pooling, rows, lengths[i], n_dims, target)
-                finite = normalize(norm, p, target, n_dims)
-            if not finite and not_finite[0] < 0:
-                not_finite[0] = spans[first + i].text
-            rows += lengths[i] * n_dims
-        first += n
-    return OK
+def plan(const int64_t[::1] lengths, int64_t max_tokens, int64_t max_texts, int64_t n_workers):
+    """Pack texts into micro-batches; see :func:`embellama.batch.plan`, which checks the numbers."""
+    cdef vector[int64_t] all_lengths
+    cdef int64_t n_texts = lengths.shape[0]
+    cdef MicroBatches micro_batches
+    if n_texts > 0:
+        all_lengths.assign(&lengths[0], &lengths[0] + n_texts)
+    micro_batches = plan_micro_batches(all_lengths, max_tokens, max_texts, n_workers)
+    return array_of(micro_batches.order), array_of(micro_batches.bounds)
 
 
-cdef int reserve(State *state, int32_t n_tokens, int32_t n_sequences) noexcept nogil:
-    state.message[0] = 0
-    if n_tokens <= state.n_tokens and n_sequences <= state.n_sequences:
-        return OK
-    n_tokens = max(n_tokens, state.n_tokens)
-    n_sequences = max(n_sequences, state.n_sequences)
-    release(state)
-    cdef llama.llama_context_params params = llama.llama_context_default_params()
-    cdef ggml.ggml_threadpool *threadpool = NULL
-    cdef int status
-    # The whole micro-batch is one ubatch; more sequences than tokens would abort.
-    params.n_ctx = params.n_batch = params.n_ubatch = max(n_tokens, n_sequences)
-    params.n_seq_max = n_sequences
-    params.n_threads = params.n_threads_batch = state.n_threads
-    params.pooling_type = <llama.llama_pooling_type><int>state.pooling
-    params.embeddings = True
-    params.kv_unified = True
-    params.no_perf = True
-    status = guarded.new_context(
-        state.model, params, &state.context, state.message, MESSAGE_SIZE
-    )
-    if status == OK:
-        status = guarded.new_batch(state.context, &state.batch, state.message, MESSAGE_SIZE)
-    if status == OK:
-        status = guarded.new_threadpool(
-            state.n_threads, &threadpool, state.message, MESSAGE_SIZE
-        )
-    if status != OK:
-        release(state)
-        return status
-    state.threadpool = threadpool
-    llama.llama_attach_threadpool(state.context, threadpool, threadpool)
-    state.n_tokens = n_tokens
-    state.n_sequences = n_sequences
-    return OK
-
-
-cdef void release(State *state) noexcept nogil:
-    if state.batch != NULL:
-        llama.llama_batch_ext_free(state.batch)
-    if state.context != NULL:
-        llama.llama_free(state.context)
-    if state.threadpool != NULL:
-        ggml.ggml_threadpool_free(<ggml.ggml_threadpool *>state.threadpool)
-    abandon(state)
-
-
-cdef void abandon(State *state) noexcept nogil:
-    state.batch = NULL
-    state.context = NULL
-    state.threadpool = NULL
-    state.n_tokens = state.n_sequences = 0
-
-
-cdef int compute(
-    State *state,
-    const int32_t *const *ids,
-    const int32_t *lengths,
-    int32_t n_sequences,
-) noexcept nogil:
-    cdef llama.llama_memory_t memory = llama.llama_get_memory(state.context)
-    cdef llama.llama_process_type kind = llama.LLAMA_PROCESS_TYPE_ENCODE
-    cdef int32_t sequence, position
-    cdef int64_t n_tokens = 0
-    cdef int status
-    state.message[0] = 0
-    for sequence in range(n_sequences):
-        n_tokens += lengths[sequence]
-    # llama_encode asserts the first and llama-batch.cpp does not check the second.
-    if n_tokens > state.n_tokens or n_sequences > state.n_sequences:
-        return TOO_LARGE
-    guarded.set_abort_flag(state.context, state.abort_flag)
-    guarded.clear_batch(state.batch)
-    for sequence in range(n_sequences):
-        for position in range(lengths[sequence]):
-            status = guarded.add_token(
-                state.batch, sequence, ids[sequence][position], position,
-                state.message, MESSAGE_SIZE,
-            )
-            if status != OK:
-                return status
-    if memory != NULL and not llama.llama_model_has_encoder(state.model):
-        llama.llama_memory_clear(memory, False)
-        kind = llama.LLAMA_PROCESS_TYPE_DECODE
-    status = guarded.process(
-        state.context, kind, state.batch, state.message, MESSAGE_SIZE
-    )
-    if status == EXCEPTION or status == NO_MEMORY:
-        # What was under way was left where it stood.
-        release(state)
-    return status
-
-
-cdef const float *token_vectors(State *state) noexcept nogil:
-    return llama.llama_get_embeddings(state.context)
-
-
-cdef const float *scores(State *state, int32_t sequence) noexcept nogil:
-    return llama.llama_get_embeddings_seq(state.context, sequence)
+cdef object array_of(const vector[int32_t] &values):
+    result = np.empty(values.size(), dtype=np.int32)
+    cdef int32_t[::1] view
+    if values.size() > 0:
+        view = result
+        memcpy(&view[0], values.data(), values.size() * sizeof(int32_t))
+    return result
 
 
 def quantize(str source not None, str destination not None, file_type, n_threads=0):
@@ -1030,8 +785,8 @@ def quantize(str source not None, str destination not None, file_type, n_threads
         raise ConfigurationError(f"{destination}: is the source itself; name another file")
     if not 0 <= operator.index(file_type) <= INT_MAX:
         raise ConfigurationError("file_type is none of llama.h's llama_ftype")
-    if not 0 <= operator.index(n_threads) <= 512:
-        raise ConfigurationError("n_threads must be from 0 to 512")
+    if not 0 <= operator.index(n_threads) <= MAX_THREADS:
+        raise ConfigurationError(f"n_threads must be from 0 to {MAX_THREADS}")
     cdef llama.llama_model_quantize_params params = llama.llama_model_quantize_default_params()
     params.nthread = n_threads
     params.ftype = <llama.llama_ftype>file_type
@@ -1039,37 +794,17 @@ def quantize(str source not None, str destination not None, file_type, n_threads
     cdef const char *source_path = source_name
     cdef const char *destination_path = destination_name
     cdef int status
-    cdef char[MESSAGE_SIZE] message
-    message[0] = 0
+    cdef Message message
     _listen()
     llama_log.take_errors()
-    if not process_end.enter_llama():
-        raise ModelLoadError(f"{source}: the process is ending")
     with nogil:
-        status = guarded.quantize(source_path, destination_path, &params, message, MESSAGE_SIZE)
-        process_end.leave_llama()
+        status = guarded.quantize(source_path, destination_path, params, message)
     flush_log()
     if status != OK:
-        reason = message.decode("utf-8", "replace").strip() or "no reason given"
+        reason = (<bytes>message.text).decode("utf-8", "replace").strip() or "no reason given"
         no_memory = status == NO_MEMORY or _says_no_memory(reason)
         kind = ResourceLimitError if no_memory else ModelLoadError
         raise kind(f"{source}: llama.cpp can't quantise this file: {reason}")
-
-
-cdef bint process_is_ending() noexcept:
-    return process_end.process_ends
-
-
-cdef bint enter_llama() noexcept nogil:
-    return process_end.enter_llama()
-
-
-cdef void leave_llama() noexcept nogil:
-    process_end.leave_llama()
-
-
-cdef void end_calls() noexcept nogil:
-    process_end.end_calls()
 
 
 def backend_info():

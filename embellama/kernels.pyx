@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Pooling, normalisation and smaller types: loops over float32, in vector_loops.cpp.
+"""Pooling, normalisation and smaller types: rows of float32, in rows.cpp.
 
 Other Cython modules reach the same functions on plain pointers, without the GIL, by
 ``cimport embellama.kernels``.
@@ -8,92 +8,31 @@ Other Cython modules reach the same functions on plain pointers, without the GIL
 
 import numpy as np
 
-from libc.math cimport fabsf, pow, sqrt
-from libc.stdint cimport int8_t, uint8_t, uint16_t
-from libc.string cimport memcpy
-
-from embellama.runtime.cpu_features cimport InstructionSet
+from embellama cimport rows as native_rows
 from embellama.instruction_set cimport limit
-from embellama.vector_loops cimport VectorLoops, loops_for
+from embellama.rows cimport VectorLoops, loops_for
+from embellama.runtime.cpu_features cimport InstructionSet
 
 cdef const VectorLoops *loops = &loops_for(<InstructionSet>limit())
-
-# Flipped in a byte, it takes 128 from it: unsigned levels and bits become signed ones.
-cdef enum:
-    SIGN = 0x80
-
-# llama.cpp's common_embd_normalize scales to this peak for embd_norm = 0.
-cdef double INT16_PEAK = 32760.0
-
-
-cdef double _p_norm(const float *vector, int64_t n_dims, double p, double peak) noexcept nogil:
-    # Relative to the peak, so that no power over- or underflows.
-    cdef double total = 0.0
-    cdef int64_t i
-    for i in range(n_dims):
-        total += pow(fabsf(vector[i]) / peak, p)
-    return peak * pow(total, 1.0 / p)
 
 
 cdef void pool(
     Pooling pooling, const float *rows, int64_t n_rows, int64_t n_dims, float *out
 ) noexcept nogil:
-    if pooling == POOL_MEAN:
-        loops.sum_rows(rows, n_rows, n_dims, out)
-        loops.scale(out, n_dims, <float>(1.0 / n_rows))
-    elif pooling == POOL_MEAN_SQRT:
-        loops.sum_rows(rows, n_rows, n_dims, out)
-        loops.scale(out, n_dims, <float>(1.0 / sqrt(<double>n_rows)))
-    elif pooling == POOL_MAX:
-        loops.max_rows(rows, n_rows, n_dims, out)
-    elif pooling == POOL_LAST:
-        memcpy(out, rows + (n_rows - 1) * n_dims, n_dims * sizeof(float))
-    else:
-        memcpy(out, rows, n_dims * sizeof(float))
+    native_rows.pool(loops[0], <native_rows.Pooling>pooling, rows, n_rows, n_dims, out)
 
 
 cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept nogil:
-    cdef double length, peak
-    if norm == NORM_L2:
-        length = sqrt(loops.sum_of_squares(vector, n_dims))
-        # Outside this range float32 squares lose digits or overflow, or a value is not finite.
-        if 1e-15 < length < 1e18:
-            loops.scale(vector, n_dims, <float>(1.0 / length))
-            return True
-    if not loops.is_finite(vector, n_dims):
-        return False
-    if norm == NORM_NONE:
-        return True
-    peak = loops.max_abs(vector, n_dims)
-    if peak == 0.0:
-        return True
-    if norm == NORM_MAX_ABS:
-        length = peak / INT16_PEAK
-    else:
-        length = _p_norm(vector, n_dims, 2.0 if norm == NORM_L2 else p, peak)
-    # In double: 1 / length of a subnormal vector overflows float32.
-    loops.divide(vector, n_dims, length)
-    return True
+    return native_rows.normalize(loops[0], <native_rows.Norm>norm, p, vector, n_dims)
 
 
 cdef void write_row(
     RowType row_type, const float *vector, int64_t n_dims, const float *starts,
     const float *steps, void *out,
 ) noexcept nogil:
-    if row_type == ROW_FLOAT16:
-        loops.to_float16(vector, n_dims, <uint16_t *>out)
-    elif row_type == ROW_INT8 and starts == NULL:
-        loops.to_int8(vector, n_dims, <int8_t *>out)
-    elif row_type == ROW_INT8 or row_type == ROW_UINT8:
-        loops.to_levels(
-            vector, n_dims, starts, steps, SIGN if row_type == ROW_INT8 else 0, <uint8_t *>out
-        )
-    elif row_type == ROW_BINARY or row_type == ROW_UBINARY:
-        loops.to_bits(
-            vector, n_dims, SIGN if row_type == ROW_BINARY else 0, <uint8_t *>out
-        )
-    elif out != vector:
-        memcpy(out, vector, n_dims * sizeof(float))
+    native_rows.write_row(
+        loops[0], <native_rows.RowType>row_type, vector, n_dims, starts, steps, out
+    )
 
 
 POOLINGS = {
@@ -248,11 +187,7 @@ def quantize_rows(
     cdef RowType row_type = ROW_TYPES[dtype]
     cdef char[:, ::1] target = np.asarray(out).view(np.int8)
     cdef int64_t n_dims = rows.shape[1]
-    cdef int64_t n_bytes = n_dims
-    if row_type in (ROW_FLOAT32, ROW_FLOAT16):
-        n_bytes = n_dims * (4 if row_type == ROW_FLOAT32 else 2)
-    elif row_type in (ROW_BINARY, ROW_UBINARY):
-        n_bytes = (n_dims + 7) // 8
+    cdef int64_t n_bytes = native_rows.row_bytes(<native_rows.RowType>row_type, n_dims)
     if target.shape[0] != rows.shape[0] or target.shape[1] != n_bytes:
         raise ValueError(
             f"{dtype} of shape ({rows.shape[0]}, {n_dims}) needs {n_bytes} bytes a row, and out "

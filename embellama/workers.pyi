@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import enum
 from collections.abc import Callable
 from typing import Any, final
 
@@ -8,6 +9,11 @@ from numpy.typing import NDArray
 from embellama.core import Model, Vocabulary
 from embellama.embedding.deadline import Deadline
 from embellama.errors import EmbellamaError
+
+class Failure(enum.IntEnum):
+    NONE = 0
+    NOT_FINITE = 1
+    NOT_COMPUTED = 2
 
 @final
 class Workers:
@@ -29,7 +35,6 @@ class Workers:
     def vocabulary(self) -> Vocabulary: ...
     def close(self) -> None: ...
     def stop(self) -> None: ...
-    def reopen_after_fork(self) -> None: ...
     def tokenize(
         self,
         texts: tuple[str, ...],

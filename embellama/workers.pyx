@@ -3,46 +3,53 @@
 """The threads that compute: each tokenizes texts or runs micro-batches, never with the GIL."""
 
 import atexit
-import os
+import enum
 import time
 import weakref
 
 import numpy as np
 
+from embellama.core import failure_of, flush_log
 from embellama.errors import (
     EmbeddingGenerationError,
     InvalidInputError,
     ModelLoadError,
     ResourceLimitError,
-    TokenizationError,
 )
 from embellama.kernels import NORMS, POOLINGS, ROW_TYPES
+from embellama.machine.forking import renew_after_fork
 
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.buffer cimport PyBUF_STRIDED, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_Import
 from libc.math cimport INFINITY
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
 
 cimport cython
 
 from embellama cimport core, kernels
-from embellama.runtime.job_queue cimport Job, JobQueue
-from embellama.jobs cimport (
-    CHUNK_TEXTS,
-    DONE,
-    EmbedRequest,
-    Pool,
-    TokenizeRequest,
-    run_embed,
-    run_tokenize,
-    tokenize_chunk,
+from embellama.instruction_set cimport limit as instruction_set_limit
+from embellama.native.use_count cimport begin_use, end_use
+from embellama.native.worker_pool cimport (
+    WORKER_POOLS,
+    EmbedJob,
+    Job,
+    Parameters,
+    TokenizeJob,
+    WorkerPool,
+    WorkerPools,
 )
+from embellama.rows cimport Norm, Pooling, RowType
+from embellama.runtime.cpu_features cimport InstructionSet
+from embellama.runtime.status cimport OK, Message
+from embellama.utf8 cimport utf8_of
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
+
+cdef const WorkerPools *worker_pools = <const WorkerPools *>PyCapsule_Import(WORKER_POOLS, 0)
 
 # How often a waiting caller looks for signals, its timeout and progress.
 cdef double WAIT_SECONDS = 0.05
@@ -51,8 +58,17 @@ cdef double WAIT_SECONDS = 0.05
 cdef enum:
     SHORT_BYTES = 4096
 
-# By id, as a list of weak references can be had from it whatever other threads do meanwhile.
+# Those whose threads must end before the process does. By id, as a list of weak references can be
+# had from it whatever other threads do meanwhile.
 _live = weakref.WeakValueDictionary()
+
+
+class Failure(enum.IntEnum):
+    """Why a text has no vector; as in native/jobs.hpp."""
+
+    NONE = 0
+    NOT_FINITE = 1
+    NOT_COMPUTED = 2
 
 
 @cython.no_gc_clear  # as core.Context
@@ -77,8 +93,8 @@ cdef class Workers:
     cdef readonly core.Model model
     cdef readonly core.Vocabulary vocabulary
     cdef readonly str name
-    cdef Pool pool
-    cdef int32_t max_tokens
+    cdef WorkerPool *pool
+    cdef Parameters parameters
     # Threads inside a call, by their ids.
     cdef list callers
     cdef bint closed
@@ -86,7 +102,7 @@ cdef class Workers:
     cdef object __weakref__
 
     def __cinit__(self):
-        memset(&self.pool, 0, sizeof(Pool))
+        self.pool = NULL
         self.closed = True
         self.callers = []
 
@@ -97,57 +113,38 @@ cdef class Workers:
         self.model = model
         self.name = name
         self.vocabulary = core.Vocabulary(model)
-        self.pool.n_workers = n_threads
-        self.pool.n_sequences = n_sequences
-        self.pool.n_dims = model.n_dimensions
-        self.pool.alone.pooling = core.RANK if ranks else core.TOKENS
-        self.pool.alone.n_threads = n_threads
-        self.max_tokens = micro_batch_tokens
+        self.parameters.model = model.handle
+        self.parameters.n_workers = n_threads
+        self.parameters.max_tokens = micro_batch_tokens
+        self.parameters.max_texts = n_sequences
+        self.parameters.n_dims = model.n_dimensions
+        self.parameters.ranks = ranks
+        self.parameters.instruction_set = <InstructionSet>instruction_set_limit()
         self.open()
         self.closed = False
         model.contexts.add(self)
         _live[id(self)] = self
+        renew_after_fork(self)
 
     cdef int open(self) except -1:
-        cdef Pool *pool = &self.pool
-        cdef int32_t worker
-        cdef int64_t slots = <int64_t>pool.n_workers * pool.n_sequences
-        pool.states = <core.State *>calloc(pool.n_workers, sizeof(core.State))
-        pool.tokens = <int32_t **>calloc(pool.n_workers, sizeof(int32_t *))
-        pool.token_capacities = <int64_t *>calloc(pool.n_workers, sizeof(int64_t))
-        pool.ids = <const int32_t **>malloc(slots * sizeof(int32_t *))
-        pool.lengths = <int32_t *>malloc(slots * sizeof(int32_t))
-        pool.vectors = <float *>malloc(pool.n_workers * pool.n_dims * sizeof(float))
-        if not (
-            pool.states and pool.tokens and pool.token_capacities and pool.ids and pool.lengths
-            and pool.vectors
-        ):
-            self.free_pool()
-            raise ResourceLimitError(f"{self.name}: not enough memory for the workers")
-        for worker in range(pool.n_workers):
-            pool.states[worker].model = self.model.handle
-            pool.states[worker].pooling = pool.alone.pooling
-            pool.states[worker].n_threads = 1
-        pool.alone.model = self.model.handle
-        try:
-            pool.queue = new JobQueue(
-                pool.n_workers, self.max_tokens, pool.n_sequences, core.touch_thread_memory
+        cdef Message message
+        self.pool = worker_pools.open(self.parameters, message)
+        if self.pool == NULL:
+            raise ResourceLimitError(
+                f"{self.name}: workers can't be started: {(<bytes>message.text).decode()}"
             )
-        except (MemoryError, RuntimeError) as error:
-            self.free_pool()
-            raise ResourceLimitError(f"{self.name}: workers can't be started: {error}") from None
         return 0
 
     @property
     def micro_batch_tokens(self):
         """Tokens a micro-batch may hold; may be set at any time."""
-        return self.max_tokens
+        return self.parameters.max_tokens
 
     @micro_batch_tokens.setter
     def micro_batch_tokens(self, int32_t n_tokens):
-        self.max_tokens = n_tokens
-        if self.pool.queue != NULL:
-            self.pool.queue.set_max_tokens(n_tokens)
+        self.parameters.max_tokens = n_tokens
+        if self.pool != NULL:
+            self.pool.set_max_tokens(n_tokens)
 
     def close(self):
         """Stop the threads and free their contexts, after the calls under way have ended.
@@ -168,57 +165,36 @@ cdef class Workers:
         """Have close() wait for this thread, until leave()."""
         if self.closed:
             raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
-        if core.process_is_ending():
+        if worker_pools.process_is_ending():
             raise EmbeddingGenerationError(f"{self.name}: the process is ending")
-        core.hold_open(self.model)
+        if not begin_use(self.model.calls):
+            raise ModelLoadError(f"{self.model.path}: the model is closed")
         try:
-            if self.pool.queue == NULL:  # the first call in a forked child
+            if self.pool == NULL:  # the first call in a forked child
                 self.open()
             self.callers.append(PyThread_get_thread_ident())
         except BaseException:
-            core.let_go(self.model)
+            end_use(self.model.calls)
             raise
         return 0
 
-    cdef int leave(self, const JobQueue *queue) except -1:
+    cdef int leave(self, const WorkerPool *pool) except -1:
         # In a child forked meanwhile, by a signal handler or progress function, nobody is inside.
-        if self.pool.queue == queue:
+        if self.pool == pool:
             self.callers.remove(PyThread_get_thread_ident())
-            core.let_go(self.model)
+            end_use(self.model.calls)
             # close() left it to this call, or waits and finds nothing to free.
             if self.closed and not self.callers and not self.freeing:
-                if not core.process_is_ending():
+                if not worker_pools.process_is_ending():
                     self.free_pool()
         return 0
 
     cdef void free_pool(self):
-        cdef Pool *pool = &self.pool
-        cdef int32_t worker
         self.freeing = True
-        if pool.queue != NULL:
-            # Its threads look at pool.queue until they end.
-            with nogil:
-                del pool.queue
-        pool.queue = NULL
-        if pool.states != NULL:
-            for worker in range(pool.n_workers):
-                core.release(&pool.states[worker])
-        core.release(&pool.alone)
-        if pool.tokens != NULL:
-            for worker in range(pool.n_workers):
-                free(pool.tokens[worker])
-        free(pool.states)
-        free(pool.tokens)
-        free(pool.token_capacities)
-        free(pool.ids)
-        free(pool.lengths)
-        free(pool.vectors)
-        pool.states = NULL
-        pool.tokens = NULL
-        pool.token_capacities = NULL
-        pool.ids = NULL
-        pool.lengths = NULL
-        pool.vectors = NULL
+        # The pool's threads look at it until they end.
+        with nogil:
+            del self.pool
+        self.pool = NULL
         self.freeing = False
 
     def __dealloc__(self):
@@ -233,69 +209,91 @@ cdef class Workers:
         self.closed = True
         while self.freeing:
             time.sleep(0.001)
-        if self.pool.queue != NULL:
+        if self.pool != NULL:
             self.freeing = True
             with nogil:
-                self.pool.queue.stop()
+                self.pool.stop()
             self.freeing = False
 
-    def reopen_after_fork(self):
+    def _renew_after_fork(self):
         """Start over in a child process, where the parent's threads do not exist.
 
-        What they held is left alone: a mutex may have been locked when the process forked. The
-        first call there opens the pool anew.
+        The pool is left alone, not freed: a mutex may have been locked when the process forked. The
+        first call there opens another.
         """
-        core.abandon(&self.pool.alone)
-        self.pool.states = NULL
-        self.pool.tokens = NULL
-        self.pool.queue = NULL
+        self.pool = NULL
         self.callers = []
         self.freeing = False
 
-    cdef int run(self, Job *job, deadline, progress, int64_t n_texts) except -1:
-        """Submit a job and wait for it, looking out for signals, the deadline and progress."""
+    cdef int wait(self, Job &job, deadline, progress, int64_t n_texts) except -1:
+        """Wait for a submitted job, looking out for signals, the deadline and progress."""
         cdef cpp_bool finished = False
         cdef double seconds
         cdef double end = INFINITY
-        self.enter()
-        cdef JobQueue *queue = self.pool.queue
+        cdef const WorkerPool *pool = self.pool
         try:
-            job.owner = &self.pool
-            try:
+            while not finished:
+                if deadline is not None:
+                    end = deadline.end  # which cancel() changes
+                seconds = min(WAIT_SECONDS, max(0.0, end - time.monotonic()))
                 with nogil:
-                    self.pool.queue.submit(job[0])
-            except RuntimeError as error:
-                raise ResourceLimitError(f"{self.name}: {error}") from None
-            try:
-                while not finished:
-                    if deadline is not None:
-                        end = deadline.end  # which cancel() changes
-                    seconds = min(WAIT_SECONDS, max(0.0, end - time.monotonic()))
-                    with nogil:
-                        finished = self.pool.queue.wait(job[0], seconds)
-                    PyErr_CheckSignals()
-                    if progress is not None:
-                        progress(<int64_t>job.texts_done.load(), n_texts)
-                    if self.pool.queue != queue:
-                        raise EmbeddingGenerationError(
-                            f"{self.name}: a signal handler or progress function forked: the "
-                            "texts are computed in the parent process"
-                        )
-                    if not finished and deadline is not None:
-                        deadline.check(self.name)
-            finally:
-                # In a child forked above, where no thread works on the job, the queue is another.
-                if not finished and self.pool.queue == queue:
-                    with nogil:
-                        self.pool.queue.cancel(job[0])
-                        while not self.pool.queue.wait(job[0], 1.0):
-                            pass
-            if job.cancelled:
-                raise EmbeddingGenerationError(f"{self.name}: the process is ending")
+                    finished = self.pool.wait(job, seconds)
+                PyErr_CheckSignals()
+                if progress is not None:
+                    progress(<int64_t>job.texts_done.load(), n_texts)
+                if self.pool != pool:
+                    raise EmbeddingGenerationError(
+                        f"{self.name}: a signal handler or progress function forked: the "
+                        "texts are computed in the parent process"
+                    )
+                if not finished and deadline is not None:
+                    deadline.check(self.name)
         finally:
-            self.leave(queue)
-            core.flush_log()
+            # In a child forked above no thread works on the job, and the pool is another.
+            if not finished and self.pool == pool:
+                with nogil:
+                    self.pool.cancel(job)
+                    while not self.pool.wait(job, 1.0):
+                        pass
+        if job.cancelled:
+            raise EmbeddingGenerationError(f"{self.name}: the process is ending")
         return 0
+
+    cdef int run_tokenizing(self, TokenizeJob &job, deadline) except -1:
+        cdef Message message
+        cdef int status
+        self.enter()
+        cdef const WorkerPool *pool = self.pool
+        try:
+            with nogil:
+                status = self.pool.submit(job, message)
+            if status != OK:
+                raise self.error_of(status, message)
+            self.wait(job, deadline, None, job.n_texts)
+        finally:
+            self.leave(pool)
+            flush_log()
+        return 0
+
+    cdef int run_embedding(self, EmbedJob &job, deadline, progress, int64_t n_texts) except -1:
+        cdef Message message
+        cdef int status
+        self.enter()
+        cdef const WorkerPool *pool = self.pool
+        try:
+            with nogil:
+                status = self.pool.submit(job, message)
+            if status != OK:
+                raise self.error_of(status, message)
+            self.wait(job, deadline, progress, n_texts)
+        finally:
+            self.leave(pool)
+            flush_log()
+        return 0
+
+    cdef object error_of(self, int status, const Message &message):
+        kind, reason = failure_of(status, (<bytes>message.text).decode("utf-8", "replace"))
+        return kind(f"{self.name}: {reason}")
 
     def tokenize(
         self, tuple texts not None, *, bint add_special=True, bint parse_special=True,
@@ -327,84 +325,52 @@ cdef class Workers:
             What to raise for the texts that can't be tokenized, and so have no tokens.
         """
         cdef int32_t n_texts = <int32_t>len(texts)
-        cdef int32_t n_chunks = (n_texts + CHUNK_TEXTS - 1) // CHUNK_TEXTS
         cdef int32_t i
-        cdef int64_t total
         cdef Py_ssize_t n_bytes = 0
         counts = np.zeros(n_texts, dtype=np.int32)
         truncated = np.zeros(n_texts, dtype=np.uint8)
         pointers = np.empty(max(n_texts, 1), dtype=np.uintp)
         sizes = np.empty(max(n_texts, 1), dtype=np.int64)
         offsets = np.zeros(n_texts + 1, dtype=np.int64)
-        chunk_pointers = np.zeros(max(n_chunks, 1), dtype=np.uintp)
-        chunk_sizes = np.zeros(max(n_chunks, 1), dtype=np.int64)
         cdef size_t[::1] pointer_view = pointers
         cdef int64_t[::1] size_view = sizes
-        cdef int64_t[::1] chunk_size_view = chunk_sizes
-        cdef size_t[::1] chunk_view = chunk_pointers
         cdef int32_t[::1] count_view = counts if n_texts else np.zeros(1, np.int32)
         cdef uint8_t[::1] truncated_view = truncated if n_texts else np.zeros(1, np.uint8)
-        reasons = np.zeros(max(n_texts, 1), dtype=np.uintp)
-        cdef size_t[::1] reason_view = reasons
         refused = {}
         for i in range(n_texts):
             try:
-                pointer_view[i] = <size_t>core.utf8_of(texts[i], &n_bytes)
+                pointer_view[i] = <size_t>utf8_of(texts[i], &n_bytes)
             except InvalidInputError as error:
                 refused[i] = (InvalidInputError, str(error))
                 n_bytes = -1
             size_view[i] = n_bytes
-        cdef TokenizeRequest request
-        self.prepare_tokenizing(&request, add_special, parse_special, limit, final_id)
-        request.texts = <const char **>&pointer_view[0]
-        request.n_bytes = &size_view[0]
-        request.n_texts = n_texts
-        request.chunks = <int32_t **>&chunk_view[0]
-        request.chunk_sizes = &chunk_size_view[0]
-        request.counts = &count_view[0]
-        request.truncated = &truncated_view[0]
-        request.reasons = <char **>&reason_view[0]
-        cdef Job job
-        cdef int32_t[::1] id_view
-        try:
-            job.run = run_tokenize
-            job.request = &request
-            job.n_items = n_chunks
-            self.run(&job, deadline, None, n_texts)
-            for position in np.flatnonzero(counts < 0).tolist():
-                i = position
-                if i not in refused:
-                    refused[i] = why_refused(count_view[i], <const char *>reason_view[i])
-            np.cumsum(counts.clip(min=0), out=offsets[1:])
-            ids = np.empty(offsets[n_texts], dtype=np.int32)
-            if len(ids):
-                id_view = ids
-                total = 0
-                for i in range(n_chunks):
-                    memcpy(
-                        &id_view[0] + total, <void *>chunk_view[i],
-                        chunk_size_view[i] * sizeof(int32_t),
-                    )
-                    total += chunk_size_view[i]
-            return ids, offsets, truncated.view(np.bool_), refused
-        finally:
-            for i in range(n_chunks):
-                free(<void *>chunk_view[i])
-            for position in np.flatnonzero(reasons).tolist():
-                free(<void *>reason_view[<int32_t>position])
+        cdef TokenizeJob job
+        self.prepare_tokenizing(job, add_special, parse_special, limit, final_id)
+        job.texts = <const char *const *>&pointer_view[0]
+        job.n_bytes = &size_view[0]
+        job.n_texts = n_texts
+        job.counts = &count_view[0]
+        job.truncated = &truncated_view[0]
+        self.run_tokenizing(job, deadline)
+        reasons = reasons_of(job)
+        for position in np.flatnonzero(counts < 0).tolist():
+            i = position
+            if i not in refused:
+                refused[i] = failure_of(count_view[i], reasons.get(i, ""))
+        np.cumsum(counts.clip(min=0), out=offsets[1:])
+        return all_ids(job, offsets[n_texts]), offsets, truncated.view(np.bool_), refused
 
     cdef void prepare_tokenizing(
-        self, TokenizeRequest *request, bint add_special, bint parse_special, int32_t limit,
+        self, TokenizeJob &job, bint add_special, bint parse_special, int32_t limit,
         int32_t final_id,
     ) noexcept:
-        memset(request, 0, sizeof(TokenizeRequest))
-        request.vocabulary = self.vocabulary.handle
-        request.add_special = add_special
-        request.parse_special = parse_special
-        request.recurses = self.vocabulary.recurses
-        request.limit = limit
-        request.n_suffix = self.vocabulary.n_suffix if add_special else 0
-        request.final_id = final_id
+        job.tokenizer.vocabulary = self.vocabulary.handle
+        job.tokenizer.add_special = add_special
+        job.tokenizer.parse_special = parse_special
+        job.tokenizer.recurses = self.vocabulary.recurses
+        job.limit = limit
+        job.n_suffix = self.vocabulary.n_suffix if add_special else 0
+        job.final_id = final_id
 
     def embed(
         self, const int32_t[::1] ids, const int64_t[::1] offsets, const int32_t[::1] order,
@@ -453,8 +419,8 @@ cdef class Workers:
         reason = None
         if n_texts == 0 or n_dims == 0:
             return failures[:n_texts], reason
-        ranks = self.pool.alone.pooling == core.RANK
-        if n_dims > (self.model.n_scores if ranks else self.pool.n_dims):
+        width = self.model.n_scores if self.parameters.ranks else self.parameters.n_dims
+        if n_dims > width:
             raise ValueError(f"{self.name}: it has no {n_dims} dimensions")
         cdef int32_t n_items = <int32_t>bounds.shape[0] - 1
         cdef int32_t[::1] token_view = np.empty(n_items, dtype=np.int32)
@@ -468,40 +434,34 @@ cdef class Workers:
                 n_tokens += offsets[order[i] + 1] - offsets[order[i]]
             token_view[item] = <int32_t>min(n_tokens, <int64_t>2147483647)
             text_view[item] = bounds[item + 1] - bounds[item]
-        cdef EmbedRequest request
-        cdef Py_buffer rows
-        cdef Job job
-        self.prepare_embedding(&request, pooling, norm, p)
-        request.ids = &ids[0]
-        request.offsets = &offsets[0]
-        request.order = &order[0]
-        request.bounds = &bounds[0]
-        request.failures = &failure_view[0]
-        request.rows.n_dims = n_dims
-        request.rows.per_token = per_token
-        request.rows.row_type = ROW_TYPES[dtype]
-        if levels is not None:
-            request.rows.starts = &levels[0, 0]
-            request.rows.steps = &levels[1, 0]
-        if places is not None:
-            request.rows.places = &places[0]
+        cdef EmbedJob job
+        cdef Py_buffer buffer
+        self.prepare_embedding(job, pooling, norm, p)
         job.n_items = n_items
         job.item_tokens = &token_view[0]
         job.item_texts = &text_view[0]
-        PyObject_GetBuffer(out, &rows, PyBUF_STRIDED)
+        job.ids = &ids[0]
+        job.offsets = &offsets[0]
+        job.order = &order[0]
+        job.bounds = &bounds[0]
+        job.failures = &failure_view[0]
+        job.rows.n_dims = n_dims
+        job.rows.per_token = per_token
+        job.rows.type = <RowType><int>ROW_TYPES[dtype]
+        if levels is not None:
+            job.rows.starts = &levels[0, 0]
+            job.rows.steps = &levels[1, 0]
+        if places is not None:
+            job.rows.row_of_text = &places[0]
+        PyObject_GetBuffer(out, &buffer, PyBUF_STRIDED)
         try:
-            request.rows.out = <char *>rows.buf
-            request.rows.stride = rows.strides[0]
-            self.run_embedding(&job, &request, deadline, progress, n_texts)
+            job.rows.out = <char *>buffer.buf
+            job.rows.stride = buffer.strides[0]
+            self.run_embedding(job, deadline, progress, n_texts)
         finally:
-            PyBuffer_Release(&rows)
-        if request.status != core.OK:
-            try:
-                core.raise_for_status(
-                    request.status, request.message.decode("utf-8", "replace"), self.name
-                )
-            except (EmbeddingGenerationError, InvalidInputError, ResourceLimitError) as error:
-                reason = error
+            PyBuffer_Release(&buffer)
+        if job.status != OK:
+            reason = self.error_of(job.status, job.message)
         return failures[:n_texts], reason
 
     def embed_short(
@@ -528,108 +488,98 @@ cdef class Workers:
             :meth:`embed` then say why.
         """
         cdef Py_ssize_t n_bytes = 0
-        cdef const char *utf8 = core.utf8_of(text, &n_bytes)
+        cdef const char *utf8 = utf8_of(text, &n_bytes)
         # A tokenizer of regular expressions recurses, which only a worker's stack is made for.
         if n_bytes > SHORT_BYTES or self.vocabulary.recurses:
             return None
-        cdef TokenizeRequest tokenizing
-        cdef EmbedRequest request
-        cdef Job job
-        cdef int32_t *ids = NULL
+        cdef TokenizeJob tokenizing
+        cdef EmbedJob job
         cdef int32_t count = 0
         cdef int64_t n_text_bytes = n_bytes
-        cdef int64_t n_ids = 0
         cdef uint8_t truncated = 0
-        cdef int8_t failure = DONE
+        cdef int8_t failure = Failure.NONE
         cdef int64_t[2] offsets
         cdef int32_t[2] bounds
         cdef int32_t one = 1
-        self.prepare_tokenizing(&tokenizing, True, parse_special, limit, final_id)
+        self.prepare_tokenizing(tokenizing, True, parse_special, limit, final_id)
         tokenizing.texts = &utf8
         tokenizing.n_bytes = &n_text_bytes
         tokenizing.n_texts = 1
-        tokenizing.chunks = &ids
-        tokenizing.chunk_sizes = &n_ids
         tokenizing.counts = &count
         tokenizing.truncated = &truncated
         vector = np.empty(n_dims, dtype=np.float32)
         cdef float[::1] view = vector
         self.enter()
-        cdef JobQueue *queue = self.pool.queue
+        cdef const WorkerPool *pool = self.pool
         try:
             with nogil:
-                if core.enter_llama():
-                    tokenize_chunk(&tokenizing, 0, NULL, 0, NULL)
-                    core.leave_llama()
+                self.pool.tokenize_here(tokenizing)
             if not 1 <= count <= longest:
                 return None
             offsets[0] = bounds[0] = 0
             offsets[1] = count
             bounds[1] = 1
-            self.prepare_embedding(&request, pooling, norm, p)
-            request.ids = ids
-            request.offsets = offsets
-            request.order = bounds
-            request.bounds = bounds
-            request.failures = &failure
-            request.rows.out = <char *>&view[0]
-            request.rows.n_dims = n_dims
-            request.rows.row_type = kernels.ROW_FLOAT32
+            self.prepare_embedding(job, pooling, norm, p)
             job.n_items = 1
             job.item_tokens = &count
             job.item_texts = &one
-            self.run_embedding(&job, &request, None, None, 1)
+            job.ids = tokenizing.chunks[0].ids.data()
+            job.offsets = offsets
+            job.order = bounds
+            job.bounds = bounds
+            job.failures = &failure
+            job.rows.out = <char *>&view[0]
+            job.rows.n_dims = n_dims
+            self.run_embedding(job, None, None, 1)
         finally:
-            free(ids)
-            self.leave(queue)
-        return vector if failure == DONE else None
+            self.leave(pool)
+        return vector if failure == Failure.NONE else None
 
-    cdef int prepare_embedding(
-        self, EmbedRequest *request, str pooling, str norm, double p
-    ) except -1:
-        memset(request, 0, sizeof(EmbedRequest))
-        request.ranks = self.pool.alone.pooling == core.RANK
-        if not request.ranks:
-            request.pooling = POOLINGS.get(pooling, kernels.POOL_NONE)
-        request.norm = kernels.NORM_P if norm == "p" else NORMS[norm]
-        request.p = p
+    cdef int prepare_embedding(self, EmbedJob &job, str pooling, str norm, double p) except -1:
+        # A model that ranks, or gives a row per token, does not pool.
+        job.pooling = <Pooling><int>POOLINGS.get(pooling, kernels.POOL_NONE)
+        job.norm = <Norm><int>(kernels.NORM_P if norm == "p" else NORMS[norm])
+        job.p = p
         return 0
 
-    cdef int run_embedding(
-        self, Job *job, EmbedRequest *request, deadline, progress, int64_t n_texts
-    ) except -1:
-        job.run = run_embed
-        job.request = request
-        # Any two micro-batches of the same workers may be computed together.
-        job.merge_key = &self.pool
-        return self.run(job, deadline, progress, n_texts)
+
+cdef dict reasons_of(const TokenizeJob &job):
+    """What the tokenizer said of the texts it failed on, by their positions."""
+    reasons = {}
+    cdef size_t i, j
+    for i in range(job.chunks.size()):
+        for j in range(job.chunks[i].reasons.size()):
+            reasons[job.chunks[i].reasons[j].first] = (
+                job.chunks[i].reasons[j].second.decode("utf-8", "replace")
+            )
+    return reasons
 
 
-cdef tuple why_refused(int status, const char *reason):
-    if status == core.TOO_LARGE:
-        return InvalidInputError, "more than 2**31 bytes: split it"
-    if status == core.NO_MEMORY:
-        return ResourceLimitError, "not enough memory to tokenize it: split it"
-    message = "" if reason == NULL else reason.decode("utf-8", "replace")
-    return TokenizationError, f"the tokenizer failed: {message}"
-
-
-def _live_workers():
-    return [workers for workers in (ref() for ref in _live.valuerefs()) if workers is not None]
-
-
-def _reopen_all():
-    for workers in _live_workers():
-        workers.reopen_after_fork()
+cdef object all_ids(const TokenizeJob &job, int64_t n_ids):
+    """The tokens of all texts, one after the other."""
+    ids = np.empty(n_ids, dtype=np.int32)
+    cdef int32_t[::1] view
+    cdef int64_t total = 0
+    cdef size_t i
+    if n_ids > 0:
+        view = ids
+        for i in range(job.chunks.size()):
+            memcpy(
+                &view[0] + total, job.chunks[i].ids.data(),
+                job.chunks[i].ids.size() * sizeof(int32_t),
+            )
+            total += job.chunks[i].ids.size()
+    return ids
 
 
 def _stop_all():
     # A thread that computes while the process tears down static objects would crash it.
     with nogil:
-        core.end_calls()
-    for workers in _live_workers():
-        workers.stop()
+        worker_pools.end_calls()
+    for reference in _live.valuerefs():
+        workers = reference()
+        if workers is not None:
+            workers.stop()
 
 
 atexit.register(_stop_all)
-os.register_at_fork(after_in_child=_reopen_all)

@@ -18,4 +18,6 @@ compile() { # name, sources
 
 compile kernels_test "$tests/kernels_test.cpp" "$encoder/kernels/generic.cpp" "$encoder/instruction_sets.cpp" \
     "$encoder/self_check.cpp" "$encoder/../runtime/cpu_features.cpp"
-compile thread_team_test "$tests/thread_team_test.cpp" "$encoder/../runtime/thread_team.cpp"
+for test in thread_team_test job_queue_test; do
+    compile "$test" "$tests/../runtime/$test.cpp" "$encoder/../runtime/"{job_queue,thread,thread_memory,thread_team}.cpp
+done

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The encoder's kernels, and ggml's with AMX, under the address and undefined-behaviour sanitizers,
-# AMX's tile instructions trapped where the processor has none; the encoder's threads under the thread
-# sanitizer.
+# AMX's tile instructions trapped where the processor has none; our threads and their queue under the
+# thread sanitizer.
 # Needs the project's build requirements in the environment.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -30,4 +30,4 @@ if [ "$(uname -m)" = x86_64 ]; then
     tests tiles address ggml/ggml_amx_test
 fi
 tests kernels address,undefined "${programs[@]}"
-tests threads thread encoder/thread_team_test
+tests threads thread runtime/thread_team_test runtime/job_queue_test

@@ -150,9 +150,8 @@ def public_api() -> dict[str, Any]:
     name_of = ctypes.pythonapi.PyCapsule_GetName
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     declarations = (Path(core.__file__).parent / "core.pxd").read_text()
-    public = declarations.split("# What follows serves embellama's own modules")[0]
     names = {
-        core: re.findall(r"^cdef \w+ (\w+)\(", public, re.MULTILINE),
+        core: re.findall(r"^cdef \w+ (\w+)\(", declarations, re.MULTILINE),
         kernels: list(kernels.__pyx_capi__),  # type: ignore[attr-defined]
     }
     signatures = {

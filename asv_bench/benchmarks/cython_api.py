@@ -73,10 +73,6 @@ class Doors(workloads.Models):
     def time_cython_encode(self, paths: dict[str, str], n_tokens: int) -> None:
         self.doors.encode(self.context, self.ids)
 
-    def time_llama_cpp_and_kernels(self, paths: dict[str, str], n_tokens: int) -> None:
-        """What encode() calls and nothing around it: the floor of both."""
-        self.doors.compute(self.context, self.ids)
-
     def teardown(self, paths: dict[str, str], n_tokens: int) -> None:
         self.model.unload()
 

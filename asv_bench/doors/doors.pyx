@@ -21,25 +21,6 @@ def encode(core.Context context not None, const int32_t[::1] ids not None):
     return vector
 
 
-def compute(core.Context context not None, const int32_t[::1] ids not None):
-    """As encode() does inside, without its checks and its plan."""
-    cdef const int32_t *first = &ids[0]
-    cdef int32_t length = <int32_t>ids.shape[0]
-    cdef int32_t n_dims = context.model.n_dimensions
-    cdef int status
-    vector = np.empty(n_dims, dtype=np.float32)
-    cdef float[::1] out = vector
-    with nogil:
-        status = core.compute(context.state, &first, &length, 1)
-        kernels.pool(
-            kernels.POOL_MEAN, core.token_vectors(context.state), length, n_dims, &out[0]
-        )
-        kernels.normalize(kernels.NORM_L2, 0, &out[0], n_dims)
-    if status != 0:
-        raise RuntimeError(f"status {status}")
-    return vector
-
-
 def empty_calls(int64_t n):
     """Call encode() for no texts."""
     cdef int64_t _i

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a C++ programmer would write against llama.cpp to embed a file of lines, and nothing more:
-// the speed that embellama is compared with. It plans as embellama/batch.py does, so that the
+// the speed that embellama is compared with. It has embellama's own plan, so that the
 // difference is what the library itself costs.
 #include <algorithm>
 #include <atomic>
@@ -16,12 +16,12 @@
 #include <iostream>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "../../embellama/native/micro_batches.hpp"
 #include "ggml-cpu.h"
 #include "llama.h"
 
@@ -29,10 +29,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t MAX_TOKENS = 256;  // of a micro-batch: embellama/embedder.py
-constexpr int64_t MAX_TEXTS = 256;
-constexpr int64_t MIN_BALANCED = 32;  // embellama/batch.py
-constexpr int64_t CHUNK_TEXTS = 64;   // texts tokenized at a time
+using embellama::MICRO_BATCH_TEXTS;
+using embellama::MICRO_BATCH_TOKENS;
+
+constexpr int64_t CHUNK_TEXTS = 64;  // texts tokenized at a time
 
 double processor_milliseconds() {
     timespec time;
@@ -57,46 +57,13 @@ std::vector<llama_token> tokenize(const llama_vocab * vocabulary, const std::str
     return ids;
 }
 
-// embellama.batch.plan: the longest first, and every thread its share.
-struct Plan {
-    std::vector<int32_t> order;
-    std::vector<size_t> bounds{0};
-};
-
-Plan plan(const std::vector<std::vector<llama_token>> & ids, int64_t n_threads) {
-    Plan plan;
-    plan.order.resize(ids.size());
-    std::iota(plan.order.begin(), plan.order.end(), 0);
-    std::stable_sort(plan.order.begin(), plan.order.end(),
-                     [&](int32_t a, int32_t b) { return ids[a].size() > ids[b].size(); });
-    int64_t total = 0;
-    for (const auto & text : ids) {
-        total += static_cast<int64_t>(text.size());
-    }
-    const int64_t rounds = (total + MAX_TOKENS * n_threads - 1) / (MAX_TOKENS * n_threads);
-    const int64_t balanced = (total + rounds * n_threads - 1) / (rounds * n_threads);
-    const int64_t budget = std::min(MAX_TOKENS, std::max(balanced, MIN_BALANCED));
-    int64_t tokens = 0;
-    for (size_t i = 0; i < plan.order.size(); ++i) {
-        const int64_t n = static_cast<int64_t>(ids[plan.order[i]].size());
-        const int64_t texts = static_cast<int64_t>(i - plan.bounds.back());
-        if (texts > 0 && (tokens + n > budget || texts == MAX_TEXTS)) {
-            plan.bounds.push_back(i);
-            tokens = 0;
-        }
-        tokens += n;
-    }
-    plan.bounds.push_back(plan.order.size());
-    return plan;
-}
-
 // One thread's context, batch and, where a computation uses several threads, their pool.
 class Computer {
 public:
     Computer(llama_model * model, int32_t n_tokens, int32_t n_threads) : n_dims_(llama_model_n_embd_out(model)) {
         llama_context_params params = llama_context_default_params();
         params.n_ctx = params.n_batch = params.n_ubatch = n_tokens;
-        params.n_seq_max = static_cast<uint32_t>(std::min<int64_t>(MAX_TEXTS, n_tokens));
+        params.n_seq_max = static_cast<uint32_t>(std::min<int64_t>(MICRO_BATCH_TEXTS, n_tokens));
         params.n_threads = params.n_threads_batch = n_threads;
         params.pooling_type = LLAMA_POOLING_TYPE_NONE;
         params.embeddings = true;
@@ -192,7 +159,12 @@ void embed_all(const llama_vocab * vocabulary, const std::vector<std::string> & 
             }
         }
     });
-    const Plan micro_batches = plan(ids, n_threads);
+    std::vector<int64_t> lengths;
+    for (const auto & text : ids) {
+        lengths.push_back(static_cast<int64_t>(text.size()));
+    }
+    const embellama::MicroBatches micro_batches =
+        embellama::plan_micro_batches(lengths, MICRO_BATCH_TOKENS, MICRO_BATCH_TEXTS, n_threads);
     std::atomic<size_t> next_batch{0};
     on_threads(n_threads, [&](int32_t thread) {
         for (size_t i; (i = next_batch++) + 1 < micro_batches.bounds.size();) {
@@ -342,7 +314,7 @@ void run(const Arguments & arguments) {
     const size_t n_dims = llama_model_n_embd_out(model.get());
 
     // Room for the longest text, as embellama opens it.
-    int32_t room = MAX_TOKENS;
+    int32_t room = MICRO_BATCH_TOKENS;
     for (const auto & text : texts) {
         while (room < static_cast<int32_t>(tokenize(vocabulary, text).size())) {
             room *= 2;

@@ -22,10 +22,9 @@ from embellama.errors import (
     InvalidInputError,
     TokenizationError,
 )
-from embellama.jobs import Failure
 from embellama.machine.cores import usable_cores
 from embellama.model_info import ModelInfo
-from embellama.workers import Workers
+from embellama.workers import Failure, Workers
 
 __all__ = ["MICRO_BATCH_TOKENS", "Embedded", "Embedder", "Index", "Tokens"]
 

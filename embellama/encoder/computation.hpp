@@ -6,10 +6,10 @@
 #include <memory>
 #include <vector>
 
+#include "../runtime/thread_team.hpp"
 #include "ggml-backend.h"
 #include "plan.hpp"
 #include "scratch.hpp"
-#include "../runtime/thread_team.hpp"
 
 namespace embellama::encoder {
 

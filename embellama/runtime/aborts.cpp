@@ -58,14 +58,6 @@ void install_abort_callback() {
     ggml_cpu_set_call_guard(call_guarded);
 }
 
-void touch_thread_memory() {
-    // The function counts as pure: a call whose result nobody reads is left out.
-    volatile int count = std::uncaught_exceptions();
-    (void)count;
-    volatile bool own = throws;
-    (void)own;
-}
-
 AbortsThrow::AbortsThrow() : before(throws) {
     // There more likely is some now than when something has failed.
     touch_thread_memory();

@@ -1,6 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 cdef extern from "runtime/aborts.hpp" namespace "embellama" nogil:
     void install_abort_callback() noexcept
-
-cdef extern from "runtime/thread_memory.hpp" namespace "embellama" nogil:
-    void touch_thread_memory() noexcept

@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "job_queue.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
-#include <csignal>
-#include <system_error>
+#include <exception>
 
-#include "float_environment.hpp"
 #include "large_stack.hpp"
-#include "thread_memory.hpp"
 
 namespace embellama {
-JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts, void (*begin)())
+
+JobQueue::JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts)
     : workers_(n_threads),
-      begin_(begin),
       max_tokens_(max_tokens),
       max_texts_(max_texts) {
     for (auto & worker : workers_) {
@@ -43,50 +37,20 @@ void JobQueue::stop() {
 
 void JobQueue::join() {
     work_.notify_all();
-    for (int32_t i = 0; i < n_started_; ++i) {
-        pthread_join(workers_[i].thread, nullptr);
-    }
-    n_started_ = 0;
+    threads_.clear();
 }
 
 void JobQueue::start() {
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, LARGE_STACK_BYTES);
-    // Signals belong to Python's main thread; a worker starts with all of them blocked.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = 0;
-    while (n_started_ < n_threads() && error == 0) {
-        Worker & worker = workers_[n_started_];
-        worker.queue = this;
-        worker.index = n_started_;
-        auto main = [](void * argument) -> void * {
-            auto * self = static_cast<Worker *>(argument);
-            release_thread_memory(self->memory);
-            self->queue->begin_();
-            self->begun = true;
-            use_default_float_environment();
-            self->queue->serve(*self);
-            return nullptr;
-        };
-        worker.memory = reserve_thread_memory();
-        error = worker.memory ? pthread_create(&worker.thread, &attributes, main, &worker) : ENOMEM;
-        if (error != 0) {
-            release_thread_memory(worker.memory);
-            break;
+    try {
+        while (static_cast<int32_t>(threads_.size()) < n_threads()) {
+            const auto index = static_cast<int32_t>(threads_.size());
+            threads_.emplace_back([this, index] { serve(index); }, LARGE_STACK_BYTES);
         }
-        ++n_started_;
-        while (!worker.begun) {
-            sched_yield();
+    } catch (const std::exception &) {
+        // Fewer threads than asked for are slower but work.
+        if (threads_.empty()) {
+            throw;
         }
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    pthread_attr_destroy(&attributes);
-    // Fewer threads than asked for are slower but work.
-    if (n_started_ == 0) {
-        throw std::system_error(error, std::generic_category(), "can't start a worker thread");
     }
 }
 
@@ -101,7 +65,7 @@ void JobQueue::submit(Job & job) {
             job.cancelled = true;
             return;
         }
-        if (n_started_ == 0) {
+        if (threads_.empty()) {
             start();
         }
         jobs_.push_back(&job);
@@ -151,7 +115,7 @@ void JobQueue::stop_cancelled() {
         const auto & claims = worker.claims;
         const auto stops = [](auto & claim) { return !claim.job || claim.job->cancelled; };
         if (!claims.empty() && std::all_of(claims.begin(), claims.end(), stops)) {
-            __atomic_store_n(&worker.abort, 1, __ATOMIC_RELAXED);
+            worker.abort.set();
         }
         if (worker.detached) {
             drop_cancelled(worker);
@@ -195,7 +159,8 @@ void JobQueue::claim(Worker & worker) {
     }
 }
 
-void JobQueue::serve(Worker & worker) {
+void JobQueue::serve(int32_t index) {
+    Worker & worker = workers_[index];
     std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
         work_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
@@ -203,13 +168,13 @@ void JobQueue::serve(Worker & worker) {
             return;  // stopping, and nothing is left to do
         }
         claim(worker);
-        __atomic_store_n(&worker.abort, 0, __ATOMIC_RELAXED);
+        worker.abort.clear();
         const bool alone = n_busy_ == 0 && jobs_.empty();
         ++n_busy_;
         lock.unlock();
 
         const Job & first = *worker.claims.front().job;
-        first.run(first.owner, worker.index, alone, worker.claims.data(), static_cast<int32_t>(worker.claims.size()));
+        first.run(first.owner, index, alone, worker.claims);
 
         lock.lock();
         --n_busy_;

@@ -5,21 +5,17 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <list>
 #include <mutex>
 #include <vector>
 
-#include <pthread.h>
+#include "abort_flag.hpp"
+#include "thread.hpp"
 
 namespace embellama {
 
 struct Job;
-
-// Whether this is the first call for the flag, from whichever thread.
-inline bool first_to_set(int32_t & flag) { return __atomic_exchange_n(&flag, 1, __ATOMIC_RELAXED) == 0; }
-
-// An abort flag.
-inline bool is_set(const int32_t & flag) { return __atomic_load_n(&flag, __ATOMIC_RELAXED) != 0; }
 
 // One item of one job.
 struct Claim {
@@ -28,14 +24,14 @@ struct Claim {
     int32_t n_texts;
 };
 
-// Runs the claimed items on thread `worker`. `alone` says that no other thread has work.
-using RunClaims = void (*)(void * owner, int32_t worker, bool alone, const Claim * claims, int32_t n_claims);
+// Runs the claimed items on thread `worker`, and must not throw. `alone` says that no other thread has
+// work. `owner` is the first job's.
+using RunClaims = void (*)(void * owner, int32_t worker, bool alone, const std::vector<Claim> & claims);
 
 // What one caller wants done: items that run in any order, each once, on any thread.
 struct Job {
     RunClaims run = nullptr;
     void * owner = nullptr;
-    void * request = nullptr;
     int32_t n_items = 0;
 
     // Tokens and texts of each item. Jobs with the same `merge_key` may share a micro-batch as long
@@ -55,11 +51,10 @@ struct Job {
 
 class JobQueue {
 public:
-    // Each thread calls `begin` first.
-    JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts, void (*begin)());
+    JobQueue(int32_t n_threads, int64_t max_tokens, int64_t max_texts);
     ~JobQueue();
 
-    // Throws std::system_error if the threads can't be started and there is none yet.
+    // Throws std::system_error or std::bad_alloc where not a single thread can be started.
     void submit(Job & job);
 
     // True once every item is done, or was dropped by cancel(); false after `seconds`.
@@ -85,8 +80,8 @@ public:
         workers_[worker].detached = false;
     }
 
-    // Set while the items that `worker` runs should stop; for a llama_context's abort callback.
-    int32_t * abort_flag(int32_t worker) { return &workers_[worker].abort; }
+    // Set while the items that `worker` runs should stop.
+    const AbortFlag & abort_flag(int32_t worker) const { return workers_[worker].abort; }
 
     // Tokens of a micro-batch made of several jobs' items.
     int64_t max_tokens() const { return max_tokens_; }
@@ -99,18 +94,13 @@ public:
 
 private:
     struct Worker {
-        JobQueue * queue = nullptr;
-        int32_t index = 0;
-        int32_t abort = 0;
-        pthread_t thread{};
-        void * memory = nullptr;
-        std::atomic<bool> begun{false};
+        AbortFlag abort;
         bool detached = false;
         std::vector<Claim> claims;
     };
 
     void start();
-    void serve(Worker & worker);
+    void serve(int32_t index);
     void claim(Worker & worker);
     void cancel_all();
     void stop_cancelled();
@@ -136,10 +126,9 @@ private:
     // end must need no memory for it.
     std::list<Job *> jobs_;
     std::vector<Worker> workers_;
-    void (*begin_)();
+    std::deque<Thread> threads_;
     std::atomic<int64_t> max_tokens_;
     int64_t max_texts_;
-    int32_t n_started_ = 0;
     int32_t n_busy_ = 0;
     bool stopping_ = false;
 };

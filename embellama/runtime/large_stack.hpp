@@ -6,8 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <pthread.h>
-
 namespace embellama {
 
 // The pages are only reserved.
@@ -31,25 +29,6 @@ inline int64_t longest_run(const char * text, int64_t n_bytes) {
         longest = run > longest ? run : longest;
     }
     return longest;
-}
-
-// Runs the call on a thread of its own; false where there is no memory for one.
-template <typename Call>
-bool on_large_stack(Call call) {
-    const auto run = [](void * argument) -> void * {
-        (*static_cast<Call *>(argument))();
-        return nullptr;
-    };
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, LARGE_STACK_BYTES);
-    pthread_t thread;
-    const bool started = pthread_create(&thread, &attributes, run, &call) == 0;
-    pthread_attr_destroy(&attributes);
-    if (started) {
-        pthread_join(thread, nullptr);
-    }
-    return started;
 }
 
 }  // namespace embellama

@@ -7,20 +7,18 @@
 
 namespace embellama {
 
-int32_t process_ends = 0;
+AbortFlag process_ends;
 
 namespace {
 
 std::atomic<int> n_inside{0};
-
-bool ends() { return __atomic_load_n(&process_ends, __ATOMIC_SEQ_CST) != 0; }
 
 }  // namespace
 
 bool enter_llama() {
     // Either this sees the flag, or end_calls() sees the number.
     n_inside++;
-    if (!ends()) {
+    if (!process_ends.is_set()) {
         return true;
     }
     n_inside--;
@@ -30,7 +28,7 @@ bool enter_llama() {
 void leave_llama() { n_inside--; }
 
 void end_calls() {
-    __atomic_store_n(&process_ends, 1, __ATOMIC_SEQ_CST);
+    process_ends.set();
     while (n_inside > 0) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

@@ -4,12 +4,12 @@
 // who are inside.
 #pragma once
 
-#include <cstdint>
+#include "abort_flag.hpp"
 
 namespace embellama {
 
-// 1 once the process ends; an abort flag.
-extern int32_t process_ends;
+// Set once the process ends.
+extern AbortFlag process_ends;
 
 // False once the process ends; otherwise leave_llama() is due after the call.
 bool enter_llama();

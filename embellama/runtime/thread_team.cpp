@@ -3,9 +3,7 @@
 
 #include <sched.h>
 
-#include <system_error>
-
-#include "thread_memory.hpp"
+#include <exception>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -46,7 +44,7 @@ struct Open {
 }  // namespace
 
 template <typename Condition>
-void Bell::wait_until(Condition condition) {
+void EventCount::wait_until(Condition condition) {
     for (int spin = 0; spin < SPINS; spin++) {
         for (int i = 0; i < PAUSES_PER_SPIN; i++) {
             if (condition()) {
@@ -57,69 +55,48 @@ void Bell::wait_until(Condition condition) {
         // The thread that is waited for may want this very core.
         sched_yield();
     }
-    std::unique_lock<std::mutex> lock(mutex);
-    sleepers.fetch_add(1);
-    woken.wait(lock, condition);
-    sleepers.fetch_sub(1);
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1);
+    woken_.wait(lock, condition);
+    sleepers_.fetch_sub(1);
 }
 
-void Bell::ring() {
+void EventCount::notify() {
     // Either this sees the sleeper, or the sleeper sees the change before it sleeps.
-    if (sleepers.load() > 0) {
+    if (sleepers_.load() > 0) {
         {
-            const std::lock_guard<std::mutex> lock(mutex);
+            const std::lock_guard<std::mutex> lock(mutex_);
         }
-        woken.notify_all();
+        woken_.notify_all();
     }
 }
 
 ThreadTeam::ThreadTeam(int n_threads) : n_asked(n_threads) {
-    threads.reserve(n_threads - 1);
     try {
         for (int thread = 1; thread < n_threads; thread++) {
-            void * const memory = reserve_thread_memory();
-            std::atomic<bool> begun{false};
-            if (!memory) {
-                break;
-            }
-            try {
-                threads.emplace_back([this, thread, memory, &begun] {
-                    release_thread_memory(memory);
-                    touch_thread_memory();
-                    begun = true;
-                    serve(thread);
-                });
-            } catch (...) {
-                release_thread_memory(memory);
-                throw;
-            }
-            while (!begun) {
-                sched_yield();
-            }
+            threads_.emplace_back([this, thread] { serve(thread); });
         }
-    } catch (const std::system_error &) {
+    } catch (const std::exception &) {
         // A process may have as many threads as its limits say; those that came suffice.
     }
 }
 
 ThreadTeam::~ThreadTeam() {
-    stopping = true;
-    step_begins.ring();
-    for (std::thread & thread : threads) {
-        thread.join();
-    }
+    stopping_ = true;
+    step_begins_.notify();
+    threads_.clear();
 }
 
 void ThreadTeam::serve(int thread) {
-    while (!stopping) {
+    while (!stopping_) {
         if (!take_item(thread)) {
-            step_begins.wait_until([this] { return Open(open.load()).any() || stopping.load(); });
+            step_begins_.wait_until([this] { return Open(open_.load()).any() || stopping_.load(); });
         }
     }
 }
 
 bool ThreadTeam::take_item(int thread) {
-    uint64_t now = open.load();
+    uint64_t now = open_.load();
     int item;
     Open left(now);
     do {
@@ -128,30 +105,30 @@ bool ThreadTeam::take_item(int thread) {
             return false;
         }
         item = thread % 2 == 0 ? left.first++ : --left.last;
-    } while (!open.compare_exchange_weak(now, left.word()));
-    const int step = static_cast<int>(left.step - first_step);
-    const int n = (*n_items)[step];
-    work(data, thread, step, item);
-    if (n_done.fetch_add(1) + 1 == n) {
-        step_ends.ring();
+    } while (!open_.compare_exchange_weak(now, left.word()));
+    const int step = static_cast<int>(left.step - first_step_);
+    const int n = (*n_items_)[step];
+    work_(data_, thread, step, item);
+    if (n_done_.fetch_add(1) + 1 == n) {
+        step_ends_.notify();
     }
     return true;
 }
 
-void ThreadTeam::run(const std::vector<int> & new_items, Work new_work, void * new_data) {
-    n_items = &new_items;
-    work = new_work;
-    data = new_data;
-    first_step = next_step;
-    for (const int n : new_items) {
-        n_done = 0;
-        open = Open(next_step++, n).word();
+void ThreadTeam::run(const std::vector<int> & n_items, Work work, void * data) {
+    n_items_ = &n_items;
+    work_ = work;
+    data_ = data;
+    first_step_ = next_step_;
+    for (const int n : n_items) {
+        n_done_ = 0;
+        open_ = Open(next_step_++, n).word();
         if (n > 1) {
-            step_begins.ring();
+            step_begins_.notify();
         }
         while (take_item(0)) {
         }
-        step_ends.wait_until([&] { return n_done.load() == n; });
+        step_ends_.wait_until([&] { return n_done_.load() == n; });
     }
 }
 

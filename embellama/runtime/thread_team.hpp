@@ -9,25 +9,28 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <mutex>
-#include <thread>
 #include <vector>
+
+#include "thread.hpp"
 
 namespace embellama {
 
-// Lets threads wait for each other: a while by spinning, then asleep.
-class Bell {
+// Lets threads wait for a condition that another one makes true: a while by spinning, then asleep. An
+// event count, as Dmitry Vyukov describes it.
+class EventCount {
 public:
     template <typename Condition>
     void wait_until(Condition condition);
     // After the change that a condition waits for, which must be to a sequentially consistent
     // atomic.
-    void ring();
+    void notify();
 
 private:
-    std::atomic<int> sleepers{0};
-    std::mutex mutex;
-    std::condition_variable woken;
+    std::atomic<int> sleepers_{0};
+    std::mutex mutex_;
+    std::condition_variable woken_;
 };
 
 class ThreadTeam {
@@ -41,7 +44,7 @@ public:
     static constexpr int MOST_ITEMS = 65535;
 
     const int n_asked;
-    int size() const { return static_cast<int>(threads.size()) + 1; }
+    int size() const { return static_cast<int>(threads_.size()) + 1; }
 
     // What is to be done for an item of a step; thread 0 is the caller.
     using Work = void (*)(void * data, int thread, int step, int item);
@@ -55,19 +58,19 @@ private:
     // Takes an item of the step under way and does it; false where none is left.
     bool take_item(int thread);
 
-    std::vector<std::thread> threads;
+    std::deque<Thread> threads_;
     // A number for the step, and which of its items nobody has taken yet: see Open.
-    std::atomic<uint64_t> open{0};
-    std::atomic<int> n_done{0};
-    std::atomic<bool> stopping{false};
-    Bell step_begins;
-    Bell step_ends;
+    std::atomic<uint64_t> open_{0};
+    std::atomic<int> n_done_{0};
+    std::atomic<bool> stopping_{false};
+    EventCount step_begins_;
+    EventCount step_ends_;
     // Read by a thread that holds an item, and so not changed meanwhile.
-    const std::vector<int> * n_items = nullptr;
-    Work work = nullptr;
-    void * data = nullptr;
-    uint32_t first_step = 0;
-    uint32_t next_step = 0;
+    const std::vector<int> * n_items_ = nullptr;
+    Work work_ = nullptr;
+    void * data_ = nullptr;
+    uint32_t first_step_ = 0;
+    uint32_t next_step_ = 0;
 };
 
 }  // namespace embellama

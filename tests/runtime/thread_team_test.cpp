@@ -3,17 +3,12 @@
 // with the thread sanitizer by tests/sanitize.sh.
 #include "../../embellama/runtime/thread_team.hpp"
 
-#include "../../embellama/runtime/thread_memory.hpp"
-
 #include <cstdio>
-#include <memory>
 #include <random>
+#include <thread>
 #include <vector>
 
 using namespace embellama;
-
-// core's touches what llama.cpp's callbacks keep for a thread; there is none of that here.
-void embellama::touch_thread_memory() {}
 
 namespace {
 

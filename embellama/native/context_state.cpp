@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "context_state.hpp"
+
+#include <algorithm>
+
+#include "guarded.hpp"
+
+namespace embellama {
+
+Status ContextState::reserve(int32_t n_tokens, int32_t n_sequences) noexcept {
+    message_ = {};
+    if (n_tokens <= n_tokens_ && n_sequences <= n_sequences_) {
+        return OK;
+    }
+    n_tokens = std::max(n_tokens, n_tokens_);
+    n_sequences = std::max(n_sequences, n_sequences_);
+    release();
+    llama_context_params params = llama_context_default_params();
+    // The whole micro-batch is one ubatch; more sequences than tokens would abort.
+    params.n_ctx = params.n_batch = params.n_ubatch = std::max(n_tokens, n_sequences);
+    params.n_seq_max = n_sequences;
+    params.n_threads = params.n_threads_batch = n_threads_;
+    params.pooling_type = ranks_ ? LLAMA_POOLING_TYPE_RANK : LLAMA_POOLING_TYPE_NONE;
+    params.embeddings = true;
+    params.kv_unified = true;
+    params.no_perf = true;
+    Status status = new_context(model_, params, context_, message_);
+    if (status == OK) {
+        status = new_batch(context_, batch_, message_);
+    }
+    if (status == OK) {
+        status = new_threadpool(n_threads_, threadpool_, message_);
+    }
+    if (status != OK) {
+        release();
+        return status;
+    }
+    llama_attach_threadpool(context_, threadpool_, threadpool_);
+    n_tokens_ = n_tokens;
+    n_sequences_ = n_sequences;
+    return OK;
+}
+
+void ContextState::release() noexcept {
+    if (batch_) {
+        llama_batch_ext_free(batch_);
+    }
+    if (context_) {
+        llama_free(context_);
+    }
+    if (threadpool_) {
+        ggml_threadpool_free(threadpool_);
+    }
+    abandon();
+}
+
+void ContextState::abandon() noexcept {
+    batch_ = nullptr;
+    context_ = nullptr;
+    threadpool_ = nullptr;
+    n_tokens_ = n_sequences_ = 0;
+}
+
+Status ContextState::compute(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
+                             const AbortFlag & abort) noexcept {
+    message_ = {};
+    int64_t n_tokens = 0;
+    for (int32_t sequence = 0; sequence < n_sequences; sequence++) {
+        n_tokens += lengths[sequence];
+    }
+    // llama_encode asserts the first, and llama-batch.cpp does not check the second.
+    if (n_tokens > n_tokens_ || n_sequences > n_sequences_) {
+        return TOO_LARGE;
+    }
+    set_abort_flag(context_, abort);
+    llama_batch_ext_clear(batch_);
+    for (int32_t sequence = 0; sequence < n_sequences; sequence++) {
+        for (int32_t position = 0; position < lengths[sequence]; position++) {
+            const Status status = add_token(batch_, sequence, ids[sequence][position], position, message_);
+            if (status != OK) {
+                return status;
+            }
+        }
+    }
+    llama_process_type type = LLAMA_PROCESS_TYPE_ENCODE;
+    llama_memory_t memory = llama_get_memory(context_);
+    if (memory && !llama_model_has_encoder(model_)) {
+        llama_memory_clear(memory, false);
+        type = LLAMA_PROCESS_TYPE_DECODE;
+    }
+    const Status status = process(context_, type, batch_, message_);
+    if (status == EXCEPTION || status == NO_MEMORY) {
+        // The exception left what was under way where it stood.
+        release();
+    }
+    return status;
+}
+
+const float * ContextState::token_vectors() const noexcept { return llama_get_embeddings(context_); }
+
+const float * ContextState::scores(int32_t sequence) const noexcept {
+    return llama_get_embeddings_seq(context_, sequence);
+}
+
+}  // namespace embellama

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "../runtime/abort_flag.hpp"
+#include "../runtime/status.hpp"
+
+struct ggml_threadpool;
+struct llama_batch_ext;
+struct llama_context;
+struct llama_model;
+
+namespace embellama {
+
+// A llama_context with its batch and its threads, opened when it is first used and opened anew when more
+// has to fit. One thread uses it at a time.
+class ContextState {
+public:
+    // With `ranks` it computes the scores of the model's classification head, else token vectors.
+    ContextState(llama_model * model, int32_t n_threads, bool ranks)
+        : model_(model),
+          n_threads_(n_threads),
+          ranks_(ranks) {}
+    ~ContextState() { release(); }
+    ContextState(const ContextState &) = delete;
+    ContextState & operator=(const ContextState &) = delete;
+
+    int32_t n_threads() const { return n_threads_; }
+    bool ranks() const { return ranks_; }
+    // Tokens that fit into what is open.
+    int32_t n_tokens() const { return n_tokens_; }
+
+    // Makes room for n_tokens tokens of n_sequences texts, and keeps what is open if it suffices.
+    Status reserve(int32_t n_tokens, int32_t n_sequences) noexcept;
+    void release() noexcept;
+    // Forgets what is open without freeing it: in a forked child, where its threads do not exist.
+    void abandon() noexcept;
+
+    // Computes n_sequences texts together, for which there is room; text i has the lengths[i] tokens that
+    // ids[i] points to. Stops early once `abort` is set.
+    Status compute(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
+                   const AbortFlag & abort) noexcept;
+
+    // After compute(), until the next one: the token vectors of all texts, one after the other, or the
+    // scores of one text. Null where llama.cpp has none.
+    const float * token_vectors() const noexcept;
+    const float * scores(int32_t sequence) const noexcept;
+
+    // Why the last call failed.
+    const Message & message() const { return message_; }
+
+private:
+    llama_model * model_;
+    int32_t n_threads_;
+    bool ranks_;
+    llama_context * context_ = nullptr;
+    llama_batch_ext * batch_ = nullptr;
+    ggml_threadpool * threadpool_ = nullptr;
+    int32_t n_tokens_ = 0;
+    int32_t n_sequences_ = 0;
+    Message message_;
+};
+
+}  // namespace embellama

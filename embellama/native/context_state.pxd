@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+from libc.stdint cimport int32_t
+from libcpp cimport bool as cpp_bool
+
+from embellama.libllama.handles cimport llama_model
+
+cdef extern from "native/context_state.hpp" namespace "embellama" nogil:
+    cdef cppclass ContextState:
+        ContextState(llama_model *model, int32_t n_threads, cpp_bool ranks) except +
+        int32_t n_tokens() noexcept
+        void release() noexcept
+        void abandon() noexcept
