@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// When llama.cpp shall see the encoder backend. Its registry is one for the whole process, and a
-// device in it is given part in every model and context; so the devices show themselves only to a
-// thread that loads a model, or opens a context for a model, that they are meant for.
+// When llama.cpp sees the encoder backend. ggml has one registry of devices for the whole process,
+// and llama.cpp uses each device in it for every model and context. Therefore the encoder's devices
+// are visible only to a thread that loads a model for the encoder, or opens a context for one.
 #pragma once
 
 #include "kernels.hpp"
@@ -10,16 +10,17 @@ struct llama_model;
 
 namespace embellama::encoder {
 
-// Architectures (general.architecture of a GGUF file) whose graphs the planner knows.
+// Whether the planner knows the graphs of an architecture (general.architecture of a GGUF file).
 bool claims(const char * architecture);
 
-// The kernels that a loaded model's weights are packed for; null for a model without such.
+// The kernels for which a loaded model's weights are packed; null for a model without packed
+// weights.
 const Kernels * kernels_of(const llama_model * model);
 
 class Offer {
 public:
-    // Until it is destroyed, on this thread; `kernels` may be null and nothing is offered then.
-    // `mapped` says that weights are read from a mapping of the file.
+    // The offer is valid on this thread until it is destroyed. `kernels` may be null; nothing is
+    // offered then. `mapped` says that weights are read from a mapping of the file.
     explicit Offer(const Kernels * kernels, bool mapped = false);
     ~Offer();
     Offer(const Offer &) = delete;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One head of one text: its keys and values become panels, and blocks of its queries pass them as
-// the rows of a product would.
+// Attention of one head of one text. Keys and values are packed into panels, and blocks of queries
+// are multiplied with them like the rows of a product.
 #pragma once
 
 #include "../kernels.hpp"
@@ -36,8 +36,8 @@ struct AttentionScratch {
     }
 };
 
-// 2**(scale * (score - largest score)) of the first n of a row of scores, as a row of tiles; returns
-// 1 / sum.
+// Writes 2**(scale * (score - largest score)) of the first n scores of a row into a row of tiles,
+// and returns 1 / sum.
 template <typename Number>
 EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, float scale, typename Number::Value * line,
                                int rows) {
@@ -45,7 +45,7 @@ EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, float scale
         scores[i] = -1e30f;
     }
     Floats highest = load(scores);
-    // The comparisons drop a NaN, this keeps it.
+    // maximum() drops a NaN; this sum keeps it.
     Floats poison{};
     for (int i = 0; i < key_depth; i += WIDTH) {
         const Floats x = load(scores + i);
