@@ -19,9 +19,9 @@ def plan(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pack texts into micro-batches, the longest first.
 
-    Texts of like length end up together, so that llama.cpp's attention, whose cost grows with
-    the square of a micro-batch's tokens, wastes little; the short ones come last, so that the
-    workers finish at about the same time.
+    Texts of similar length end up together, so that llama.cpp's attention, whose cost grows with
+    the square of a micro-batch's tokens, wastes little. Short texts come last, so that the workers
+    finish at about the same time.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def plan(
     Returns
     -------
     order : numpy.ndarray of int32, shape (N,)
-        Every text once.
+        The index of every text, each once.
     bounds : numpy.ndarray of int32, shape (M + 1,)
         Micro-batch i holds the texts ``order[bounds[i]:bounds[i + 1]]``.
 
@@ -62,10 +62,10 @@ def plan(
     ):
         if limit < 1:
             raise ConfigurationError(f"{name} must be at least 1, not {spelled(limit)}")
-    # Stable, so that the plan does not depend on the sort's implementation.
+    # The sort is stable, so that the plan does not depend on numpy's implementation.
     places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it
-    # crashes.
+    # The lengths are indexed before `order` becomes int32: numpy converts an int32 index, and
+    # crashes if it gets no memory for that.
     ends = np.cumsum(lengths[places], dtype=np.int64)
     order = places.astype(np.int32)
     n_texts = len(order)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Pooling, normalisation and smaller types: loops over float32, in vector_loops.cpp.
+"""Pooling, normalisation and conversion to smaller types; the loops are in vector_loops.cpp.
 
-Other Cython modules reach the same functions on plain pointers, without the GIL, by
+Other Cython modules call the same functions on plain pointers, without the GIL, after
 ``cimport embellama.kernels``.
 """
 
@@ -18,7 +18,7 @@ from embellama.vector_loops cimport VectorLoops, loops_for
 
 cdef const VectorLoops *loops = &loops_for(<InstructionSet>limit())
 
-# Flipped in a byte, it takes 128 from it: unsigned levels and bits become signed ones.
+# Flipping this bit of a byte subtracts 128: unsigned levels and bits become signed ones.
 cdef enum:
     SIGN = 0x80
 
@@ -27,7 +27,7 @@ cdef double INT16_PEAK = 32760.0
 
 
 cdef double _p_norm(const float *vector, int64_t n_dims, double p, double peak) noexcept nogil:
-    # Relative to the peak, so that no power over- or underflows.
+    # Values are divided by the peak, so that no power overflows or underflows.
     cdef double total = 0.0
     cdef int64_t i
     for i in range(n_dims):
@@ -56,7 +56,7 @@ cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept
     cdef double length, peak
     if norm == NORM_L2:
         length = sqrt(loops.sum_of_squares(vector, n_dims))
-        # Outside this range float32 squares lose digits or overflow, or a value is not finite.
+        # Outside this range squares in float32 lose digits or overflow, or a value is not finite.
         if 1e-15 < length < 1e18:
             loops.scale(vector, n_dims, <float>(1.0 / length))
             return True
@@ -71,7 +71,7 @@ cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept
         length = peak / INT16_PEAK
     else:
         length = _p_norm(vector, n_dims, 2.0 if norm == NORM_L2 else p, peak)
-    # In double: 1 / length of a subnormal vector overflows float32.
+    # Division in double: 1 / length of a subnormal vector overflows float32.
     loops.divide(vector, n_dims, length)
     return True
 
@@ -216,7 +216,7 @@ def quantize_rows(
 ):
     """Write every row of an array as another type.
 
-    :func:`embellama.quantize` is the public face of this.
+    :func:`embellama.quantize` is the public function for this.
 
     Parameters
     ----------
@@ -226,8 +226,8 @@ def quantize_rows(
     out : numpy.ndarray, shape (N, W)
         Of the type and width that `dtype` asks for, C-contiguous.
     levels : numpy.ndarray of float32, shape (2, D), optional
-        Where a dimension's levels begin, and how far apart they are; for int8 and uint8, which
-        needs them.
+        The first level of each dimension, and the distance between its levels. Optional for int8,
+        required for uint8.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several parts of the command take."""
+"""Options that several subcommands have."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INPUT_FORMATS = ("lines", "document", "csv", "tsv", "json", "jsonl", "parquet")
 
 
 class UserPath(click.Path):
-    """A path, in which ``~`` is the home directory also where no shell has seen to that."""
+    """A path in which ``~`` means the home directory, also if no shell has expanded it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Expand the path, then check it."""
@@ -43,7 +43,7 @@ class UserPath(click.Path):
 
 
 class MissingExtraError(EmbellamaError):
-    """What was asked for needs a package that is not installed."""
+    """A requested feature needs a package that is not installed."""
 
 
 def import_pyarrow() -> Any:
@@ -61,7 +61,7 @@ def import_pyarrow() -> Any:
 def column_names(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> list[str] | None:
-    """Names between commas, quoted as in CSV where they hold one."""
+    """Names separated by commas; a name that contains a comma is quoted as in CSV."""
     if value is None:
         return None
     names = next(csv.reader([value]), [])
@@ -117,7 +117,7 @@ _INPUT_OPTIONS = (
 
 
 def input_options(function: _Function) -> _Function:
-    """``--input`` and what says how to read it."""
+    """``--input`` and the options that say how to read it."""
     for option in reversed(_INPUT_OPTIONS):
         function = option(function)
     return function
