@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One text of token ids through each door: Python, and Cython without the GIL.
+"""One text of token ids, embedded through Python and through Cython without the GIL.
 
-The doors are timed in one process on the same ids and one thread; ``compare_raw_loop.py`` sets C++
-beside the first of them.
+All ways are timed in one process on the same ids and one thread. ``compare_raw_loop.py`` compares
+the Python way with C++.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def import_doors(path: str) -> ModuleType:
 
 
 class Doors(workloads.Models):
-    """Seconds for one text, tokens in and a unit vector out, by one thread."""
+    """Seconds for one text on one thread, from token ids to a unit vector."""
 
     params = (3, 12, 200)
     param_names = ("n_tokens",)
@@ -74,7 +74,7 @@ class Doors(workloads.Models):
         self.doors.encode(self.context, self.ids)
 
     def time_llama_cpp_and_kernels(self, paths: dict[str, str], n_tokens: int) -> None:
-        """What encode() calls and nothing around it: the floor of both."""
+        """The functions that encode() calls, without encode() itself: the least possible time."""
         self.doors.compute(self.context, self.ids)
 
     def teardown(self, paths: dict[str, str], n_tokens: int) -> None:
@@ -82,7 +82,7 @@ class Doors(workloads.Models):
 
 
 class Call:
-    """A thousand calls that compute nothing: what the door itself costs."""
+    """A thousand calls that compute nothing: the cost of the calls themselves."""
 
     def setup_cache(self) -> str:
         return build_doors()

@@ -10,7 +10,7 @@ from embellama cimport core, kernels
 
 
 def encode(core.Context context not None, const int32_t[::1] ids not None):
-    """Through the public function."""
+    """Embed with the public function encode()."""
     cdef int64_t[2] offsets = [0, ids.shape[0]]
     vector = np.empty(context.model.n_dimensions, dtype=np.float32)
     cdef float[::1] out = vector
@@ -22,7 +22,7 @@ def encode(core.Context context not None, const int32_t[::1] ids not None):
 
 
 def compute(core.Context context not None, const int32_t[::1] ids not None):
-    """As encode() does inside, without its checks and its plan."""
+    """Embed as encode() does inside, without its checks and its planning."""
     cdef const int32_t *first = &ids[0]
     cdef int32_t length = <int32_t>ids.shape[0]
     cdef int32_t n_dims = context.model.n_dimensions

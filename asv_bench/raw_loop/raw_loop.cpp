@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a C++ programmer would write against llama.cpp to embed a file of lines, and nothing more:
-// the speed that embellama is compared with. It plans as embellama/batch.py does, so that the
-// difference is what the library itself costs.
+// The program that a C++ programmer would write against llama.cpp to embed a file of lines, and
+// nothing more. embellama's speed is compared with it. It plans as embellama/batch.py does, so that
+// the difference is the cost of the library itself.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -29,7 +29,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t MAX_TOKENS = 256;  // of a micro-batch: embellama/embedder.py
+constexpr int64_t MAX_TOKENS = 256;  // of a micro-batch: embellama/embedding/embedder.py
 constexpr int64_t MAX_TEXTS = 256;
 constexpr int64_t MIN_BALANCED = 32;  // embellama/batch.py
 constexpr int64_t CHUNK_TEXTS = 64;   // texts tokenized at a time
@@ -57,7 +57,7 @@ std::vector<llama_token> tokenize(const llama_vocab * vocabulary, const std::str
     return ids;
 }
 
-// embellama.batch.plan: the longest first, and every thread its share.
+// The plan of embellama.batch.plan: the longest texts first, and a share for every thread.
 struct Plan {
     std::vector<int32_t> order;
     std::vector<size_t> bounds{0};
@@ -90,7 +90,7 @@ Plan plan(const std::vector<std::vector<llama_token>> & ids, int64_t n_threads) 
     return plan;
 }
 
-// One thread's context, batch and, where a computation uses several threads, their pool.
+// A thread's context and batch, and a thread pool if a computation uses several threads.
 class Computer {
 public:
     Computer(llama_model * model, int32_t n_tokens, int32_t n_threads) : n_dims_(llama_model_n_embd_out(model)) {
@@ -146,7 +146,7 @@ public:
     }
 
 private:
-    // The mean, scaled to length 1: the mean's own factor cancels.
+    // The mean, scaled to length 1. The division by the number of rows cancels, so it is left out.
     void pool(const float * rows, size_t n_rows, float * out) const {
         std::copy(rows, rows + n_dims_, out);
         for (size_t row = 1; row < n_rows; ++row) {
@@ -202,7 +202,7 @@ void embed_all(const llama_vocab * vocabulary, const std::vector<std::string> & 
     });
 }
 
-// A thread that sleeps until it is handed a text.
+// A thread that sleeps until it gets a text.
 class Sleeper {
 public:
     Sleeper(const llama_vocab * vocabulary, Computer & computer)
@@ -252,7 +252,7 @@ private:
     const std::string * text_ = nullptr;
     float * out_ = nullptr;
     bool stopping_ = false;
-    std::thread thread_;  // the last, so that it starts when the others exist
+    std::thread thread_;  // the last member, so that it starts when the others exist
 };
 
 double median(std::vector<double> values) {
@@ -341,7 +341,7 @@ void run(const Arguments & arguments) {
     const llama_vocab * vocabulary = llama_model_get_vocab(model.get());
     const size_t n_dims = llama_model_n_embd_out(model.get());
 
-    // Room for the longest text, as embellama opens it.
+    // The context has room for the longest text, as in embellama.
     int32_t room = MAX_TOKENS;
     for (const auto & text : texts) {
         while (room < static_cast<int32_t>(tokenize(vocabulary, text).size())) {
