@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a wheel for the running Python and the machine of a folder that older_glibc.py wrote.
 
-Usage: wheel.py SOURCE FOLDER OUT, with the build requirements in the environment. What does not
-include Python's headers is compiled for the first Python alone.
+Usage: wheel.py SOURCE FOLDER OUT, with the build requirements in the environment. Files that do
+not include Python's headers are compiled only for the first Python.
 """
 
 from __future__ import annotations

@@ -62,10 +62,10 @@ def plan(
     ):
         if limit < 1:
             raise ConfigurationError(f"{name} must be at least 1, not {spelled(limit)}")
-    # The sort is stable, so that the plan does not depend on numpy's implementation.
+    # Stable, so that the plan does not depend on the sort's implementation.
     places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    # The lengths are indexed before `order` becomes int32: numpy converts an int32 index, and
-    # crashes if it gets no memory for that.
+    # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it
+    # crashes.
     ends = np.cumsum(lengths[places], dtype=np.int64)
     order = places.astype(np.int32)
     n_texts = len(order)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Pooling, normalisation and conversion to smaller types; the loops are in vector_loops.cpp.
+"""Pooling, normalisation and smaller types: loops over float32, in vector_loops.cpp.
 
 Other Cython modules call the same functions on plain pointers, without the GIL, after
 ``cimport embellama.kernels``.
@@ -18,7 +18,7 @@ from embellama.vector_loops cimport VectorLoops, loops_for
 
 cdef const VectorLoops *loops = &loops_for(<InstructionSet>limit())
 
-# Flipping this bit of a byte subtracts 128: unsigned levels and bits become signed ones.
+# Flipped in a byte, it takes 128 from it: unsigned levels and bits become signed ones.
 cdef enum:
     SIGN = 0x80
 
@@ -27,7 +27,7 @@ cdef double INT16_PEAK = 32760.0
 
 
 cdef double _p_norm(const float *vector, int64_t n_dims, double p, double peak) noexcept nogil:
-    # Values are divided by the peak, so that no power overflows or underflows.
+    # Relative to the peak, so that no power over- or underflows.
     cdef double total = 0.0
     cdef int64_t i
     for i in range(n_dims):
@@ -56,7 +56,7 @@ cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept
     cdef double length, peak
     if norm == NORM_L2:
         length = sqrt(loops.sum_of_squares(vector, n_dims))
-        # Outside this range squares in float32 lose digits or overflow, or a value is not finite.
+        # Outside this range float32 squares lose digits or overflow, or a value is not finite.
         if 1e-15 < length < 1e18:
             loops.scale(vector, n_dims, <float>(1.0 / length))
             return True
@@ -71,7 +71,7 @@ cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept
         length = peak / INT16_PEAK
     else:
         length = _p_norm(vector, n_dims, 2.0 if norm == NORM_L2 else p, peak)
-    # Division in double: 1 / length of a subnormal vector overflows float32.
+    # In double: 1 / length of a subnormal vector overflows float32.
     loops.divide(vector, n_dims, length)
     return True
 

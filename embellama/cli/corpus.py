@@ -301,7 +301,7 @@ def _array(stream: BinaryIO, file: InputFile) -> Iterator[tuple[str, Any]]:
 
 
 class _Problem(str):
-    """What is wrong with a line; other strings are texts."""
+    """The reason why a line can't be used; a plain str is a text."""
 
 
 def _named(objects: Iterator[tuple[str, Any]], selection: Selection) -> Iterator[_Record]:

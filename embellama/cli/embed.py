@@ -58,7 +58,7 @@ def _kept(
 @click.option(
     "--pooling",
     type=click.Choice([p.value for p in PoolingStrategy if p.value not in ("none", "rank")]),
-    help="How token vectors become a text's vector.  [default: what the model's file says]",
+    help="How token vectors become a text's vector.  [default: as the model's file says]",
 )
 @click.option(
     "--normalize",
@@ -77,14 +77,14 @@ def _kept(
     "--max-tokens",
     type=click.IntRange(min=1, max=2**31 - 1),
     metavar="N",
-    help="Cut every text at N tokens, special ones counted.",
+    help="Cut every text at N tokens, with the special ones.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "nan"]),
     default="raise",
     show_default=True,
-    help="nan goes on after a row that can't be read or embedded: NaN, or null in JSON Lines.",
+    help="With nan, a row that can't be read or embedded becomes NaN (null in JSON Lines).",
 )
 @options.accuracy
 @options.threads
@@ -93,14 +93,14 @@ def _kept(
     "--output",
     type=options.UserPath(dir_okay=False),
     metavar="FILE",
-    help="Write to FILE, which appears when all is done.",
+    help="Write to FILE, which appears when it is complete.",
 )
 @click.option(
     "-f",
     "--format",
     "output_format",
     type=click.Choice(list(vector_files.FORMATS)),
-    help="[default: what the output's name ends in; without a suffix jsonl]",
+    help="[default: by the output's suffix; jsonl without a suffix]",
 )
 @click.option(
     "--keep",
@@ -109,7 +109,7 @@ def _kept(
     help="Columns of the input to write beside the vectors, in JSON Lines and Parquet.",
 )
 @click.option(
-    "--restart", is_flag=True, help="Compute everything anew, whatever an earlier run left."
+    "--restart", is_flag=True, help="Compute everything again; drop the rows of an earlier run."
 )
 @options.quiet
 def embed(

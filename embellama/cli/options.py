@@ -86,15 +86,15 @@ _INPUT_OPTIONS = (
         "sources",
         multiple=True,
         metavar="FILE",
-        help="Read from FILE, also compressed (.gz, .bz2, .xz, .zst); from all files that a quoted "
-        "pattern such as 'part-*.csv' matches; from a folder, a text a file; from standard input, "
-        "-. May be given several times.",
+        help="Read from FILE: a file, also compressed (.gz, .bz2, .xz, .zst), a quoted pattern "
+        "such as 'part-*.csv', a folder (each file is a text), or - for standard input. May be "
+        "given several times.",
     ),
     click.option(
         "--input-format",
         type=click.Choice(INPUT_FORMATS),
-        help="lines is a text a line, document a text a file.  [default: what FILE's name ends in; "
-        "without a suffix lines]",
+        help="With lines each line is a text, with document each file.  [default: by FILE's "
+        "suffix; lines without a suffix]",
     ),
     click.option(
         "--column",
@@ -110,8 +110,8 @@ _INPUT_OPTIONS = (
         "--delimiter",
         callback=_delimiter,
         metavar="CHARACTER",
-        help="What stands between the cells of CSV, such as ';' or tab.  [default: a comma; in TSV "
-        "a tab]",
+        help="The delimiter between the cells of CSV, such as ';' or tab.  [default: a comma; in "
+        "TSV a tab]",
     ),
 )
 

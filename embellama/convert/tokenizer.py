@@ -11,7 +11,7 @@ from embellama.convert.json_file import read_json_object, read_optional_json_obj
 from embellama.convert.regular_file import require_regular_file
 from embellama.errors import ModelLoadError
 
-_MAX_VOCABULARY_BYTES = 2**24  # the limit of gguf/check.py for a GGUF's tokens
+_MAX_VOCABULARY_BYTES = 2**24  # as gguf_check.py has it for a GGUF's tokens
 
 _WORDPIECE_TOKENS = {
     "bos": None,

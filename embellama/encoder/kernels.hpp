@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an instruction set offers: one table of functions, the same for all of them.
+// The kernels of an instruction set: one table of functions, with the same members for all sets.
 //
 // Activations that a product reads lie in *tiles*: blocks of `rows_per_block` rows. Each block is a
 // sequence of 64-byte lines: the first line of each of its rows, then the second line of each, and

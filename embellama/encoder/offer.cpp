@@ -10,7 +10,7 @@
 #include "ggml.h"
 #include "packed_weights.hpp"
 
-// Of llama.cpp's src/llama-model.h.
+// Declared in llama.cpp's src/llama-model.h.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
 
 namespace embellama::encoder {
