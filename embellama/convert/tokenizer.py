@@ -144,7 +144,7 @@ def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
 
 
 def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
-    """Describe the tokenizer that transformers makes of a vocab.txt (tokenization_bert.py)."""
+    """Describe what transformers makes of a vocab.txt (models/bert/tokenization_bert.py)."""
     require_regular_file(path, _MAX_VOCABULARY_BYTES)
     try:
         with path.open(encoding="utf-8") as file:
