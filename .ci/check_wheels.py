@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks what is in wheels: their tag, size, licences, and that no path of the builder is in them.
+"""Checks wheels: their tag, size and licences, and that no path of the build machine is in them.
 
 Usage: check_wheels.py GLIBC WHEEL...
 """
@@ -23,7 +23,7 @@ WANTED = (
     "licenses/licenses/parts-of-llama.cpp.txt",
     "licenses/subprojects/llama.cpp/LICENSE",
 )
-# Folders that people and systems build in.
+# Folders in which people and systems build.
 BUILDERS_PATH = re.compile(rb"/(?:home|root|tmp|build|work|github|usr/(?:src|include))/[\w./+-]+")
 
 

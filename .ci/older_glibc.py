@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a folder with which this system's GCC builds for an older glibc.
 
-A program linked on a system asks for the glibc of that system. Zig carries the headers of every
-glibc, and makes for any of them libraries to link with, which name its functions and have no code.
-With those, and the C++ library linked statically, GCC's programs run on the older glibc.
+A program linked on a system needs the glibc of that system. Zig contains the headers of every
+glibc, and makes stub libraries for any of them, which have its symbols but no code. If GCC links
+with those, and links the C++ library statically, its programs run on the older glibc.
 
 Usage: older_glibc.py FOLDER MACHINE VERSION, such as `older_glibc.py build/old aarch64 2.17`, with
-the package ziglang in the environment. Writes FOLDER/machine.ini for meson: a native file where
-MACHINE is this one, else a cross file.
+the package ziglang in the environment. Writes FOLDER/machine.ini for meson: a native file if
+MACHINE is this machine, else a cross file.
 """
 
 import os
@@ -21,8 +21,8 @@ import ziglang
 
 ZIG_HEADERS = Path(ziglang.__file__).parent / "lib" / "libc" / "include"
 
-# What Debian's libstdc++ 12 takes from glibc 2.32 and 2.36. Where it is false, reference counts are
-# always atomic. std::random_device draws its numbers with the other.
+# Debian's libstdc++ 12 uses these two symbols of glibc 2.32 and 2.36. If __libc_single_threaded is
+# 0, reference counts are always atomic. std::random_device calls arc4random.
 MISSING_FUNCTIONS = r"""
 #include <fcntl.h>
 #include <stdlib.h>
@@ -40,7 +40,8 @@ unsigned arc4random(void) {
 }
 """
 
-# What the headers of libstdc++ take from glibc 2.30: without them, from older functions.
+# The headers of libstdc++ use these functions of glibc 2.30; without the macros they use older
+# ones.
 NEWER_FUNCTIONS = """\
 #ifdef __cplusplus
 #include <bits/c++config.h>
@@ -52,7 +53,7 @@ NEWER_FUNCTIONS = """\
 
 
 def header_folders(compiler: str, machine: str) -> list[str]:
-    """Return the compiler's own folders of headers, then Zig's in the place of the system's."""
+    """Return the compiler's own header folders, then Zig's instead of the system's."""
     printed = subprocess.run(
         [compiler, "-E", "-x", "c++", "-v", os.devnull], capture_output=True, text=True, check=True
     ).stderr
@@ -106,7 +107,7 @@ def main() -> None:
     archive.unlink(missing_ok=True)
     subprocess.run([f"{prefix}ar", "rcs", archive, folder / "missing.o"], check=True)
 
-    # The names that -lc and its like look for.
+    # Links with the names that -lc and similar options look for.
     found = zig_libraries(folder, machine, version)
     for name, path in found.items():
         if ".so." in name and name not in ("libc.so.6", "libld.so.2"):
@@ -120,7 +121,8 @@ def main() -> None:
         f"AS_NEEDED({found['libld.so.2']})",
     ]
     (libraries_folder / "libc.so").write_text(f"GROUP({' '.join(map(str, parts))})\n")
-    # Its arithmetic of 16 bits is newer than the rest of the shared library.
+    # The shared library of GCC needs a newer release for arithmetic of 16 bits than for the rest,
+    # so that arithmetic comes from the static library.
     own = subprocess.run(
         [f"{prefix}gcc", "-print-libgcc-file-name"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -132,7 +134,8 @@ def main() -> None:
     ).stdout.strip()
     (libraries_folder / "libgcc_s.so").write_text(f"GROUP({own} {shared})\n")
 
-    # Scripts, for meson leaves out folders of headers that the compiler would look in by itself.
+    # The compilers are scripts, because meson drops header folders that the compiler searches by
+    # default.
     binaries = {"ar": f"{prefix}ar", "strip": f"{prefix}strip"}
     for language, name, args in (("c", "gcc", c_args), ("cpp", "g++", cpp_args)):
         script = folder / name

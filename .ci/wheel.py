@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a wheel for the running Python and the machine of a folder that older_glibc.py wrote.
 
-Usage: wheel.py SOURCE FOLDER OUT, with the build requirements in the environment. What does not
-include Python's headers is compiled for the first Python alone.
+Usage: wheel.py SOURCE FOLDER OUT, with the build requirements in the environment. Files that do
+not include Python's headers are compiled only for the first Python.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ def main() -> None:
     is_cross = machine_file.has_section("host_machine")
     kind = "cross" if is_cross else "native"
 
-    # Meson asks pkg-config for Python, and would find the system's.
+    # Meson asks pkg-config for Python, and would otherwise find the system's Python.
     pkg_config = Path(sys.base_prefix) / "lib" / "pkgconfig"
-    # One name for all: meson reads again the files that it was first given.
+    # The file has the same name for all Pythons, because meson reads the files of its first run
+    # again.
     python_file = folder / "python.ini"
     python_file.write_text(f"[binaries]\npython = {sys.executable!r}\n")
     environment = os.environ | {
@@ -57,7 +58,7 @@ def main() -> None:
     }
     if is_cross:
         environment |= cross_environment(machine_file["host_machine"]["cpu"].strip("'"), folder)
-    # Below the source, so that no path of this machine gets into the code.
+    # The build folder is below the source, so that no path of this machine gets into the code.
     settings = [f"build-dir=build/{folder.name}", "compile-args=--quiet"]
     settings += [
         f"setup-args=--{kind}-file={path}" for path in (folder / "machine.ini", python_file)

@@ -4,11 +4,12 @@
     python asv_bench/compare_builds.py OTHER_PYTHON [--rounds 7] [--threads 2] [--only PART]
     python asv_bench/compare_builds.py --limits avx512_vnni avx512
 
-The first build is the one of the Python that runs this; OTHER_PYTHON has the second, such as one
-made by ``pip install -Csetup-args=-Dcpu=native .``. With ``--limits`` it is the same one, or two,
-at two values of EMBELLAMA_INSTRUCTION_SET. Both stay loaded, and take turns at each measurement.
-A ratio above 1 means that the first is faster. The models have random weights, in the sizes of
-small real ones; the vectors of both are compared too.
+The first build is that of the Python that runs this script. The second is that of OTHER_PYTHON,
+for example made by ``pip install -Csetup-args=-Dcpu=native .``. ``--limits`` gives the two builds
+different values of EMBELLAMA_INSTRUCTION_SET; without OTHER_PYTHON both are the same build. Both
+stay loaded, and take turns at each measurement. A ratio above 1 means that the first is faster.
+The models have random weights, in the sizes of small real ones; the vectors of both builds are
+compared too.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ MODELS = [
 QUANTISED = {"Q4_K": 15, "Q6_K": 18}
 DTYPES = ["float32", "float16", "int8", "ubinary"]
 
-# What each of the two processes runs. It gets a line of JSON and answers with one.
+# The program of each of the two processes. It answers each line of JSON with a line of JSON.
 SERVER = """
 import json, os, sys, time
 import numpy as np
@@ -141,7 +142,7 @@ def write_models(folder: Path) -> dict[str, str]:
 
 
 def compare(first: Build, second: Build, n_rounds: int, *call: Any) -> tuple[float, float, float]:
-    """Return the median ratio of their times, that of their best, and the largest difference."""
+    """Return the median ratio of times, the ratio of the best times, and the largest difference."""
     ratios, best, difference = [], [float("inf")] * 2, 0.0
     for round_index in range(n_rounds + 1):
         pair = [first, second] if round_index % 2 else [second, first]

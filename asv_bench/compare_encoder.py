@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The encoder's instruction sets beside llama.cpp's own code, in one process, on the same file.
+"""Compare the encoder's instruction sets with llama.cpp's own code, in one process, on one file.
 
-With the embellama that is installed::
+It measures the installed embellama::
 
     python asv_bench/compare_encoder.py --file-type F16
 
-Rounds of all alternate, so that what else the machine does strikes each. Figures are the best of
-all rounds, by processor time: it counts what the process itself used, whoever else ran. Texts come
-in and vectors go out, tokenization included. `GFLOP/s` counts the products with weights alone, two
-operations per weight and token; `share` is that of what one core can multiply, which
-``raw_loop/multiply_peak`` (built with ``-Dbenchmarks=true``) measures and ``--peaks`` takes.
-`cosine` is the least, to llama.cpp's vectors of the F32 file.
+Rounds of all alternate, so that other work on the machine affects all of them. Figures are the
+best of all rounds, in processor time, which counts only the process itself. They cover the whole
+way from text to vector, with tokenization. `GFLOP/s` counts only the products with weights, two
+operations per weight and token. `share` is the share of one core's peak, which ``--peaks`` takes
+from ``raw_loop/multiply_peak`` (built with ``-Dbenchmarks=true``). `cosine` is the lowest cosine
+to llama.cpp's vectors of the F32 file.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ N_SINGLE = 40
 
 
 def batch(model: embellama.EmbeddingModel, texts: list[str]) -> float:
-    """Processor seconds of all texts."""
+    """Return the processor seconds for all texts."""
     start = time.process_time()
     model.embed_batch(texts)
     return time.process_time() - start
 
 
 def singles(model: embellama.EmbeddingModel, texts: list[str]) -> float:
-    """Median seconds of one text."""
+    """Return the median of the seconds for one text."""
     seconds = []
     for text in texts:
         start = time.perf_counter()
@@ -55,7 +55,7 @@ def best_of(
     texts: list[str],
     rounds: int,
 ) -> dict[str, float]:
-    """Return the least of all rounds, which take the models in turns."""
+    """Return the least seconds of all rounds; the models take turns in each round."""
     best = dict.fromkeys(models, float("inf"))
     for _ in range(rounds):
         for name, model in models.items():

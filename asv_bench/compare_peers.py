@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""embellama beside other libraries: the same weights, texts and threads, each in its own process.
+"""Compare embellama with other libraries: same weights, texts and threads, a process for each.
 
-Run it where embellama is installed, with its ``benchmark`` extra; README.md beside this file says
-more. Rounds of all contenders alternate, so that what else the machine does strikes all.
+Run it where embellama is installed, with its ``benchmark`` extra; README.md beside this file has
+the details. Rounds of all contenders alternate, so that other work on the machine affects all of
+them.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ CONTENDERS = {
     for name in PEERS
     for variant in importlib.import_module(f"peers.{name}").VARIANTS
 }
-# Texts of the latency workload, short ones.
+# The number of short texts in the latency workload.
 N_SINGLE = 40
-# What a library may compute with, as /proc/cpuinfo spells it.
+# Processor features that libraries may use, as /proc/cpuinfo spells them.
 INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 
@@ -62,13 +63,13 @@ def settings_for(exported: Path, n_threads: int, isa: str | None) -> Settings:
         file_type: catalog.resolve(workloads.MODEL, file_type=file_type)
         for file_type in workloads.FILE_TYPES
     }
-    # Where the catalog keeps what it makes the GGUF files from.
+    # The catalog keeps the checkpoint here, from which it makes the GGUF files.
     checkpoint = gguf["F16"].parent / workloads.MODEL
     return Settings(checkpoint, gguf, exported, n_threads, isa)
 
 
 def reference_vectors(torch: Contender, texts: dict[str, list[str]], logs: Path) -> Vectors:
-    """What transformers gives in float32, one text at a time: nothing is padded."""
+    """Return transformers' vectors in float32, one text at a time and so without padding."""
     torch.load(texts, logs)
     vectors = {workload: torch.vectors(workload) for workload in texts}
     torch.process.close()
@@ -140,7 +141,7 @@ def main(
         click.echo(f"set up {contender.measured.name}", err=True)
         contender.set_up(environments, settings)
 
-    # Other peers read what it exports.
+    # The reference comes first, because other peers read the files that it exports.
     each([reference], set_up)
     if reference.measured.unavailable is not None:
         raise click.ClickException(f"no reference: {reference.measured.unavailable}")
@@ -160,7 +161,7 @@ def main(
     for index in range(rounds):
         click.echo(f"round {index + 1} of {rounds}", err=True)
         for workload in texts:
-            # Each follows each as often as another.
+            # Rotated, so that every contender is at every position equally often.
             shift = index % len(contenders)
             order = contenders[shift:] + contenders[:shift]
             each(order, Contender.round, workload)

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""embellama beside a raw C++ loop over llama.cpp: the same file, texts, plan, kernels and threads.
+"""Compare embellama with a raw C++ loop over llama.cpp: same file, texts, plan, kernels, threads.
 
-Build the loop, raw_loop/raw_loop.cpp, from the project's own llama.cpp; from the top folder, with
-``pip install meson ninja cython`` done once::
+Build the loop, raw_loop/raw_loop.cpp, from the project's own llama.cpp. In the top folder, after
+``pip install meson ninja cython``::
 
     meson setup build/raw_loop -Dbenchmarks=true
     meson compile -C build/raw_loop raw_loop
 
-then compare it with the embellama that is installed::
+Then compare it with the installed embellama::
 
     python asv_bench/compare_raw_loop.py build/raw_loop/asv_bench/raw_loop/raw_loop
 
-Rounds of the two alternate, so that what else the machine does strikes both. `best` is the ratio
-of the two best rounds and `median` the median of the ratios of neighbouring rounds; above 1,
-embellama is faster. `processor` is the ratio of the processor times, raw loop to embellama; it
-counts what a process itself used, whoever else ran, and so tells a busy machine from a slow
-library. At 0.97 or more embellama costs next to
-nothing on top of llama.cpp; below that in every column, it wastes something. `difference` is the
-largest between any two values of the vectors: the two do compute the same.
+Rounds of the two alternate, so that other work on the machine affects both. `best` is the ratio of
+the two best rounds, and `median` the median of the ratios of neighbouring rounds; above 1
+embellama is faster. `processor` is the ratio of the processor times, raw loop to embellama.
+Processor time counts only the process itself, so this ratio distinguishes a busy machine from a
+slow library. At 0.97 or more embellama costs almost nothing on top of llama.cpp; if all columns
+are below that, it wastes time. `difference` is the largest difference between two values of the
+vectors: both compute the same.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 import embellama
 from embellama import catalog
 
-# Texts of the latency workload.
+# The number of texts in the latency workload.
 N_SINGLE = 40
 
 
@@ -74,7 +74,7 @@ class Comparison:
 
 
 class RawLoop:
-    """The C++ program, run a round at a time."""
+    """The C++ program, which runs one round when it is asked."""
 
     def __init__(self, command: list[str], folder: Path) -> None:
         self.vectors = folder / "vectors.f32"
@@ -125,7 +125,8 @@ def compare(
     texts = workloads.texts("short" if one else workload)
     if one:
         texts = texts[:N_SINGLE]
-    # The loop has llama.cpp's own code only; what is compared is what stands around it.
+    # The loop computes with llama.cpp's own code, so embellama does too: only the code around it
+    # is compared.
     config = embellama.ModelConfig(path, n_threads=n_threads, instruction_set="llama.cpp")
     ours: Callable[[embellama.EmbeddingModel, list[str]], tuple[float, float]]
     ours = embellama_singles if one else embellama_round
@@ -138,13 +139,13 @@ def compare(
         ours(model, texts)
         results: list[tuple[tuple[float, float], tuple[float, float]]] = []
         for index in range(rounds):
-            # Each goes first as often as the other.
+            # Each of the two goes first equally often.
             if index % 2:
                 results.append((raw.round(), ours(model, texts)))
             else:
                 result = ours(model, texts)
                 results.append((raw.round(), result))
-        # Alone, as in the round: a product of other shapes rounds otherwise.
+        # Single texts, as in the round, because products of other shapes round differently.
         vectors = (
             np.stack([model.embed(text) for text in texts]) if one else model.embed_batch(texts)
         )

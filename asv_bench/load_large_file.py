@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seconds from a file of 1 GB to its first vector, the file in the page cache.
+"""Measure the seconds from a file of 1 GB, in the page cache, to its first vector.
 
 ::
 
     python asv_bench/load_large_file.py
 
-Writes the file once: MiniLM with its layers repeated until the size is reached.
+The script writes the file once: MiniLM with its layers repeated until the size is reached.
 """
 
 from __future__ import annotations

@@ -23,10 +23,10 @@ extensions = [
 exclude_patterns = ["_build", "drawings"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-smartquotes = False  # of what a reader may copy into a shell
+smartquotes = False  # a reader may copy text with quotes into a shell
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # numpydoc's sections say them
+autodoc_typehints = "none"  # numpydoc's sections have the types
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False

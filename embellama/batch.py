@@ -19,9 +19,9 @@ def plan(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pack texts into micro-batches, the longest first.
 
-    Texts of like length end up together, so that llama.cpp's attention, whose cost grows with
-    the square of a micro-batch's tokens, wastes little; the short ones come last, so that the
-    workers finish at about the same time.
+    Texts of similar length end up together, so that llama.cpp's attention, whose cost grows with
+    the square of a micro-batch's tokens, wastes little. Short texts come last, so that the workers
+    finish at about the same time.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def plan(
     Returns
     -------
     order : numpy.ndarray of int32, shape (N,)
-        Every text once.
+        The index of every text, each once.
     bounds : numpy.ndarray of int32, shape (M + 1,)
         Micro-batch i holds the texts ``order[bounds[i]:bounds[i + 1]]``.
 

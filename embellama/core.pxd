@@ -33,7 +33,7 @@ cdef class Model:
     cdef llama_model *handle
     cdef readonly str path
     # What has to be closed before the weights are freed.
-    cdef object contexts
+    cdef object dependents
     cdef object __weakref__
     # Threads that compute or tokenize with it now.
     cdef int32_t calls

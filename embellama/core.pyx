@@ -276,7 +276,7 @@ cdef const encoder.Kernels *_kernels_for(
     str architecture, str instruction_set, bint exact
 ) except? NULL:
     cdef const encoder.Kernels *kernels
-    if instruction_set == "llama.cpp" or not encoder.claims(architecture.encode()):
+    if instruction_set == "llama.cpp" or not encoder.supports(architecture.encode()):
         return NULL
     kernels = encoder.choose_kernels(instruction_set.encode(), exact)
     if kernels == NULL:
@@ -336,7 +336,7 @@ cdef class Model:
 
     def __cinit__(self):
         self.handle = NULL
-        self.contexts = weakref.WeakSet()
+        self.dependents = weakref.WeakSet()
         renew_after_fork(self)
 
     def __init__(
@@ -406,13 +406,13 @@ cdef class Model:
         """
         if self.handle == NULL or self.calls < 0:  # closed, or another thread is closing it
             return
-        contexts = list(self.contexts)
+        dependents = list(self.dependents)
         if not close_unused(self.calls):
             raise RuntimeError(f"{self.path}: another call uses the model: wait for it first")
         # ~llama_context reads the model (llama-context.cpp).
         try:
-            for context in contexts:
-                context.close()
+            for dependent in dependents:
+                dependent.close()
         except BaseException:
             reopen(self.calls)
             raise
@@ -536,7 +536,7 @@ cdef class Context:
         model.check_open()
         self.state = new ContextState(model.handle, n_threads, False)
         self.model = model
-        model.contexts.add(self)
+        model.dependents.add(self)
         renew_after_fork(self)
 
     def close(self):

@@ -27,9 +27,10 @@ __all__ = [
 
 
 def spelled(value: object) -> str:
-    """A refused value for a message: its repr, or its type where Python refuses to write it.
+    """A refused value for a message: its repr, or its type if it has no repr.
 
-    It writes no integer of more than 4300 digits (``sys.set_int_max_str_digits``).
+    Python refuses the repr of an integer of more than 4300 digits
+    (``sys.set_int_max_str_digits``).
     """
     try:
         return repr(value)
@@ -38,7 +39,7 @@ def spelled(value: object) -> str:
 
 
 class EmbellamaError(Exception):
-    """Root of all exceptions raised by embellama.
+    """The base class of all exceptions that embellama raises.
 
     Examples
     --------
@@ -64,7 +65,7 @@ class ModelNotFoundError(EmbellamaError, FileNotFoundError):
 
 
 class ModelLoadError(EmbellamaError, OSError):
-    """The file exists but is no model that can be used for embeddings.
+    """The file exists but is not a model that can be used for embeddings.
 
     Examples
     --------
@@ -124,7 +125,7 @@ class InvalidInputError(_IndexedInputError):
 
 
 class TextTypeError(InvalidInputError, TypeError):
-    """A text is no str: a number, bytes, or a missing value such as None, NaN or pandas' NA.
+    """A text is not a str: a number, bytes, or a missing value such as None, NaN or pandas' NA.
 
     Attributes
     ----------
@@ -221,7 +222,7 @@ class DimensionMismatchError(EmbellamaError, ValueError):
 
 
 class ResourceLimitError(EmbellamaError, MemoryError):
-    """A limit on memory would be passed, or an allocation failed.
+    """A memory limit would be exceeded, or an allocation failed.
 
     Examples
     --------

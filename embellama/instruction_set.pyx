@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this process computes with: chosen once, when embellama is imported.
+"""The instruction set of this process, chosen once, when embellama is imported.
 
-The whole of ggml (llama.cpp's arithmetic) is compiled once for each instruction set, into shared
-libraries in the folder ggml that all have the same name for the linker. The one that is chosen here
-is opened before :mod:`embellama.core`, which then finds it by that name, and no other anywhere.
+The whole of ggml (llama.cpp's arithmetic) is compiled once for each instruction set. The shared
+libraries are in the folder ggml, and all have the same name for the linker. This module opens the
+chosen library before :mod:`embellama.core` is loaded, so that the linker finds this library under
+that name, and no other.
 """
 
 import os
@@ -65,14 +66,14 @@ cdef int limit() noexcept nogil:
 
 
 def left_out():
-    """Why an instruction set is not used.
+    """Return why each unused instruction set is not used.
 
-    The kernel is asked for AMX's tiles if nothing else forbids them.
+    This asks the kernel for AMX's tiles if nothing else forbids them.
 
     Returns
     -------
     dict of str to str
-        A sentence for each instruction set of this architecture that may not be used.
+        The reason for each instruction set of this architecture that is not used.
     """
     cdef const char *refused
     reasons = {}
@@ -89,7 +90,7 @@ def left_out():
 
 
 cdef str _open_llama_cpp():
-    """Open the best library there is, and return the instruction set it is compiled for."""
+    """Open the best library that may be used, and return the instruction set of its code."""
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ggml")
     for index in range(_limit, -1, -1):
         path = os.path.join(folder, f"libembellama-ggml-{NAMES[index]}{_SUFFIX}")

@@ -24,17 +24,18 @@ cpdef enum RowType:
     ROW_BINARY = 4
     ROW_UBINARY = 5
 
-# rows: n_rows x n_dims, contiguous; n_rows >= 1; out: n_dims values, not overlapping rows.
+# rows: n_rows x n_dims, contiguous; n_rows >= 1. out: n_dims values that do not overlap rows.
 # POOL_NONE has no single vector and is not accepted here.
 cdef void pool(
     Pooling pooling, const float *rows, int64_t n_rows, int64_t n_dims, float *out
 ) noexcept nogil
 
-# Scales in place. Returns 0 and leaves the vector as it is when it holds a NaN or an infinity.
+# Scales the vector in place. If it holds a NaN or an infinity, returns 0 and does not change it.
 cdef bint normalize(Norm norm, double p, float *vector, int64_t n_dims) noexcept nogil
 
-# Writes a vector as another type (embellama.quantize says how) to `out`: n_dims values, or a bit
-# each. starts and steps: n_dims values each for the int8 and uint8 types with ranges, else NULL.
+# Converts a vector to another type, as embellama.quantize describes, and writes it to `out`:
+# n_dims values, or n_dims bits. starts and steps: n_dims values each for the int8 and uint8 types
+# with ranges, else NULL.
 cdef void write_row(
     RowType row_type, const float *vector, int64_t n_dims, const float *starts,
     const float *steps, void *out,

@@ -2,7 +2,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Pooling, normalisation and smaller types: rows of float32, in rows.cpp.
 
-Other Cython modules reach the same functions on plain pointers, without the GIL, by
+Other Cython modules call the same functions on plain pointers, without the GIL, after
 ``cimport embellama.kernels``.
 """
 
@@ -155,7 +155,7 @@ def quantize_rows(
 ):
     """Write every row of an array as another type.
 
-    :func:`embellama.quantize` is the public face of this.
+    :func:`embellama.quantize` is the public function for this.
 
     Parameters
     ----------
@@ -165,8 +165,8 @@ def quantize_rows(
     out : numpy.ndarray, shape (N, W)
         Of the type and width that `dtype` asks for, C-contiguous.
     levels : numpy.ndarray of float32, shape (2, D), optional
-        Where a dimension's levels begin, and how far apart they are; for int8 and uint8, which
-        needs them.
+        The first level of each dimension, and the distance between its levels. Optional for int8,
+        required for uint8.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a call tells its progress: to a function, or by a bar on standard error."""
+"""How a call reports its progress: to a function, or by a bar on standard error."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ __all__ = [
     "stderr_is_terminal",
 ]
 
-# True for a bar on standard error, or a function of (done, total).
+# True asks for a bar on standard error; a function is called with (done, total).
 Progress = bool | Callable[[int, int], None]
 
 
 def stderr_is_terminal() -> bool:
-    """Whether somebody may be watching."""
+    """Whether a user may be watching standard error."""
     return _can_write() and sys.stderr.isatty()
 
 
 def _can_write() -> bool:
-    """False in a process without standard error, such as a service, or where it is closed."""
+    """False in a process without standard error, such as a service, or if it is closed."""
     return sys.stderr is not None and not sys.stderr.closed
 
 
 def print_notice(message: str) -> None:
-    """Tell the user something on standard error, where there is one."""
+    """Print a message on standard error, if there is one."""
     if _can_write():
         with contextlib.suppress(OSError):
             print(f"embellama: {message}", file=sys.stderr)
 
 
 class Bar:
-    """A progress bar that no state of standard error can turn into an error of the call.
+    """A progress bar that never makes a call fail, whatever the state of standard error.
 
     Parameters
     ----------
     bar : tqdm.tqdm or None
-        None for no bar.
+        None if nothing is to be shown.
     """
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
 
     def advance_to(self, done: int) -> None:
-        """Show that so much is done."""
+        """Show that `done` of the total are done."""
         if self._bar is not None:
             self._draw(lambda: self._bar.update(done - self._bar.n))
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar; its last state stays visible."""
         if self._bar is not None:
             self._draw(self._bar.close)
 
     def _draw(self, draw: Callable[[], object]) -> None:
         try:
             draw()
-        # tqdm raises ValueError where the stream was closed meanwhile.
+        # tqdm raises ValueError if the stream was closed meanwhile.
         except (OSError, ValueError):
             self._bar.disable = True
             self._bar = None
@@ -71,7 +71,7 @@ class Bar:
 
 @contextlib.contextmanager
 def progress_bar(show: bool, total: int | None, **settings: Any) -> Iterator[Bar]:
-    """Give a bar, which draws nothing unless `show`, nor where standard error is missing or closed.
+    """Yield a bar, which draws nothing without `show` or without an open standard error.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def progress_bar(show: bool, total: int | None, **settings: Any) -> Iterator[Bar
         As tqdm takes them.
     """
     bar = None
-    # No bar that is hidden: even that takes a lock which all forked processes share, and one that
-    # is killed never gives it back.
+    # A hidden tqdm bar is not an alternative: it also takes a lock that all forked processes
+    # share, and a process that is killed never releases the lock.
     if show and _can_write():
         # Imported here: most programs show no bar, and tqdm takes a while.
         from tqdm.auto import tqdm
@@ -101,7 +101,7 @@ def progress_bar(show: bool, total: int | None, **settings: Any) -> Iterator[Bar
 def progress_callback(
     progress: Progress, total: int
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """Make one function of (done, total) of what the caller asked for; None for nothing to do."""
+    """Yield the function of (done, total) to call for `progress`; None if there is none to call."""
     if not isinstance(progress, bool):
         yield progress
     elif not progress or total <= 1:  # one text is done before a bar can be read

@@ -86,12 +86,12 @@ def quantize(vectors: ArrayLike, dtype: str, *, ranges: ArrayLike | None = None)
 def quantization_levels(
     dtype: str, n_dims: int, ranges: ArrayLike | None
 ) -> NDArray[np.float32] | None:
-    """Return where the 256 levels of each dimension begin and how far apart they are.
+    """Return the first of the 256 levels of each dimension, and the distance between two levels.
 
     Returns
     -------
     numpy.ndarray of float32, shape (2, n_dims), or None
-        None where `dtype` has no levels of its own.
+        None if `dtype` needs no levels.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def quantization_levels(
     if dtype not in ("int8", "uint8"):
         raise ConfigurationError(f"ranges belong to int8 and uint8, not to {dtype}")
     try:
-        # Too large for float32 becomes an infinity, which is refused below.
+        # A value that is too large for float32 becomes an infinity, which is refused below.
         with np.errstate(over="ignore"):
             bounds = np.asarray(ranges, dtype=np.float32)
     except (OverflowError, ValueError) as error:
@@ -116,7 +116,8 @@ def quantization_levels(
         raise DimensionMismatchError(f"ranges must have shape (2, {n_dims}), not {bounds.shape}")
     if not np.isfinite(bounds).all():
         raise ConfigurationError("ranges must be finite")
-    # Of halves, which no width overflows; float32 as in sentence-transformers, to the bit.
+    # Halves are subtracted, so that no difference overflows. float32, so that the result is that
+    # of sentence-transformers, bit for bit.
     steps = (bounds[1] / 2 - bounds[0] / 2) / np.float32(127.5)
     steps[steps == 0] = 1
     return np.stack([bounds[0], steps])

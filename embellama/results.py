@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calls return beyond bare arrays."""
+"""The objects that calls return if they return more than an array."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["EmbeddingResult", "RerankResult"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EmbeddingResult:
-    """Vectors with what happened to each text.
+    """Vectors, with details about each text.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class EmbeddingResult:
     truncated : numpy.ndarray of bool, shape (N,)
         Which texts were cut.
     errors : Mapping of int to EmbellamaError
-        Why texts have a row of NaN, by their index; empty unless ``on_error="nan"``.
+        Why a text has a row of NaN, by the index of the text; empty unless ``on_error="nan"``.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class RerankResult:
     index : int
         Position of the document in the call.
     score : float
-        The larger the better; ``EmbeddingModel.score_kind`` says what it is.
+        A larger score is better; ``EmbeddingModel.score_kind`` says what kind of score it is.
     document : str
         The text itself.
 

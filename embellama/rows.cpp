@@ -8,13 +8,13 @@ namespace embellama {
 
 namespace {
 
-// Flipping this bit of a byte takes 128 from it: unsigned levels and bits become signed ones.
+// Flipping this bit of a byte subtracts 128: unsigned levels and bits become signed ones.
 constexpr uint8_t SIGN = 0x80;
 
 // llama.cpp's common_embd_normalize scales to this peak for embd_norm = 0.
 constexpr double INT16_PEAK = 32760.0;
 
-// Relative to the peak, so that no power over- or underflows.
+// Values are divided by the peak, so that no power overflows or underflows.
 double p_norm(const float * vector, int64_t n_dims, double p, double peak) {
     double total = 0;
     for (int64_t i = 0; i < n_dims; i++) {

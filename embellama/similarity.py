@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How alike vectors are."""
+"""The similarity of vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = ("cosine", "dot", "hamming")
 
 
 def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows whose dot products are what was asked for."""
+    """Return rows whose dot products give the similarity."""
     if kind not in _KINDS:
         raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {spelled(kind)}")
     rows = []
@@ -42,7 +42,8 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
 
 def _transformed(array: NDArray[Any], kind: str) -> NDArray[Any]:
     if kind == "hamming":
-        # Of +1 and -1, a dot product is the equal bits less the others.
+        # With bits as +1 and -1, a dot product is the number of equal bits minus that of the
+        # others.
         bits = np.unpackbits(_unsigned(array), axis=1)
         signs: NDArray[np.float32] = bits * np.float32(2) - np.float32(1)
         return signs
@@ -52,7 +53,7 @@ def _transformed(array: NDArray[Any], kind: str) -> NDArray[Any]:
 
 
 def _unsigned(packed: NDArray[Any]) -> NDArray[np.uint8]:
-    """The bytes that int8 rows, ``"binary"``, were made of by taking 128 from each."""
+    """Undo the subtraction of 128 that made int8 rows (``"binary"``) of bytes."""
     return packed if packed.dtype == np.uint8 else packed.view(np.uint8) ^ np.uint8(128)
 
 
@@ -65,11 +66,11 @@ def _similarities(products: NDArray[Any], left: NDArray[Any], kind: str) -> NDAr
 
 
 def _unit_rows(array: NDArray[Any]) -> NDArray[Any]:
-    # A square overflows, which is seen below, or underflows.
+    # A square may overflow or underflow; such rows are found and computed again below.
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(array, axis=1, keepdims=True)
     kind = np.finfo(array.dtype)
-    # Below, the squares that matter lose digits as subnormal numbers.
+    # Below this norm, the largest squares are subnormal numbers and lose digits.
     odd = ((norms < np.sqrt(kind.tiny / kind.eps)) | np.isinf(norms))[:, 0]
     if odd.any():
         peaks = np.abs(array[odd]).max(axis=1, keepdims=True, initial=0)
@@ -100,7 +101,7 @@ def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[A
     ConfigurationError
         If `kind` is unknown.
     DimensionMismatchError
-        If the vectors differ in length, or are no numbers, or no packed bits for ``"hamming"``.
+        If the vectors differ in length, or are not numbers, or not packed bits for ``"hamming"``.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> 
     ConfigurationError
         If `kind` is unknown.
     DimensionMismatchError
-        If the shapes differ, or the values are no numbers, or no packed bits for ``"hamming"``.
+        If the shapes differ, or the values are not numbers, or not packed bits for ``"hamming"``.
 
     Examples
     --------

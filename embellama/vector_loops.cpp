@@ -5,23 +5,23 @@
 #include <immintrin.h>
 #endif
 
-// This file is compiled once for each table of functions, whose name EMBELLAMA_LOOPS is, with its
-// instruction set. It includes no header of the C++ library with functions in it: the linker would
+// This file is compiled once for each instruction set; EMBELLAMA_LOOPS is the name of its table of
+// functions. It includes no header of the C++ library that defines functions: the linker would
 // merge them with those of other files, and bring one set's instructions there.
 namespace embellama {
 namespace {
 
-// As many partial results as four AVX-512 registers hold: without -ffast-math the compiler may not
-// reorder one running sum, but it may keep independent ones in vector lanes, and an addition takes
-// about four cycles.
+// Partial results: as many as four AVX-512 registers hold. Without -ffast-math the compiler must
+// not reorder a single running sum, but it may keep independent sums in vector lanes. Four
+// registers hide the latency of an addition, about four cycles.
 constexpr int64_t LANES = 64;
 
-// Rows added or compared at a time, so that `out` is read and written the less often.
+// Rows added or compared at a time, so that `out` is read and written less often.
 constexpr int64_t ROWS = 4;
 
-// What a core's own cache holds. Rows beyond it come from memory, whose prefetcher starts anew at
-// every jump from row to row: measured, reading ahead ourselves halves the time there, and costs
-// half as much again where the rows are near.
+// The size of a core's own cache. If rows are larger, they come from memory, and the hardware
+// prefetcher starts again at each new row. Measurements: prefetching in software halves the time
+// for rows in memory, and takes 1.5 times as long for rows in the cache.
 constexpr int64_t CACHED_FLOATS = (1 << 20) / sizeof(float);
 constexpr int64_t LINE_FLOATS = 64 / sizeof(float);
 
@@ -31,7 +31,7 @@ inline void read_ahead(const float * values, int64_t n_floats) {
     }
 }
 
-// Halves the lanes as long as they fill vectors; the last ones are added in double.
+// Adds halves of the lanes as long as they fill vectors; the last lanes are added in double.
 inline double sum_lanes(float * partial) {
     for (int64_t lanes = LANES / 2; lanes >= 8; lanes /= 2) {
         for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -45,14 +45,15 @@ inline double sum_lanes(float * partial) {
     return total;
 }
 
-// GCC knows _Float16 in C++ on x86-64 from 12, and on ARM from 13 on; there the other is the same.
+// In C++, GCC has _Float16 from 12 on for x86-64, and from 13 on for ARM. On ARM, __fp16 is the
+// same.
 #if defined(__aarch64__)
 using Half = __fp16;
 #else
 using Half = _Float16;
 #endif
 
-// numpy.max keeps a NaN of either operand, and so does this.
+// Keeps a NaN of either operand, as numpy.max does.
 inline float larger(float a, float b) { return a > b || a != a ? a : b; }
 
 void sum_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __restrict out) noexcept {
@@ -91,7 +92,8 @@ void max_rows(const float * rows, int64_t n_rows, int64_t n_dims, float * __rest
         const float * b = a + n_dims;
         const float * c = b + n_dims;
         const float * d = c + n_dims;
-        // One instruction a comparison; the rare NaN among the four rows takes the slow way after.
+        // Each comparison is one instruction. If a row holds a NaN, which is rare, the slow loop
+        // below repeats the work.
         int32_t has_nan = 0;
         for (int64_t i = 0; i < n_dims; ++i) {
             const float ab = a[i] > b[i] ? a[i] : b[i];
@@ -159,7 +161,7 @@ float max_abs(const float * vector, int64_t n_dims) noexcept {
 }
 
 bool is_finite(const float * vector, int64_t n_dims) noexcept {
-    // x * 0 is 0 for finite x and NaN otherwise, and a sum that meets a NaN stays NaN.
+    // x * 0 is 0 for finite x and NaN otherwise, and a sum with a NaN is NaN.
     float partial[LANES] = {};
     int64_t i = 0;
     for (; i + LANES <= n_dims; i += LANES) {
@@ -176,7 +178,7 @@ bool is_finite(const float * vector, int64_t n_dims) noexcept {
 
 void to_float16(const float * vector, int64_t n_dims, uint16_t * __restrict out) noexcept {
     int64_t i = 0;
-    // GCC 12 converts one value at a time.
+    // Intrinsics, because GCC 12 would convert one value at a time.
 #if defined(__F16C__)
     for (; i + 8 <= n_dims; i += 8) {
         const __m128i halves = _mm256_cvtps_ph(_mm256_loadu_ps(vector + i), _MM_FROUND_CUR_DIRECTION);
@@ -199,7 +201,7 @@ void to_int8(const float * vector, int64_t n_dims, int8_t * __restrict out) noex
 void to_levels(const float * vector, int64_t n_dims, const float * starts, const float * steps, uint8_t flip,
                uint8_t * __restrict out) noexcept {
     for (int64_t i = 0; i < n_dims; ++i) {
-        // Of halves: the difference may be more than a float32 holds.
+        // Halves are subtracted, because the full difference may exceed float32.
         const float level = __builtin_floorf((0.5f * vector[i] - 0.5f * starts[i]) / steps[i] * 2);
         out[i] = static_cast<uint8_t>(static_cast<int32_t>(level > 255 ? 255.0f : level < 0 ? 0.0f : level)) ^ flip;
     }

@@ -23,10 +23,10 @@ struct VectorLoops {
     void (*to_float16)(const float * vector, int64_t n_dims, uint16_t * out) noexcept;
     // round(127 * x), from -127 to 127.
     void (*to_int8)(const float * vector, int64_t n_dims, int8_t * out) noexcept;
-    // floor((x - start) / step), from 0 to 255, its highest bit flipped where `flip` is 0x80.
+    // floor((x - start) / step), from 0 to 255; the highest bit is flipped if `flip` is 0x80.
     void (*to_levels)(const float * vector, int64_t n_dims, const float * starts, const float * steps, uint8_t flip,
                       uint8_t * out) noexcept;
-    // A bit per dimension, set where x > 0, the first in the highest bit; `flip` as above.
+    // A bit per dimension, set if x > 0, the first dimension in the highest bit. `flip` as above.
     void (*to_bits)(const float * vector, int64_t n_dims, uint8_t flip, uint8_t * out) noexcept;
 };
 
@@ -36,7 +36,7 @@ extern const VectorLoops avx2_loops;
 extern const VectorLoops avx512_loops;
 #endif
 
-// `limit` is granted.
+// The caller has made sure that instructions up to `limit` may be used.
 inline const VectorLoops & loops_for([[maybe_unused]] InstructionSet limit) {
 #if defined(__x86_64__)
     if (limit >= InstructionSet::AVX512) {

@@ -122,7 +122,7 @@ cdef class Workers:
         self.parameters.instruction_set = <InstructionSet>instruction_set_limit()
         self.open()
         self.closed = False
-        model.contexts.add(self)
+        model.dependents.add(self)
         _live[id(self)] = self
         renew_after_fork(self)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong raises: which exceptions there are, and what to do about them."""
+"""The exceptions that embellama raises, and what to do about them."""
 
 from __future__ import annotations
 

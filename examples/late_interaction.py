@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Late interaction: compare texts token by token, as ColBERT does.
 
-One vector per text says what the text is about on the whole. With one vector per token, every
-token of the query looks for its best match in the document: MaxSim.
+One vector per text describes the text as a whole. With one vector per token, every token of the
+query looks for its best match in the document: MaxSim.
 """
 
 from __future__ import annotations

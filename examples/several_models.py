@@ -19,7 +19,7 @@ def show(engine: EmbeddingEngine) -> None:
 
 def main() -> None:
     """Register two models, use both, and free one."""
-    # One set of weights in two settings here; any GGUF file will do for either.
+    # Here both are the same file with different settings; any GGUF file works for each.
     everything = ModelConfig("all-MiniLM-L6-v2", model_name="everything")
     beginning = everything.replace(model_name="beginning", truncate=16)
 

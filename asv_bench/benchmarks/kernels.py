@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our loops, numpy's way to the same numbers, and a plain read of the same bytes."""
+"""Our loops, numpy's functions for the same result, and a plain read of the same bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from embellama.kernels import normalize_rows, pool_rows, quantize_rows
 from embellama.quantization import DTYPES, quantized_width
 
-# A micro-batch, which a core's own cache holds, and more than such a cache does.
+# Rows of a micro-batch, which fits into a core's own cache, and more rows than fit.
 ROWS = (256, 16384)
 N_DIMS = 384
 
@@ -20,7 +20,7 @@ def vectors(n_rows: int) -> NDArray[np.float32]:
 
 
 def plain_read(values: NDArray[np.float32]) -> None:
-    # BLAS reads every value once, at whatever speed the caches or the memory give it.
+    # BLAS reads every value once, as fast as the caches or the memory allow.
     np.dot(values.ravel(), values.ravel())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file to the first vector: the time, and the memory the process then has held."""
+"""From a file to the first vector: the time, and the peak memory of the process."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ class Load(workloads.Models):
 
 
 def peakmem_import() -> None:
-    """What the interpreter and the imports hold: the floor of the figures above."""
+    """The memory of the interpreter and the imports, which the figures above include."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts to token ids: the vocabulary by itself, and one text the whole way through the API."""
+"""Texts to token ids: the vocabulary alone, and one text through the whole API."""
 
 from __future__ import annotations
 

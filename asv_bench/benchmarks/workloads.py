@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks share: texts of given lengths, and one model in several types."""
+"""The data that the benchmarks share: texts of given lengths, and one model in several types."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ MODEL = "all-MiniLM-L6-v2"
 FILE_TYPES = ("F32", "F16", "Q8_0")
 THREADS = (1, 2)
 
-# Words per text (least, most), and texts: each mix is about 1,500 tokens, under a second's work.
+# For each mix the least and most words of a text, and the number of texts. Each mix has about
+# 1,500 tokens, which take less than a second.
 MIXES = {"short": (8, 12, 96), "mixed": (5, 100, 24), "long": (190, 210, 6)}
 
-# WordPiece makes one to three tokens of each, as it does of ordinary prose.
+# WordPiece splits each word into one to three tokens, as in ordinary prose.
 WORDS = """
     a about after against all although an and annual another archive are article as assembly
     astronomers at atmosphere because before between biodiversity bridge budget by calculated

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compare_peers.py is made of: environments, processes, rounds and the report."""
+"""The parts of compare_peers.py: environments, processes, rounds and the report."""

@@ -19,7 +19,7 @@ from comparison import environment
 from comparison.process import Process
 from comparison.report import Measured
 
-# Threads of ONNX Runtime spin for some 0.04 s after their work, and would slow the next.
+# Threads of ONNX Runtime spin for some 0.04 s after their work, and would slow the next contender.
 REST = 0.1
 
 Vectors = dict[str, NDArray[np.float64]]
@@ -40,7 +40,7 @@ def each(
     *arguments: P.args,
     **options: P.kwargs,
 ) -> None:
-    """Have each act in turn; one that fails acts no more, and its reason is reported."""
+    """Call `act` for each contender in turn; after a failure skip it, and report the reason."""
     for contender in contenders:
         if contender.measured.unavailable is None:
             try:
@@ -88,7 +88,7 @@ class Contender:
         )
 
     def load(self, texts: Mapping[str, list[str]], logs: Path) -> None:
-        """Start anew and load, as often as it is called."""
+        """Load in a new process; each call starts another one."""
         if self.measured.load_seconds:
             self.process.close()
         self.start(texts, logs)
@@ -108,7 +108,8 @@ class Contender:
             return unit_rows(np.load(path))
 
     def check(self, workload: str, reference: NDArray[np.float64]) -> None:
-        # Of unit vectors 1 - cosine is half the squared distance, which rounds far less.
+        # For unit vectors 1 - cosine is half the squared distance, which has a far smaller
+        # rounding error.
         difference = self.vectors(workload) - reference
         cosines = 1 - (difference * difference).sum(axis=1) / 2
         self.measured.cosines[workload] = (float(cosines.min()), float(cosines.mean()))

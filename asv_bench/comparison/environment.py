@@ -29,7 +29,7 @@ def python_of(folder: Path, name: str, requirements: Sequence[str]) -> Path:
         return python
     shutil.rmtree(environment, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    # A source distribution is built for this processor, as its users build it.
+    # A source distribution is built for this processor, as users would build it.
     result = subprocess.run(
         [str(python), "-m", "pip", "install", "--disable-pip-version-check", *requirements],
         capture_output=True,

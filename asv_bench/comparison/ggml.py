@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the ggml libraries that were built with the raw loop it is to run with."""
+"""Which of the ggml libraries the raw loop runs with; they were built with it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import embellama
 def environment(program: Path) -> dict[str, str]:
     """Return the environment in which `program` uses the instruction set that embellama uses.
 
-    The program asks for a library that each of those in embellama/ggml of the build stands for:
-    the one that is there already, since it was loaded first, is taken.
+    All libraries in embellama/ggml of the build have the name that the program is linked with, so
+    the dynamic linker uses the one that is preloaded.
     """
     name = embellama.backend_info()["llama_cpp_instruction_set"]
     folder = program.resolve().parents[2] / "embellama" / "ggml"
-    # Tiles are beside bfloat16; a build for one processor has one library.
+    # The library for bfloat16 also contains the code for AMX. A build for one processor has only
+    # the library "generic".
     for candidate in ("avx512_bf16" if name == "amx" else name, "generic"):
         library = folder / f"libembellama-ggml-{candidate}.so"
         if library.exists():

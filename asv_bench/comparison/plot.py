@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison as bars, a panel for each workload."""
+"""The comparison as a bar chart, with a panel for each workload."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save(comparison: Comparison, path: Path) -> None:
     panels[0].invert_yaxis()
     isa = "" if comparison.isa is None else f", {comparison.isa}"
     caption = f"{comparison.model} on {comparison.machine}, {comparison.n_threads} threads{isa}"
-    # The library itself is the first of what a contender names.
+    # The library itself is the first package that a contender names.
     libraries = dict(next(iter(contender.versions.items())) for contender in measured)
     listed = ", ".join(" ".join(pair) for pair in libraries.items())
     figure.supxlabel(textwrap.fill(listed, 150), fontsize=8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The comparison's end of the line to a peer's process; comparison.serve is the other."""
+"""A peer's process as the comparison sees it; comparison.serve is the program that runs in it."""
 
 from __future__ import annotations
 
@@ -56,12 +56,13 @@ class Process:
         self.process.stdin.flush()
 
     def ask(self, command: str, *arguments: str) -> dict[str, Any]:
-        """Have `command` of `comparison.serve.Server` done and return its answer.
+        """Run the method `command` of `comparison.serve.Server` in the process; return its answer.
 
         Raises
         ------
         UnavailableError
-            If the peer can't, or ended; the message is its own or the last line of its log.
+            If the peer can't run it, or has ended. The message is the peer's, or the last line of
+            its log.
         """
         assert self.process.stdout is not None
         try:

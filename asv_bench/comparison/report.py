@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was measured, as JSON and as Markdown."""
+"""The measurements, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ BASELINE = "embellama F16"
 
 @dataclasses.dataclass
 class Measured:
-    """A contender's figures, or why there are none."""
+    """A contender's figures, or the reason why there are none."""
 
     name: str
     unavailable: str | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     load_seconds: list[float] = dataclasses.field(default_factory=list)
-    """From no library imported to the first vector, a process each."""
+    """Seconds from a fresh interpreter to the first vector, each in a process of its own."""
     resident_mb: float | None = None
-    """After the first vector, above an interpreter with numpy."""
+    """Memory after the first vector, minus that of an interpreter with numpy."""
     peak_mb: float | None = None
-    """The most until the end, above the same."""
+    """Peak memory of the whole run, minus that of an interpreter with numpy."""
     batch_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     cosines: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    """Of a workload's texts to the reference: the least and the mean."""
+    """The lowest and the mean cosine of a workload's vectors to the reference."""
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    """Of a workload's rounds; for one text the median of a round's texts."""
+    """Seconds of each round of a workload; for "one" the median of the round's texts."""
 
     def cosine(self, counts: dict[str, int]) -> tuple[float, float]:
-        """Over all workloads: the least and the mean."""
+        """Return the lowest and the mean cosine over all workloads."""
         n_texts = sum(counts[workload] for workload in self.cosines)
         total = sum(counts[workload] * mean for workload, (_, mean) in self.cosines.items())
         return min(least for least, _ in self.cosines.values()), total / n_texts
@@ -40,7 +40,7 @@ class Measured:
 
 @dataclasses.dataclass
 class Comparison:
-    """A run: the same texts for every contender, its rounds interleaved."""
+    """A run: every contender with the same texts, in interleaved rounds."""
 
     date: str
     machine: str
@@ -48,7 +48,7 @@ class Comparison:
     isa: str | None
     model: str
     texts: dict[str, int]
-    """How many a workload has; "one" are embedded one at a time."""
+    """The number of texts of each workload; those of "one" are embedded one at a time."""
     contenders: list[Measured]
 
     def json(self) -> str:
@@ -67,7 +67,7 @@ class Comparison:
         return None
 
     def times_as_fast(self, workload: str, measured: Measured) -> float | None:
-        """How many times as fast the baseline is: the median over rounds of a round's ratio."""
+        """Return how many times as fast the baseline is: the median of the rounds' ratios."""
         baseline = self.baseline()
         if baseline is None:
             return None
@@ -75,7 +75,7 @@ class Comparison:
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
     def figure(self, workload: str, seconds: float) -> float:
-        """Texts per second, or milliseconds of one text."""
+        """Return the texts per second, or the milliseconds for one text."""
         return 1000 * seconds if workload == "one" else self.texts[workload] / seconds
 
 

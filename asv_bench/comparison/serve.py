@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A peer's process: reads a JSON list a line, does it, and answers with a JSON object.
+"""The program in a peer's process: for each line, a JSON list with a command, it writes its answer.
 
-Started by `comparison.process.Process` in the peer's own environment, from the folder above.
+`comparison.process.Process` starts it in the peer's own environment, from the folder above. Each
+answer is a JSON object.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 import numpy as np
 from peers import Peer, Settings, UnavailableError
 
-# Runs of each batch size, of which the best counts.
+# Runs of each batch size; the best of them counts.
 TUNING_RUNS = 2
 
 
 def memory_mb(process_id: int, key: str) -> float:
-    """VmRSS, or VmHWM for the peak, in 10**6 bytes; see proc_pid_status(5)."""
+    """Return VmRSS, or VmHWM for the peak, in 10**6 bytes; see proc_pid_status(5)."""
     status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
     found = re.search(rf"^{key}:\s+(\d+) kB$", status, re.MULTILINE)
     assert found is not None
@@ -36,7 +37,7 @@ class Server:
         self.variant = variant
         self.settings = settings
         self.texts: dict[str, list[str]] = texts
-        # An interpreter with numpy: what any library of this kind starts from.
+        # The memory of an interpreter with numpy, which any such library needs.
         self.bare_mb = memory_mb(os.getpid(), "VmRSS")
         self.peer: Peer
         self.batch_sizes: dict[str, int] = {}
@@ -50,7 +51,7 @@ class Server:
         return {}
 
     def load(self, text: str) -> dict[str, Any]:
-        """Seconds from nothing, not even the library imported, to the first vector."""
+        """Return the seconds to the first vector, with the import of the library."""
         start = time.perf_counter()
         self.peer = self.module.Peer(self.settings, self.variant)
         self.peer.time([text], 1)
@@ -61,7 +62,7 @@ class Server:
         return versions
 
     def tune(self, workload: str) -> dict[str, Any]:
-        """Find the batch size that suits a workload, and warm up."""
+        """Find the fastest batch size for a workload, and warm up."""
         if workload == "one" or not self.peer.batch_sizes:
             self.round(workload)
             return {}
@@ -75,7 +76,7 @@ class Server:
         return {"batch_size": self.batch_sizes[workload]}
 
     def round(self, workload: str) -> dict[str, Any]:
-        """Seconds for all texts, and for the workload "one" the median of single texts."""
+        """Return the seconds for all texts; for the workload "one" the median of single texts."""
         texts = self.texts[workload]
         if workload == "one":
             return {"seconds": self.peer.time_one(texts)}
@@ -95,7 +96,7 @@ class Server:
 
 
 def main() -> None:
-    # Libraries print; the answers go where they can't.
+    # Libraries print to standard output, so the answers go to a copy of it, which they don't know.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     name, variant, settings, texts = json.loads(sys.stdin.readline())

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared: a module for each library, and in it all that is particular to it.
+"""The libraries that are compared: a module for each, with all that is particular to it.
 
-A module is imported without its library too, to be told what to install, and so imports it only
-where it is used. It has:
+compare_peers.py also imports a module to read what to install, so a module imports its library only
+in the functions that use it. A module has:
 
 - ``REQUIREMENTS``: what pip installs, the library itself first;
 - ``VARIANTS``: the names of the precisions or file types it is measured in;
-- ``ISA_VARIABLES``: for a level of `ISA_LEVELS` the environment variables that hold the library to
-  it; a level that is missing can't be asked for;
+- ``ISA_VARIABLES``: for each level of `ISA_LEVELS` the environment variables that limit the library
+  to it; the library can't be limited to a level that is missing;
 - ``Peer``: a subclass of `peers.Peer`.
 """
 
@@ -25,34 +25,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 ISA_LEVELS = ("avx2", "avx512")
-# Sizes to choose from, for libraries that compute padded batches of a size that the caller sets.
+# Batch sizes to try, for libraries whose padded batches have a size that the caller sets.
 PADDED_BATCH_SIZES = (1, 4, 16, 64)
 
 
 class UnavailableError(Exception):
-    """A peer can't be had on this machine, or not in this variant; the message says why."""
+    """A peer, or this variant of it, can't run on this machine; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is the same for every peer."""
+    """The settings that are the same for every peer."""
 
     checkpoint: Path
     """The model in Hugging Face's format."""
     gguf: dict[str, Path]
     """The same weights by file type."""
     exported: Path
-    """Where files are kept that are made from the checkpoint once."""
+    """The folder for files that are made from the checkpoint once."""
     n_threads: int
     isa: str | None
-    """One of `ISA_LEVELS`, or None: what the processor has."""
+    """One of `ISA_LEVELS`; None for all instructions of the processor."""
 
 
 class Peer(abc.ABC):
     """A loaded model."""
 
     batch_sizes: ClassVar[tuple[int, ...]] = ()
-    """Texts per batch to try; none where the library plans its batches itself."""
+    """Batch sizes to try; empty if the library plans its batches itself."""
 
     @classmethod  # noqa: B027 - few need it
     def prepare(cls, settings: Settings, variant: str) -> None:
@@ -83,7 +83,7 @@ class Peer(abc.ABC):
 
     @classmethod
     def versions(cls, requirements: tuple[str, ...]) -> dict[str, str]:
-        """What is measured and what it stands on, from `requirements`."""
+        """Return the versions of the library and of the packages it needs, from `requirements`."""
         names = [requirement.partition("==")[0] for requirement in requirements]
         return {name: importlib.metadata.version(name) for name in names}
 

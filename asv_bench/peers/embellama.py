@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""embellama as it is installed where the comparison is started."""
+"""The embellama that is installed in the environment of compare_peers.py."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from peers import Peer as Base
 from peers import Settings
 
-# Installed already, in the environment of compare_peers.py.
+# embellama is installed already.
 REQUIREMENTS = ("embellama",)
 VARIANTS = ("F16", "F32", "F32-exact", "Q8_0")
-# It is told by ModelConfig's instruction_set.
+# ModelConfig's instruction_set sets the level.
 ISA_VARIABLES: dict[str, dict[str, str]] = {"avx2": {}, "avx512": {}}
 
 
@@ -23,7 +23,7 @@ class Peer(Base):
         file_type, _, exact = variant.partition("-")
         instruction_set = settings.isa
         if instruction_set is not None and not exact:
-            # The fastest comes first, and the names of the same level begin alike.
+            # The fastest set comes first, and the names of a level's sets begin with the level.
             names = embellama.backend_info()["instruction_sets"]
             instruction_set = next(name for name in names if name.startswith(instruction_set))
         config = embellama.ModelConfig(

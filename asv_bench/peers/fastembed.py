@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""fastembed: ONNX Runtime with a tokenizer, by its own call on the same weights."""
+"""fastembed: ONNX Runtime with a tokenizer, through its own API and with the same weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Peer(Base):
         folder = token_onnx(settings).parent
         for file in settings.checkpoint.glob("*.json"):
             shutil.copyfile(file, folder / file.name)
-        # It cuts texts at this file's max_length, which is 128; no other peer cuts there.
+        # fastembed cuts texts at this file's max_length, which is 128. No other peer cuts there.
         path = folder / "tokenizer_config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         config["max_length"] = 512

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""llama-cpp-python as it is released: its own build of llama.cpp, its own ``embed``."""
+"""llama-cpp-python as released, with its own build of llama.cpp and its own ``embed``."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def inputs(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray
 
 
 def quantize(settings: Settings) -> None:
-    """Post-training quantisation; its activations' ranges are taken from texts of the README."""
+    """Quantise after training; texts of the README calibrate the ranges of the activations."""
     import nncf
     import openvino
 
@@ -54,7 +54,7 @@ class Peer(Base):
     def prepare(cls, settings: Settings, variant: str) -> None:
         import openvino
 
-        # These are the processor's, whatever ONEDNN_MAX_CPU_ISA says.
+        # These are the capabilities of the processor, whatever ONEDNN_MAX_CPU_ISA says.
         capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if variant == "bf16" and (settings.isa == "avx2" or "BF16" not in capabilities):
             raise UnavailableError("OpenVINO has bf16 only on processors with AVX-512")
@@ -69,12 +69,14 @@ class Peer(Base):
         core = openvino.Core()
         path = int8_model(settings) if variant == "int8" else pooled_onnx(settings)
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": settings.n_threads}
-        # Without a hint it takes bf16 where the processor has it, which suits what int8 leaves.
+        # Without a hint OpenVINO uses bf16 where the processor has it, which is right for the
+        # parts of the int8 model that are not quantised.
         if variant == "bf16":
             options["INFERENCE_PRECISION_HINT"] = "bf16"
         elif variant == "fp32" or settings.isa == "avx2":
             options["INFERENCE_PRECISION_HINT"] = "f32"
-        # One text is computed by all threads; batches by a stream a thread, several at a time.
+        # All threads compute a single text together. Batches run in parallel, one stream per
+        # thread.
         self.one = core.compile_model(path, "CPU", options | {"PERFORMANCE_HINT": "LATENCY"})
         self.streams = core.compile_model(
             path, "CPU", options | {"NUM_STREAMS": settings.n_threads}

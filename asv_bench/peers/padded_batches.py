@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token ids in padded batches of texts of like length, as sentence-transformers makes them.
+"""Token ids in padded batches of texts of similar length, as sentence-transformers makes them.
 
-It sorts by characters and calls the tokenizer once a batch; sorting by tokens, after one call for
-all texts, wastes less, and so is what the peers are given.
+sentence-transformers sorts by characters and calls the tokenizer once per batch. The peers get
+batches sorted by tokens, after one call for all texts, because that wastes less.
 """
 
 from __future__ import annotations

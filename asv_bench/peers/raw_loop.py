@@ -17,10 +17,10 @@ from peers import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 
-# Only needed to build it.
+# These packages are needed only to build the program.
 REQUIREMENTS = ("meson", "ninja", "cython", "numpy", "pip")
 VARIANTS = ("F16",)
-# It is built for the level instead: see `build_folder`.
+# The program is built for the level instead: see `build_folder`.
 ISA_VARIABLES: dict[str, dict[str, str]] = {"avx2": {}, "avx512": {}}
 CPU_OPTION = {None: "native", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 
@@ -30,7 +30,7 @@ def build_folder(settings: Settings) -> Path:
 
 
 class Rounds:
-    """The program on given texts, computing a round when asked."""
+    """The program with given texts, which computes a round when it is asked."""
 
     def __init__(self, command: list[str], texts: list[str]) -> None:
         self.folder = tempfile.TemporaryDirectory()

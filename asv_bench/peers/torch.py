@@ -18,11 +18,11 @@ from peers import PADDED_BATCH_SIZES, Settings, UnavailableError
 from peers import Peer as Base
 from peers.padded_batches import Tokenizer
 
-# A plain release number also stands for its build without CUDA, 2.13.0+cpu, and pip prefers that
-# one where an index or folder that it is configured with has it (PEP 440, local versions).
+# A plain release number also matches the build without CUDA, 2.13.0+cpu. pip prefers that build if
+# one of its configured indexes or folders has it (PEP 440, local versions).
 REQUIREMENTS = ("torch==2.13.0", "transformers", "onnx")
 VARIANTS = ("fp32", "bf16")
-# PyTorch's own kernels, oneDNN's and MKL's.
+# The variables of PyTorch's own kernels, of oneDNN's and of MKL's.
 ISA_VARIABLES = {
     "avx2": {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -39,7 +39,7 @@ ISA_VARIABLES = {
 
 
 def sentence_vectors(hidden: Any, mask: Any) -> Any:
-    """Mean over the tokens, then L2, as the model's 1_Pooling and 2_Normalize say."""
+    """Mean over the tokens, then L2 normalisation, as the model's 1_Pooling and 2_Normalize say."""
     import torch
 
     weights = mask.unsqueeze(-1).to(torch.float32)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The most that one core multiplies and adds: products of registers, nothing read from memory. One
-// line per instruction set, in GFLOP/s; the best of many short runs, as others use the machine too.
+// The peak of one core: products of registers, with nothing read from memory. Prints one line per
+// instruction set, in GFLOP/s: the best of many short runs, because other programs use the machine
+// too.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 
 namespace {
 
-constexpr int SUMS = 12;  // independent of each other: more than the instructions' latency
+constexpr int SUMS = 12;  // independent sums, enough to hide the latency of the instructions
 constexpr int ROUNDS = 50000;
 
 template <typename Step>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a C++ programmer would write against llama.cpp to embed a file of lines, and nothing more:
-// the speed that embellama is compared with. It has embellama's own plan, so that the
-// difference is what the library itself costs.
+// The program that a C++ programmer would write against llama.cpp to embed a file of lines, and
+// nothing more. embellama's speed is compared with it. The plan is embellama's own, so that the
+// difference is the cost of the library itself.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one core takes for one text and for many, by length: embellama's encoder, and llama.cpp."""
+"""The time of one core for one text and for many, by length: embellama's encoder and llama.cpp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH_TOKENS = 1024
 
 
 def processor_seconds(call: Callable[[], object]) -> float:
-    """Of this process, whoever else has the machine."""
+    """Return the processor seconds of the call, which other programs change little."""
     start = time.process_time()
     call()
     return time.process_time() - start

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One text on its way: tokens, a vector for each, their mean, and its length made 1."""
+"""The steps from a text to its vector: tokens, a vector for each, their mean, the unit vector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def main() -> None:
         rows = model.embed_multi(TEXT)
         mean = model.embed(TEXT)
         vocabulary = Vocabulary(Model(str(model.path)))
-    # The vocabulary of the file marks the beginning of a word; the checkpoint's marks the rest.
+    # The file's vocabulary marks pieces that begin a word; the checkpoint's marks the other
+    # pieces.
     pieces = [vocabulary.token(i).replace("\N{LOWER ONE EIGHTH BLOCK}", "_") for i in ids.tolist()]
 
     figure, axes = plt.subplots(

@@ -13,7 +13,7 @@ from style import COLOURS, GREY, save
 import embellama
 
 SENTENCES = Path(__file__).parents[1] / "how-to" / "sentences.jsonl"
-# As the page finds near-duplicates.
+# The same threshold as on the page.
 ALIKE = 0.85
 
 

@@ -40,7 +40,7 @@ def draw_packed(axis: Axes, lengths: NDArray[np.int32]) -> int:
 
 
 def padded_tokens(lengths: NDArray[np.int32]) -> int:
-    """What a library computes that pads the texts of a batch to its longest."""
+    """Return the tokens that a library computes if it pads each batch to its longest text."""
     firsts = range(0, len(lengths), PADDED_TEXTS)
     return sum(
         int(part.max()) * len(part) for part in (lengths[i : i + PADDED_TEXTS] for i in firsts)

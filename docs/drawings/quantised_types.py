@@ -35,7 +35,8 @@ def main() -> None:
         return np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
 
     size, reference = vectors_of("F32")
-    # Some texts differ in white space only: which of two equals is nearer says nothing.
+    # Some texts differ only in white space. One of each pair is left out, because the order of two
+    # equally near neighbours means nothing.
     alike = np.triu(reference @ reference.T > 0.999, k=1).any(axis=0)
     texts = [text for text, left_out in zip(texts, alike, strict=True) if not left_out]
     reference = reference[~alike]
@@ -61,7 +62,7 @@ def main() -> None:
 
     figure, axis = plt.subplots(figsize=(8, 4))
     axis.scatter([row[1] for row in rows], [row[2] for row in rows], color=COLOURS[0], s=36)
-    # Neighbours on the left are close: their names stand on either side.
+    # Points on the left are close together, so their labels alternate between the two sides.
     for i, (name, size, distance) in enumerate(sorted(rows, key=lambda row: row[1])):
         side, x = (("right", -8), ("left", 8))[i % 2]
         axis.annotate(

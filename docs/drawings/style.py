@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all drawings share: colours that colour-blind people tell apart, and their files."""
+"""Code that all drawings share: colours that colour-blind people can distinguish, and saving."""
 
 from __future__ import annotations
 

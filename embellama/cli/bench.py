@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``embellama bench``: what a model does on this machine."""
+"""``embellama bench``: how fast a model is on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["bench"]
 
 # Tokens of a text, special ones included: a query, a sentence or two, a paragraph.
 _LENGTHS = (8, 64, 256)
-# Tokens of one batch for each core: some micro-batches.
+# Tokens of a batch for each core: enough for several micro-batches.
 _TOKENS_PER_THREAD = 1024
 
 _DISTINCT_TEXTS = 64
@@ -92,7 +92,7 @@ def bench(
             "instruction set": embedding_model.core_model.instruction_set,
             "load seconds": loaded,
             "texts": rows,
-            # Linux counts in KiB (getrusage(2)).
+            # Linux reports KiB (getrusage(2)).
             "peak memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "backend": backend_info(),
         }
@@ -137,7 +137,7 @@ def _texts(model: EmbeddingModel, length: int, count: int) -> list[str]:
 
 
 def _durations(call: Any, seconds: float) -> list[float]:
-    """How long each of some calls took: `seconds` together, and one that warms up."""
+    """Return how long each call took. The calls take `seconds` in all, after one to warm up."""
     call(0)
     durations: list[float] = []
     while sum(durations) < seconds:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes of files that may be compressed, and lines of text in the encodings that have a mark."""
+"""Bytes of files that may be compressed, and text in UTF-8, UTF-16 or UTF-32."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from embellama.cli.options import MissingExtraError
 
 __all__ = ["COMPRESSIONS", "READ_ERRORS", "decoded_document", "decoded_lines", "open_bytes"]
 
-# What reading a file may raise, cut off and damaged archives included.
+# The exceptions that reading a file may raise, also if it is a truncated or damaged archive.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
-# UTF-32's mark of little-endian begins with that of UTF-16.
+# The mark of little-endian UTF-32 begins with that of UTF-16.
 _MARKED = (
     ("utf-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
     ("utf-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
@@ -32,7 +32,7 @@ _LONGEST_MARK = 4
 class _Zstandard(io.RawIOBase):
     """The bytes in the frames of a Zstandard file, one frame after the other.
 
-    The package's own reader takes a file that is cut off for one that ends there.
+    The package's own reader does not notice that a file is truncated.
     """
 
     def __init__(self, path: str) -> None:
@@ -106,13 +106,13 @@ def decoded_lines(stream: BinaryIO) -> Iterator[tuple[str, str]]:
     Yields
     ------
     line : str
-        Lone surrogates stand for bytes that are no UTF-8.
+        Bytes that are not UTF-8 become lone surrogates.
     problem : str
         Empty if there is none.
     """
     encoding = _marked_encoding(cast("io.BufferedReader", stream).peek(_LONGEST_MARK))
     if encoding is not None:
-        # Lone surrogates are refused as those of any text.
+        # Lone surrogates are refused later, like those of any text.
         with io.TextIOWrapper(
             stream, encoding=encoding, errors="surrogatepass", newline="\n"
         ) as lines:
@@ -123,7 +123,7 @@ def decoded_lines(stream: BinaryIO) -> Iterator[tuple[str, str]]:
                 raise OSError(f"no {encoding.upper()}: {error.reason}") from None
         return
     for index, data in enumerate(stream):
-        # A byte order mark is no part of the first text.
+        # A byte order mark is not part of the first text.
         yield _decoded(data if index else data.removeprefix(codecs.BOM_UTF8), " of the line")
 
 

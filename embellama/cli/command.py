@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command's parts put together, and what an error looks like in a shell."""
+"""The command with all its subcommands, and how it reports errors in a shell."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main() -> int:
         The exit status: 0; 1 for an error; 2 for wrong usage; 130 after Ctrl-C.
     """
     _replace_closed_streams()
-    # Not click's own main(): it gives a closed pipe the status 1.
+    # click's own main() is not used, because it exits with 1 when a pipe is closed.
     try:
         status = _run(sys.argv[1:])
         sys.stdout.flush()
@@ -67,16 +67,17 @@ def main() -> int:
     try:
         sys.stdout.flush()
     except OSError:
-        # Python would try once more when it ends, and complain.
+        # Otherwise Python flushes again when it ends, and reports the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
 def _replace_closed_streams() -> None:
-    """Where the process began without a stream, have one that fails when it is used.
+    """Replace each closed standard stream with one that fails when it is used.
 
-    Python has None in its place. Nor may a file that is opened get its descriptor, because
-    llama.cpp prints there. What goes to standard error is lost, and nothing else.
+    Python sets a closed stream to None. The replacement also keeps the descriptor occupied: if a
+    file that is opened later got it, llama.cpp would print into that file. Writing to standard
+    error does not fail; its text is lost.
     """
     for name, mode, flags in (
         ("stdin", "r", os.O_WRONLY),

@@ -23,9 +23,9 @@ from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputErr
 
 __all__ = ["Corpus", "Row", "Selection", "corpus_of", "in_terms_of_the_command"]
 
-# Rows that Parquet's reader holds at a time.
+# Rows that the Parquet reader reads at a time.
 _PARQUET_ROWS = 4096
-# Objects of JSON in which a column has to appear at least once.
+# A column must appear in at least one of this many first objects of a JSON file.
 _FIRST_OBJECTS = 1024
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -33,16 +33,16 @@ _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What is read of each row.
+    """Which columns of each row are read.
 
     Parameters
     ----------
     columns : sequence of str
-        Those that hold the text. Of several, what they hold is joined by line breaks.
+        The columns that hold the text. The texts of several columns are joined by line breaks.
     keep : list of str or None
-        Those that go to the output; None for all.
+        The columns that go to the output; None for all.
     delimiter : str or None
-        What stands between the cells of CSV; None for a comma, or a tab in TSV.
+        The delimiter of CSV; None for a comma, or a tab in TSV.
     """
 
     columns: Sequence[str] = ("text",)
@@ -57,15 +57,15 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A text, or why there is none.
+    """A text, or the reason why there is none.
 
     Attributes
     ----------
     label : str
-        What to call it in a message.
+        The name of the row in messages.
     text : str or None
     problem : str
-        What follows the label in a message, where there is no text.
+        The reason, which follows the label in a message; empty if there is a text.
     kept : Mapping of str to Any
         The columns that go to the output.
     """
@@ -76,7 +76,7 @@ class Row:
     kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# A row before its text is picked: its label, and its columns or why it has none.
+# A row before its text is selected: its label, and its columns or the reason why it has none.
 _Record = tuple[str, Mapping[str, Any] | str]
 
 
@@ -88,7 +88,7 @@ def corpus_of(
     Raises
     ------
     click.UsageError
-        If there is none or both, or a name does not say how to read it.
+        If there are no texts, or both arguments and files, or a file's format is unknown.
     ConfigurationError, InvalidInputError
         As :class:`Corpus`.
     """
@@ -110,14 +110,14 @@ def corpus_of(
 
 @contextlib.contextmanager
 def in_terms_of_the_command(labels: Sequence[str]) -> Iterator[Callable[[EmbellamaError], None]]:
-    """Reword an error of the library, and give what rewords others.
+    """Reword an error of the library, and yield a function that rewords further errors.
 
-    The library counts texts from 0, and names a setting of its own.
+    The library counts texts from 0 and names its own settings, unlike the command.
 
     Parameters
     ----------
     labels : sequence of str
-        What the command calls each of the texts that it gave to the library.
+        The command's names of the texts that it passed to the library.
     """
 
     def label(match: re.Match[str]) -> str:
@@ -146,7 +146,7 @@ class Corpus:
     Raises
     ------
     ConfigurationError
-        If a table lacks a column, or its columns hold something else than texts.
+        If a table lacks a column, or a column does not hold texts.
     InvalidInputError
         If a file can't be read.
     """
@@ -161,7 +161,7 @@ class Corpus:
                 raise click.UsageError(
                     f"{file.name} is read as {file.kind}, which has no delimiter"
                 )
-            # Found now, not in the middle of the work.
+            # Missing columns are found now, not in the middle of the work.
             if file.is_regular:
                 if file.kind == "parquet":
                     self._add_types(file)
@@ -188,7 +188,7 @@ class Corpus:
                     yield _row(label, record, self._selection)
 
     def count(self) -> int | None:
-        """Read all of it to count the rows; None for what takes long or can't be read twice."""
+        """Count the rows of all files; None if that takes long or a file can't be read twice."""
         total = 0
         for file in self._files:
             if file.kind == "document":
@@ -252,7 +252,7 @@ def _row(label: str, record: Mapping[str, Any] | str, selection: Selection) -> R
             has = ", ".join(map(repr, record)) or "none"
             problems.append(f"lacks the column {name!r} (it has {has})")
     if len(selection.columns) > 1:
-        # A title that is missing does not take the body's vector away.
+        # A text without its title still has a vector.
         texts = [part for part in parts if part and not part.isspace()]
         parts = ["\n".join(texts)] if texts else []
         problems = problems or [f"has no text in {', '.join(map(repr, selection.columns))}"]
@@ -285,7 +285,7 @@ def _json_lines(stream: BinaryIO, file: InputFile) -> Iterator[tuple[str, Any]]:
 def _array(stream: BinaryIO, file: InputFile) -> Iterator[tuple[str, Any]]:
     text, problem = decoded_document(stream)
     try:
-        # Bytes that are no UTF-8 stand in the text that has them, which is refused by itself.
+        # Bytes that are not UTF-8 stay in their text, so that only this text is refused.
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         problem = problem or f"is no JSON: {error}"
@@ -301,11 +301,11 @@ def _array(stream: BinaryIO, file: InputFile) -> Iterator[tuple[str, Any]]:
 
 
 class _Problem(str):
-    """What is wrong with a line; other strings are texts."""
+    """The reason why a line can't be used; a plain str is a text."""
 
 
 def _named(objects: Iterator[tuple[str, Any]], selection: Selection) -> Iterator[_Record]:
-    """Give each text of JSON a column, and say what else is no object."""
+    """Give each plain string of JSON a column, and report values that are not objects either."""
     for label, value in objects:
         if isinstance(value, (_Problem, Mapping)):
             yield label, value
@@ -318,7 +318,7 @@ def _named(objects: Iterator[tuple[str, Any]], selection: Selection) -> Iterator
 def _with_columns(
     records: Iterator[_Record], file: InputFile, selection: Selection
 ) -> Iterator[_Record]:
-    """Refuse columns that none of the first objects has: one may lack one, all do by a typo."""
+    """Refuse a column that none of the first objects has: that is probably a typo."""
     first = list(itertools.islice(records, _FIRST_OBJECTS))
     objects = [record for _, record in first if not isinstance(record, str)]
     found = list(dict.fromkeys(name for record in objects for name in record))
@@ -365,11 +365,11 @@ def _table_records(stream: BinaryIO, file: InputFile, selection: Selection) -> I
                     "delimiter"
                 ),
             )
-        # Bytes that are no UTF-8 matter in what is embedded.
+        # Bytes that are not UTF-8 matter only in the text that is embedded.
         elif problems and not all(_is_unicode(row[i]) for i in places if i < len(row)):
             yield label, problems[0]
         else:
-            # A row that is too short lacks columns.
+            # A row with too few cells lacks its last columns.
             yield label, dict(zip(header, row, strict=False))
 
 
@@ -416,7 +416,8 @@ def _parquet_records(stream: BinaryIO, file: InputFile, selection: Selection) ->
             ) from None
         if batch is None:
             return
-        # Python's values would lose what only Arrow has, such as nanoseconds.
+        # Kept values stay Arrow scalars: as Python values they would lose nanoseconds, for
+        # example.
         values = [
             batch.column(name).to_pylist() if name in selection.columns else batch.column(name)
             for name in columns

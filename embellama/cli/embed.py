@@ -58,7 +58,7 @@ def _kept(
 @click.option(
     "--pooling",
     type=click.Choice([p.value for p in PoolingStrategy if p.value not in ("none", "rank")]),
-    help="How token vectors become a text's vector.  [default: what the model's file says]",
+    help="How token vectors become a text's vector.  [default: as the model's file says]",
 )
 @click.option(
     "--normalize",
@@ -77,14 +77,14 @@ def _kept(
     "--max-tokens",
     type=click.IntRange(min=1, max=2**31 - 1),
     metavar="N",
-    help="Cut every text at N tokens, special ones counted.",
+    help="Cut every text at N tokens, with the special ones.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "nan"]),
     default="raise",
     show_default=True,
-    help="nan goes on after a row that can't be read or embedded: NaN, or null in JSON Lines.",
+    help="With nan, a row that can't be read or embedded becomes NaN (null in JSON Lines).",
 )
 @options.accuracy
 @options.threads
@@ -93,14 +93,14 @@ def _kept(
     "--output",
     type=options.UserPath(dir_okay=False),
     metavar="FILE",
-    help="Write to FILE, which appears when all is done.",
+    help="Write to FILE, which appears when it is complete.",
 )
 @click.option(
     "-f",
     "--format",
     "output_format",
     type=click.Choice(list(vector_files.FORMATS)),
-    help="[default: what the output's name ends in; without a suffix jsonl]",
+    help="[default: by the output's suffix; jsonl without a suffix]",
 )
 @click.option(
     "--keep",
@@ -109,7 +109,7 @@ def _kept(
     help="Columns of the input to write beside the vectors, in JSON Lines and Parquet.",
 )
 @click.option(
-    "--restart", is_flag=True, help="Compute everything anew, whatever an earlier run left."
+    "--restart", is_flag=True, help="Compute everything again; drop the rows of an earlier run."
 )
 @options.quiet
 def embed(
@@ -144,8 +144,8 @@ def embed(
     parquet  the columns index, tokens and embedding
 
     Texts are read and vectors written 1,024 at a time, so files may be larger than memory. If a
-    run with --output is stopped, even killed, the same command goes on from there, also after a
-    change of the input or of --truncate: rows whose text is the same are kept.
+    run with --output is stopped or killed, the same command continues it, even if the input or
+    --truncate has changed: rows whose text is the same are kept.
 
     \b
     embellama embed "a cat" "a dog"
@@ -173,7 +173,7 @@ def embed(
         accuracy=Accuracy(accuracy),
         n_threads=threads,
     )
-    # Where vectors go to a terminal a bar would stand between them.
+    # On a terminal a bar would appear between the vectors.
     show = not quiet and stderr_is_terminal() and (output is not None or not sys.stdout.isatty())
     with EmbeddingModel(config) as embedding_model:
         job = _Job(embedding_model, on_error, output, quiet=quiet)
@@ -191,7 +191,7 @@ class _Job:
     n_failed : int
         How many texts have no vector.
     first_failure : str
-        Why the first of them has none.
+        The reason for the first of them.
     """
 
     def __init__(
@@ -209,12 +209,12 @@ class _Job:
     def destination(
         self, kind: type[VectorFile], rows: Corpus | list[Row], *, restart: bool
     ) -> Iterator[VectorFile]:
-        """Open where the rows go: a stream, or a file that has its name when it is complete."""
+        """Open the output: a stream, or a file that gets its final name when it is complete."""
         types = rows.types if isinstance(rows, Corpus) else {}
         n_dimensions = self._model.embedding_dimensions
         output = self._output
         if output is None or (os.path.exists(output) and not os.path.isfile(output)):
-            # A device or a named pipe is written, not replaced.
+            # A device or a named pipe is written to, not replaced by a file.
             with _written_to(output, kind, n_dimensions, types) as vector_file:
                 yield vector_file
             return
@@ -240,7 +240,7 @@ class _Job:
                 raise
 
     def _settings(self) -> dict[str, Any]:
-        """What a vector depends on, beside its text and where that is cut."""
+        """Everything that a vector depends on, except its text and where the text is cut."""
         config = self._model.config
         return {
             "embellama version": version("embellama"),
@@ -312,7 +312,7 @@ class _Job:
 def _written_to(
     output: str | None, kind: type[VectorFile], n_dimensions: int, types: Mapping[str, Any]
 ) -> Iterator[VectorFile]:
-    """Write a stream, which is not kept when the work fails."""
+    """Write to a stream, whose rows can't be used by a later run."""
     try:
         with contextlib.ExitStack() as stack:
             stream = (

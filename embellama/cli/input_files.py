@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that the command's paths, patterns and folders stand for, and how to read each."""
+"""The input files that paths, patterns and folders of the command mean, and how to read each."""
 
 from __future__ import annotations
 
@@ -37,45 +37,45 @@ _SUFFIXES = {
 
 @dataclasses.dataclass(frozen=True)
 class InputFile:
-    """A file to read, and as what; standard input without a path."""
+    """A file to read, and its format; standard input if it has no path."""
 
     path: str | None
     kind: str
 
     @property
     def name(self) -> str:
-        """What to call it in a message."""
+        """The name of the file in messages."""
         return "standard input" if self.path is None else self.path
 
     @property
     def is_compressed(self) -> bool:
-        """Whether its name says so."""
+        """Whether the file is compressed, by its name."""
         return Path(self.name).suffix.lower() in COMPRESSIONS
 
     @property
     def is_regular(self) -> bool:
-        """Whether it can be read twice."""
+        """Whether the file can be read twice."""
         return self.path is not None and os.path.isfile(self.path)
 
     def open(self) -> BinaryIO:
-        """Open it, decompressed."""
+        """Open the file for reading, decompressed."""
         return sys.stdin.buffer if self.path is None else open_bytes(self.path)
 
 
 def input_files(paths: Iterable[str], kind: str | None) -> list[InputFile]:
-    """Find the files that paths, patterns and folders stand for.
+    """Find the files that paths, patterns and folders mean.
 
     Parameters
     ----------
     paths : iterable of str
         ``-`` is standard input.
     kind : str or None
-        How to read them; None for what their names end in.
+        The format of the files; None to derive it from their names.
 
     Raises
     ------
     click.UsageError
-        If there is none, or it does not say how to read one.
+        If there is no file, or a file's format is unknown.
     """
     files = []
     for path in paths:
@@ -98,7 +98,7 @@ def input_files(paths: Iterable[str], kind: str | None) -> list[InputFile]:
 
 
 def _suffix(path: str) -> str:
-    """What a name ends in, apart from its compression."""
+    """The suffix of a name, without the suffix of its compression."""
     name = Path(path)
     return (name.with_suffix("") if name.suffix.lower() in COMPRESSIONS else name).suffix.lower()
 
@@ -114,7 +114,7 @@ def _kind(path: str) -> str:
 
 
 def _files_of_folder(folder: str, kind: str | None) -> list[InputFile]:
-    """Every file is a document, or those are taken that have the format's suffix."""
+    """Every file of the folder as a document, or all files with the suffix of `kind`."""
     paths = [
         os.path.join(parent, name) for parent, folders, names in _walk(folder) for name in names
     ]
@@ -134,7 +134,7 @@ def _files_of_folder(folder: str, kind: str | None) -> list[InputFile]:
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk in the order of names, without what is hidden."""
+    """os.walk in the order of names, without hidden files and folders."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield parent, folders, sorted(name for name in names if not name.startswith("."))
@@ -142,7 +142,7 @@ def _walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 @contextlib.contextmanager
 def reading(file: InputFile) -> Iterator[BinaryIO]:
-    """Open a file, and name it if it can't be read."""
+    """Open a file; if it can't be read, the error names it."""
     try:
         stream = file.open()
         # Standard input stays open.

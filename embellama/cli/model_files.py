@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``embellama info``, ``models`` and ``convert``: files of models."""
+"""``embellama info``, ``models`` and ``convert``: the commands for model files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several parts of the command take."""
+"""Options that several subcommands have."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INPUT_FORMATS = ("lines", "document", "csv", "tsv", "json", "jsonl", "parquet")
 
 
 class UserPath(click.Path):
-    """A path, in which ``~`` is the home directory also where no shell has seen to that."""
+    """A path in which ``~`` means the home directory, also if no shell has expanded it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Expand the path, then check it."""
@@ -43,7 +43,7 @@ class UserPath(click.Path):
 
 
 class MissingExtraError(EmbellamaError):
-    """What was asked for needs a package that is not installed."""
+    """A requested feature needs a package that is not installed."""
 
 
 def import_pyarrow() -> Any:
@@ -61,7 +61,7 @@ def import_pyarrow() -> Any:
 def column_names(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> list[str] | None:
-    """Names between commas, quoted as in CSV where they hold one."""
+    """Names separated by commas; a name that contains a comma is quoted as in CSV."""
     if value is None:
         return None
     names = next(csv.reader([value]), [])
@@ -86,15 +86,15 @@ _INPUT_OPTIONS = (
         "sources",
         multiple=True,
         metavar="FILE",
-        help="Read from FILE, also compressed (.gz, .bz2, .xz, .zst); from all files that a quoted "
-        "pattern such as 'part-*.csv' matches; from a folder, a text a file; from standard input, "
-        "-. May be given several times.",
+        help="Read from FILE: a file, also compressed (.gz, .bz2, .xz, .zst), a quoted pattern "
+        "such as 'part-*.csv', a folder (each file is a text), or - for standard input. May be "
+        "given several times.",
     ),
     click.option(
         "--input-format",
         type=click.Choice(INPUT_FORMATS),
-        help="lines is a text a line, document a text a file.  [default: what FILE's name ends in; "
-        "without a suffix lines]",
+        help="With lines each line is a text, with document each file.  [default: by FILE's "
+        "suffix; lines without a suffix]",
     ),
     click.option(
         "--column",
@@ -110,14 +110,14 @@ _INPUT_OPTIONS = (
         "--delimiter",
         callback=_delimiter,
         metavar="CHARACTER",
-        help="What stands between the cells of CSV, such as ';' or tab.  [default: a comma; in TSV "
-        "a tab]",
+        help="The delimiter between the cells of CSV, such as ';' or tab.  [default: a comma; in "
+        "TSV a tab]",
     ),
 )
 
 
 def input_options(function: _Function) -> _Function:
-    """``--input`` and what says how to read it."""
+    """``--input`` and the options that say how to read it."""
     for option in reversed(_INPUT_OPTIONS):
         function = option(function)
     return function

@@ -31,14 +31,14 @@ WINDOW_TEXTS = 1024
 
 _PARQUET_ROWS = 8 * WINDOW_TEXTS
 
-# What a row has of its own, so that no column of the input can have the name.
+# Columns of the result; a column of the input can't have one of these names.
 _OWN_COLUMNS = ("index", "tokens", "embedding")
 
 Kept = Sequence[Mapping[str, Any]]
 
 
 class VectorFile(abc.ABC):
-    """A file of vectors, one row a text; in a with block, complete at its end.
+    """A file of vectors with one row per text, complete at the end of its with block.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ class VectorFile(abc.ABC):
         The Arrow types of the kept columns that have one.
     """
 
-    # Whether rows can be written to what can't go back, such as a pipe.
+    # Whether rows can be written to a file that can't seek, such as a pipe.
     streams: ClassVar[bool] = False
-    # Whether there is a place for columns of the input.
+    # Whether the format can hold columns of the input.
     keeps_columns: ClassVar[bool] = True
 
     def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ class VectorFile(abc.ABC):
         self.n_rows = 0
 
     def append(self, result: EmbeddingResult, kept: Kept) -> None:
-        """Write the rows of one window, and what is kept of the input beside each of them.
+        """Write the rows of one window, each with the kept columns of the input.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class VectorFile(abc.ABC):
             self._complete()
 
     def _complete(self) -> None:
-        """Write what the file needs when all rows are there."""
+        """Write what completes the file after the last row."""
         self.file.flush()
 
 
@@ -128,7 +128,7 @@ def _without_vector(result: EmbeddingResult) -> NDArray[np.bool_]:
 
 
 def _json_value(value: Any) -> Any:
-    """What JSON has for a value of any column: null for NaN, the ISO form of a date."""
+    """The JSON form of a value of any column: null for NaN, the ISO form for a date."""
     if hasattr(value, "as_py"):  # a scalar of pyarrow
         value = value.as_py()
     if isinstance(value, Mapping):
@@ -173,10 +173,10 @@ class Npy(VectorFile):
 
 
 class Parquet(VectorFile):
-    """Columns index, kept ones, tokens and embedding; the last NaN where a text has no vector.
+    """The columns index, kept columns, tokens and embedding.
 
-    Not null: pyarrow before 26 can't read a null in a column of lists that all have one length
-    ("Expected all lists to be of size").
+    The embedding of a text without a vector is NaN, not null: pyarrow before 26 can't read a
+    null in a column of lists of one fixed length ("Expected all lists to be of size").
     """
 
     def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
@@ -234,7 +234,7 @@ class Parquet(VectorFile):
     def _column(self, name: str) -> Any:
         """The values of a kept column, in the type that its first rows have."""
         pyarrow = self._pyarrow
-        # A null of pyarrow has a type, which pyarrow does not take from it in a list.
+        # pyarrow can't use the type of a null scalar in a list, so None replaces it.
         values = [
             value if getattr(value, "is_valid", True) else None
             for value in (row.get(name) for row in self._kept)
@@ -245,7 +245,7 @@ class Parquet(VectorFile):
         try:
             column = pyarrow.array(values, kind)
         except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
-            # Of several types, or no UTF-8.
+            # The values have several types, or are not UTF-8.
             if kind is None or pyarrow.types.is_string(kind):
                 return pyarrow.array([_as_text(value) for value in values], pyarrow.string())
             for i, value in enumerate(values):
@@ -254,7 +254,7 @@ class Parquet(VectorFile):
                 except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
                     raise self._unfit(i, name) from None
             raise
-        # A column of nulls alone has room for nothing that comes later.
+        # A column of type null could not hold the values of later rows.
         return column.cast(pyarrow.string()) if pyarrow.types.is_null(column.type) else column
 
     def _unfit(self, row: int, name: str) -> InvalidInputError:
@@ -281,7 +281,8 @@ class Parquet(VectorFile):
             super().__exit__(kind, error, traceback)
         finally:
             if self._writer is not None and self._writer.is_open:
-                # Now, as it would write when it is freed, and the file is closed then.
+                # The writer writes when it is freed, and the file is closed by then, so it is
+                # closed now.
                 with contextlib.suppress(OSError, self._pyarrow.ArrowException):
                     self._writer.close()
                 self._writer.is_open = False
@@ -307,12 +308,13 @@ _SUFFIXES = {
 
 
 def vector_format(name: str | None, chosen: str | None) -> str:
-    """The format that was chosen, or that the name of a file says; JSON Lines if it says none.
+    """The chosen format, or that of the file's suffix; JSON Lines if it has no suffix.
 
     Raises
     ------
     click.UsageError
-        If the name says another format than the chosen one, or one that can't be written.
+        If the suffix belongs to another format than the chosen one, or to none that can be
+        written.
     """
     suffix = PurePath(name or "").suffix.lower()
     said = _SUFFIXES.get(suffix)

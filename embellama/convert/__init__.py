@@ -2,8 +2,8 @@
 """Hugging Face checkpoints of the BERT family become GGUF files, without torch.
 
 The files are those that llama.cpp's ``convert_hf_to_gguf.py`` writes: the same tensors, types and
-metadata. Where that script would write a file that computes something else than the checkpoint,
-this package either writes what is missing or refuses with a ModelLoadError.
+metadata. If that script would write a file whose results differ from those of the checkpoint, this
+package either adds what is missing or raises a ModelLoadError.
 """
 
 from __future__ import annotations

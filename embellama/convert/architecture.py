@@ -24,8 +24,9 @@ _FAMILIES = {
     "DistilBertForMaskedLM": "distilbert",
 }
 
-# The exact erf form and its approximations, as transformers' ACT2FN names them; llama.cpp runs one
-# GELU for all of BERT (src/models/bert.cpp). quick_gelu and gelu_10 are other functions.
+# The exact erf form of GELU and its approximations, as transformers' ACT2FN names them. llama.cpp
+# computes one GELU for all BERT models (src/models/bert.cpp). quick_gelu and gelu_10 are other
+# functions.
 _GELU = frozenset(
     {
         "gelu",
@@ -64,9 +65,9 @@ class Architecture:
     n_token_types : int
         Rows of the table of token type embeddings.
     norm_epsilon : float
-        Of the layer norms.
+        Epsilon of the layer norms.
     labels : tuple of str
-        What the classes of the head are called; empty if there is nothing to say.
+        The names of the head's classes; empty if they need not be written.
     """
 
     family: str
@@ -156,7 +157,7 @@ def _labels(config: _Config, classifies: bool) -> tuple[str, ...]:
     ):
         raise config.error(f"id2label must name the classes from 0 on, not {id2label!r}")
     names = tuple(labels[index] for index in range(len(labels)))
-    # Without a head, two dummy labels are no more than transformers' default. With one they must
+    # Without a head, two dummy labels are only transformers' default. With a head the labels must
     # be written: llama.cpp takes the number of classes from them (llama-model.cpp, n_cls_out).
     if not classifies and len(names) == 2 and names[0] == "LABEL_0":
         return ()

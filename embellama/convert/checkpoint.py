@@ -56,14 +56,14 @@ def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -
     try:
         quantize(str(source), str(destination), FILE_TYPES[type_name], n_threads)
     except ModelLoadError as error:
-        # All that std::ofstream says of a disk that is full.
+        # std::ofstream reports a full disk only in this way.
         if "iostream" not in str(error):
             raise
         raise OSError("llama.cpp could not write all of it") from error
 
 
 def _check_loadable(path: Path, source: Path) -> None:
-    """Refuse what llama.cpp must not load, also to quantise it."""
+    """Refuse a file that llama.cpp must not load, not even to quantise it."""
     try:
         check_model(read_header(path))
     except ModelLoadError as error:
@@ -92,9 +92,9 @@ def convert_checkpoint(
         their index), and ``tokenizer.json`` or ``vocab.txt``. If sentence-transformers'
         ``modules.json`` is there, the pooling it names goes into the GGUF.
     output : str or os.PathLike
-        The file to write; an existing one is replaced. It appears when it is complete: a failure
-        leaves nothing behind, and what a killed conversion leaves, in ``OUTPUT.partial/``, the next
-        one clears away. Conversions to one file wait for each other.
+        The file to write; an existing one is replaced. The file appears when it is complete. A
+        failure leaves nothing behind; files that a killed conversion leaves in ``OUTPUT.partial/``
+        are removed by the next conversion. Conversions to the same file wait for each other.
     file_type : str, optional
         The type of the weights, in any case: ``"F32"``, ``"F16"`` (default), ``"BF16"``, or a
         quantised type such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all.
@@ -119,7 +119,7 @@ def convert_checkpoint(
     ConfigurationError
         If `file_type` or `n_threads` is out of its range, or `output` can't be a file.
     TypeError
-        If `file_type` is no str or `n_threads` no integer.
+        If `file_type` is not a str or `n_threads` is not an integer.
 
     Examples
     --------

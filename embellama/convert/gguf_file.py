@@ -104,7 +104,8 @@ def write_gguf(
     try:
         writer.write_header_to_file(path)
         try:
-            # gguf-py packs values here. All but the card's were checked.
+            # gguf-py packs the values here. All values except those of the model card were
+            # checked.
             writer.write_kv_data_to_file()
         except OSError:
             raise

@@ -11,7 +11,8 @@ from typing import Any
 from embellama.convert.regular_file import require_regular_file
 from embellama.errors import ModelLoadError
 
-# XLM-R's tokenizer.json has 17 MB, Gemma's 33. Python's objects take up to 30 times the room.
+# XLM-R's tokenizer.json has 17 MB, Gemma's 33. As Python objects they take up to 30 times the
+# memory.
 _MAX_BYTES = 128 * 2**20
 _SURROGATE = re.compile(r"\\u[dD][89abAB]")
 
@@ -35,7 +36,7 @@ def read_json(path: Path) -> Any:
         text = path.read_text(encoding="utf-8-sig")
         found = json.loads(text, object_pairs_hook=_object)
         if _SURROGATE.search(text):
-            # Half of a UTF-16 pair is no character: this raises a ValueError.
+            # Half of a UTF-16 surrogate pair is not a character: this raises a ValueError.
             json.dumps(found, ensure_ascii=False).encode()
         return found
     except OSError as error:

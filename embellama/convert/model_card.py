@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint's model card says about the model, through gguf-py's heuristics."""
+"""The metadata of a checkpoint's model card, read by gguf-py's heuristics."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from embellama.errors import ModelLoadError
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-# The metadata that benchmarks leave in a card are some 100 kB; PyYAML reads 100 kB a second.
+# Benchmark results in a card's metadata take some 100 kB; PyYAML reads 100 kB a second.
 _MAX_CARD_BYTES = 2 * 2**20
-# What PyYAML does for each token grows with the brackets that are open, and for each part of a
-# number to base 60 (1:30:00) with the parts before.
+# PyYAML's time for each token grows with the number of open brackets. Its time for each part of a
+# number to base 60 (1:30:00) grows with the number of parts before it.
 _MAX_DEPTH = 100
 _LONG_NUMBER = re.compile(r"[-+0-9_:.]{500,}")
 
 
 def model_card_error(checkpoint: Path, error: Exception) -> ModelLoadError:
-    """Return what a user is told when gguf-py fails on the card, which it does in any way."""
+    """Return the error for a card on which gguf-py raised `error`, which may be of any type."""
     return ModelLoadError(
         f"{checkpoint / 'README.md'}: the model card's metadata can't be read ({error!r}); "
         "correct what stands between the first two lines of ---, or remove the file, and "
@@ -31,7 +31,7 @@ def model_card_error(checkpoint: Path, error: Exception) -> ModelLoadError:
 
 
 def _check_front_matter(path: Path) -> None:
-    """Raise ValueError on YAML that takes PyYAML hours, or stands for terabytes."""
+    """Raise ValueError on YAML that takes PyYAML hours, or expands to terabytes."""
     import yaml
 
     first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
@@ -39,10 +39,10 @@ def _check_front_matter(path: Path) -> None:
         return
     end = lines.index("---") if "---" in lines else len(lines)
     depth = 0
-    # As gguf-py's Metadata.load_model_card has it.
+    # gguf-py's Metadata.load_model_card prepares the text in the same way.
     for token in yaml.scan("\n".join(lines[:end]).replace("\t", "  ")):
         if isinstance(token, yaml.AliasToken):
-            # Ten lines of ten aliases each, to the line before, stand for ten billion strings.
+            # Ten lines, each with ten aliases of the line before, expand to ten billion strings.
             raise ValueError("it has YAML aliases")
         if isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)):
             depth += 1

@@ -12,7 +12,7 @@ from embellama.errors import ModelLoadError
 # enum llama_pooling_type, llama.h
 _POOLING_TYPES = {"mean": 1, "cls": 2, "lasttoken": 3}
 
-# The settings of before sentence-transformers 5.
+# The settings that sentence-transformers wrote before version 5.
 _FLAGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -22,7 +22,8 @@ _FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
 }
 
-# Modules that leave the vectors as llama.cpp computes them. Normalize is embellama's default.
+# Modules that do not change llama.cpp's vectors. embellama normalises by default, as Normalize
+# does.
 _KNOWN_MODULES = ("Dropout", "Normalize", "Pooling", "Transformer")
 
 
@@ -59,7 +60,7 @@ def _pooling_mode(path: Path) -> str:
 def read_pooling_type(checkpoint: Path) -> int | None:
     """Return the ``llama_pooling_type`` of modules.json; None if the checkpoint has no such file.
 
-    ModelLoadError if there is no value for it, or if modules follow that llama.cpp doesn't run.
+    ModelLoadError if no value exists for the pooling, or if llama.cpp can't run another module.
     """
     path = checkpoint / "modules.json"
     if not path.is_file():

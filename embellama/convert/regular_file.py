@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a checkpoint: nothing that blocks or never ends when it is read."""
+"""Checks that a file of a checkpoint is a regular file: reading it can't block or go on forever."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from embellama.convert.tokenizer import Tokenizer
 
-# The keys of GGUF (gguf-py's constants.py); there is none for cls.
+# The keys of GGUF (gguf-py's constants.py); GGUF has no key for cls.
 _ID_KEYS = {
     "bos": "tokenizer.ggml.bos_token_id",
     "eos": "tokenizer.ggml.eos_token_id",
@@ -22,7 +22,7 @@ _ID_KEYS = {
 def special_token_ids(tokenizer: Tokenizer, vocabulary: Mapping[str, int]) -> dict[str, int]:
     """Return the keys of GGUF for special tokens, and their ids in `vocabulary`.
 
-    ModelLoadError if a token that every text needs is not there.
+    ModelLoadError if the vocabulary lacks a token that every text needs.
     """
     ids = {
         name: vocabulary[token]
@@ -52,7 +52,7 @@ def _template_flags(processor: dict[str, Any], tokens: Mapping[str, str]) -> dic
         flags["bos"] = first in (tokens["bos"], tokens["cls"])
     if last is not None:
         flags["eos"] = last in (tokens["eos"], tokens["sep"])
-    # What stands between the two texts, beyond the end that the first one has anyway.
+    # The tokens between the two texts, without the end token that the first text has anyway.
     names = [item.get("Sequence", {}).get("id") for item in pair]
     if "A" in names and "B" in names[names.index("A") :]:
         between = [_special(item) for item in pair[names.index("A") + 1 : names.index("B")]]
@@ -63,7 +63,7 @@ def _template_flags(processor: dict[str, Any], tokens: Mapping[str, str]) -> dic
 
 
 def added_special_tokens(tokenizer: Tokenizer) -> dict[str, bool]:
-    """Return ``"bos"``, ``"eos"`` and ``"sep"`` -> whether llama.cpp shall add the token.
+    """Return for ``"bos"``, ``"eos"`` and ``"sep"`` whether llama.cpp must add the token.
 
     ``"sep"`` is the token between a query and a document that are scored together.
     """

@@ -36,9 +36,9 @@ _DISTILBERT_LAYER = {
     "ffn.lin2": "ffn_down",
     "output_layer_norm": "layer_output_norm",
 }
-# llama.cpp computes tanh(cls(x)) and cls.output of that (llm_graph_context::build_pooling).
-# That is BERT's pooler and classifier. llama.cpp's converter drops the pooler, so that its files
-# give other scores than the checkpoint.
+# llama.cpp computes cls.output(tanh(cls(x))) (llm_graph_context::build_pooling): BERT's pooler and
+# classifier. llama.cpp's converter drops the pooler, so the scores of its files differ from those
+# of the checkpoint.
 _HEADS = {
     "bert": ("pooler.dense", "classifier"),
     "roberta": ("classifier.dense", "classifier.out_proj"),
@@ -66,7 +66,7 @@ class Tensor:
     Attributes
     ----------
     name : str
-        Its name there.
+        Its name in the GGUF file.
     source : StoredTensor
         The tensor of the checkpoint.
     first_row : int
@@ -84,7 +84,7 @@ class Tensor:
         return (first - self.first_row, *others)
 
     def file_type(self, wanted: str) -> str:
-        """Return the type to store the tensor with where the weights are to be `wanted`."""
+        """Return the type of the stored tensor in a file whose weights have the type `wanted`."""
         return "F32" if len(self.shape) == 1 or self.name in _ALWAYS_F32 else wanted
 
     def read(self) -> npt.NDArray[np.floating[Any]]:
@@ -138,7 +138,7 @@ def _expected(architecture: Architecture) -> Iterator[tuple[str, str, tuple[int,
 
 
 def _module_name(name: str) -> str:
-    """Return `name` as the bare encoder has it, with today's names of the layer norms."""
+    """Return the name in the bare encoder, with the current names of the layer norms."""
     for prefix in ("bert.", "roberta.", "distilbert."):
         name = name.removeprefix(prefix)
     if name.endswith(".gamma"):

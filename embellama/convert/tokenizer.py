@@ -35,7 +35,7 @@ _OTHER_TOKENS = {
 
 @dataclasses.dataclass(frozen=True)
 class AddedToken:
-    """A token that is matched in the text before the vocabulary is."""
+    """A token that is found in the text before the vocabulary is applied."""
 
     content: str
     id: int
@@ -44,7 +44,7 @@ class AddedToken:
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """What the files of a tokenizer say.
+    """The content of a tokenizer's files.
 
     Attributes
     ----------
@@ -75,12 +75,12 @@ class Tokenizer:
     settings: dict[str, Any]
 
     def error(self, message: str) -> ModelLoadError:
-        """Return the error that says `message` about the file with the vocabulary."""
+        """Return an error with `message` about the file with the vocabulary."""
         return ModelLoadError(f"{self.path}: {message}")
 
 
 def _steps(part: dict[str, Any] | None, members: str) -> tuple[dict[str, Any], ...]:
-    """Return the steps of a normalizer, pre-tokenizer or post-processor, sequences unrolled."""
+    """Return the steps of a normalizer, pre-tokenizer or post-processor as one flat sequence."""
     if part is None:
         return ()
     if part.get("type") != "Sequence":
@@ -102,7 +102,7 @@ def _special_tokens(checkpoint: Path, kind: str, settings: dict[str, Any]) -> di
         else:
             if default is not None:
                 tokens[name] = default
-    # BERT has no token for the beginning of a text and none for its end; it uses these.
+    # BERT has no tokens of its own for the beginning and the end of a text; it uses cls and sep.
     tokens.setdefault("bos", tokens["cls"])
     tokens.setdefault("eos", tokens["sep"])
     return {name: tokens[name] for name in _OTHER_TOKENS}
@@ -111,7 +111,7 @@ def _special_tokens(checkpoint: Path, kind: str, settings: dict[str, Any]) -> di
 def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
     found = read_json_object(path)
     model = found.get("model")
-    # Files of old versions of tokenizers leave the type of WordPiece and BPE out.
+    # Files of old versions of the package tokenizers do not name the types WordPiece and BPE.
     kind = isinstance(model, dict) and model.get(
         "type", "BPE" if "merges" in model else "WordPiece"
     )
@@ -205,7 +205,7 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
 
 
 def read_tokenizer(checkpoint: Path) -> Tokenizer:
-    """Read tokenizer.json, or vocab.txt if there is none; ModelLoadError if neither will do."""
+    """Read tokenizer.json, or vocab.txt if there is none; ModelLoadError if neither is usable."""
     settings = read_optional_json_object(checkpoint / "tokenizer_config.json")
     tokenizer_json = checkpoint / "tokenizer.json"
     vocab_txt = checkpoint / "vocab.txt"

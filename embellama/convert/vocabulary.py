@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint's vocabulary as llama.cpp wants it."""
+"""A checkpoint's vocabulary in llama.cpp's form."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Vocabulary:
         llama.cpp's names of the tokenizer and of its pre-tokenizer.
     tokens : list of str
     types : list of int
-        A ``llama_token_type`` each.
+        The ``llama_token_type`` of each token.
     scores : list of float
         Unigram's log-probabilities; empty for other tokenizers.
     merges : list of str
@@ -50,7 +50,7 @@ class Vocabulary:
     ids : dict of str to int
         Keys for special tokens and their ids.
     flags : dict of str to bool
-        Keys that say yes or no.
+        Keys with true or false.
     """
 
     model: str
@@ -82,7 +82,7 @@ class Vocabulary:
 
 
 def _is_control(token: str) -> bool:
-    """Whether llama.cpp's converter takes a token for a special one (does_token_look_special)."""
+    """Whether llama.cpp's converter treats a token as special (does_token_look_special)."""
     return (
         token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
         or (token.startswith("<|") and token.endswith("|>"))
@@ -122,7 +122,7 @@ def _ids_to_tokens(tokenizer: Tokenizer, n_tokens: int) -> dict[int, str]:
 
 
 def _check_distinct(tokenizer: Tokenizer, tokens: list[str]) -> None:
-    """llama.cpp aborts on a vocabulary that names a token twice (llama-vocab.cpp)."""
+    """Refuse duplicate tokens, on which llama.cpp aborts (llama-vocab.cpp)."""
     ids: dict[str, int] = {}
     for index, token in enumerate(tokens):
         if token and ids.setdefault(token, index) != index:
@@ -157,7 +157,8 @@ def _tokens_and_types(
 def _normalizer_flags(tokenizer: Tokenizer) -> dict[str, bool]:
     """Return whether WordPiece's text is lower-cased and loses its accents.
 
-    llama.cpp assumes both where a file says nothing, and takes the first for the second.
+    llama.cpp assumes both if a file says nothing, and uses the first flag if the second is
+    missing.
     """
     flags = {"lowercase": False, "strip_accents": False}
     for step in tokenizer.normalizers:
@@ -196,7 +197,7 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     ids = {token: index for index, token in known.items()}
     special_ids = special_token_ids(tokenizer, ids)
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
-    # llama.cpp marks the beginning of a word, where WordPiece marks what is not one.
+    # llama.cpp marks pieces that begin a word; WordPiece marks pieces that continue one.
     tokens = [
         token
         if kind == _Type.CONTROL
@@ -294,7 +295,7 @@ def _merges(tokenizer: Tokenizer) -> list[str]:
         if all(isinstance(merge, str) for merge in merges):
             return merges
         if all(isinstance(merge, list) and len(merge) == 2 for merge in merges):
-            # A space in a piece would be taken for the one between the pieces
+            # llama.cpp would confuse a space in a piece with the space between the pieces
             # (https://github.com/ggml-org/llama.cpp/issues/9692).
             return [
                 " ".join(str(piece).replace(" ", "\u0120") for piece in merge) for merge in merges

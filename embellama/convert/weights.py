@@ -33,7 +33,7 @@ class StoredTensor:
     shape : tuple of int
         Outermost dimension first.
     offset : int
-        Of its first byte in the file.
+        The offset of its first byte in the file.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class StoredTensor:
     offset: int
 
     def read(self) -> npt.NDArray[np.floating[Any]]:
-        """Return the values, float32 if the file holds bfloat16, which numpy doesn't know."""
+        """Return the values; bfloat16 becomes float32, because numpy has no bfloat16."""
         if self.dtype not in _FLOATS:
             raise ModelLoadError(
                 f"{self.path}: {self.name} is of type {self.dtype}, only "
@@ -75,7 +75,7 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
     require_regular_file(path)
     open_untyped: Any = safe_open  # the package's stubs carry no types
     try:
-        # safetensors checks the header against the size of the file; it does not tell offsets.
+        # safetensors checks the header against the file's size, but does not return the offsets.
         with open_untyped(path, framework="numpy"):
             pass
         with path.open("rb") as file:
@@ -86,7 +86,7 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
             f"{path}: not a complete safetensors file ({error}); download it again"
         ) from error
     header.pop("__metadata__", None)
-    # In the order of names, as llama.cpp's converter goes through them.
+    # In the order of names, as in llama.cpp's converter.
     return {
         name: StoredTensor(
             path,

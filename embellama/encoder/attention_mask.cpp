@@ -11,7 +11,7 @@ namespace embellama::encoder {
 
 namespace {
 
-// 0 and minus infinity, by their bits.
+// A mask holds 0 and minus infinity, which are compared by their bits.
 template <typename Bits, Bits HIDDEN>
 bool find_texts(const char * mask, size_t stride, int n, std::vector<Text> & texts) {
     const auto row_of = [&](int row) { return reinterpret_cast<const Bits *>(mask + row * stride); };

@@ -13,8 +13,8 @@ struct Text {
     int n_rows;
 };
 
-// The texts of a mask that lets each row see the rows of its own text and no other. False for any
-// other mask (causal, a window, biases), whatever is in `texts` then.
+// Finds the texts of a mask in which each row sees all rows of its own text and no others. Returns
+// false for any other mask (causal, a window, biases); the content of `texts` is then undefined.
 bool texts_of(const ggml_tensor * mask, int n_rows, std::vector<Text> & texts);
 
 }  // namespace embellama::encoder

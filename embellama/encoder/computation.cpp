@@ -13,13 +13,14 @@ namespace embellama::encoder {
 
 namespace {
 
-// Multiplications between two looks at the abort callback: some 5 to 50 milliseconds.
+// Multiplications between two calls of the abort callback: some 5 to 50 milliseconds.
 constexpr int64_t WORK_BETWEEN_LOOKS = int64_t(1) << 28;
 
-// Items per thread where there are several: the last to finish is then a quarter of a share late.
+// Items per thread if there are several threads: the last thread then finishes at most a quarter of
+// its share late.
 constexpr int ITEMS_PER_THREAD = 4;
 
-// Where the part of n things that belongs to an item begins.
+// The first of n things that belongs to an item, if the items share them evenly.
 int share(int n, int item, int n_items) { return static_cast<int>(static_cast<int64_t>(n) * item / n_items); }
 
 }  // namespace
@@ -91,7 +92,7 @@ void Computation::work(int thread, int step, int item) {
     if (ending()) {
         return;
     }
-    // An item that llama.cpp's code computes may fail on any thread, and the others go on.
+    // llama.cpp's code may fail on any thread, while the other threads go on.
     const AbortsThrow guard;
     try {
         std::visit([&](const auto & work) { perform(work, thread, item); }, plan.steps[step]);
@@ -115,13 +116,14 @@ void Computation::end(ggml_status reason) {
     status.compare_exchange_strong(none, reason);
 }
 
-// By rows where they are enough for all threads: a thread then reads rows that it wrote itself. Else
-// by panels, so that each weight is read by one thread only.
+// A product is divided by rows if there are enough for all threads: a thread then reads rows that
+// it wrote itself. Otherwise it is divided by panels, so that only one thread reads each weight.
 bool Computation::divides_rows(const Product & product) const {
     return product.input.n_rows >= n_shares() * product.input.rows_per_block;
 }
 
-// Enough items for the threads to finish together, and for a look between two of them.
+// There must be enough items for the threads to finish together, and for a timely call of the abort
+// callback between two of them.
 int Computation::items_of(const Product & product) const {
     const int n_parts = divides_rows(product)
                             ? (product.input.n_rows + product.input.rows_per_block - 1) / product.input.rows_per_block
@@ -152,7 +154,7 @@ void Computation::perform(const Product & product, int thread, int item) {
     plan.kernels->multiply(part, 0, n_panels, memory);
 }
 
-// Whole blocks of tiles.
+// `first` and `last` must be the bounds of whole blocks of tiles.
 Tiles Computation::rows_of(const Tiles & tiles, int first, int last) const {
     if (!tiles.data) {
         return tiles;
@@ -168,11 +170,11 @@ void Computation::perform(const LayerNorm & norm, int, int item) {
     plan.kernels->normalize(norm, share(norm.n_rows, item, n), share(norm.n_rows, item + 1, n));
 }
 
-// A head of a text in one piece, unless the longest text would take too long that way.
+// A head of a text is one item, unless that takes too long for the longest text.
 int Computation::parts_of_head(const Attention & attention) const {
     const int64_t work = int64_t(2) * longest * longest * attention.head_size;
     const int64_t n_blocks = (longest + plan.kernels->rows_per_block - 1) / plan.kernels->rows_per_block;
-    // At least 1: 256 texts, the most of a context, have no more than 255 heads.
+    // `most` is at least 1: a context has at most 256 texts, and each has at most 255 heads.
     const int64_t n_heads = plan.texts.size() * (attention.row_stride / attention.head_size);
     const int64_t most = std::min(n_blocks, ThreadTeam::MOST_ITEMS / n_heads);
     return static_cast<int>(std::min(work / WORK_BETWEEN_LOOKS + 1, most));
@@ -210,7 +212,7 @@ void Computation::perform(const Pack & pack, int, int item) {
 int Computation::items_of(const Nodes &) const { return 1; }
 
 void Computation::perform(const Nodes & nodes, int, int) {
-    // As ggml_graph_view() makes it, which ggml keeps to itself (ggml-impl.h).
+    // This is what ggml_graph_view() makes; that function is internal to ggml (ggml-impl.h).
     ggml_cgraph view = {};
     view.n_nodes = nodes.last - nodes.first;
     view.nodes = graph->nodes + nodes.first;

@@ -30,7 +30,7 @@ private:
     int n_shares() const;
     bool divides_rows(const Product & product) const;
     Tiles rows_of(const Tiles & tiles, int first, int last) const;
-    // Into how many items a step is divided, and one of these items.
+    // items_of: into how many items a step is divided. perform: computes one of these items.
     int items_of(const Product & product) const;
     int items_of(const LayerNorm & norm) const;
     int items_of(const Attention & attention) const;
@@ -42,11 +42,11 @@ private:
     void perform(const Attention & attention, int thread, int item);
     void perform(const Pack & pack, int thread, int item);
     void perform(const Nodes & nodes, int thread, int item);
-    // Whether the computation shall end early, because it was told to or failed.
+    // Whether the computation must end early, because it was aborted or has failed.
     bool ending();
     void end(ggml_status reason);
 
-    // Of llama.cpp, for what the planner leaves to it.
+    // llama.cpp's CPU backend, for the nodes that the planner leaves to it.
     ggml_backend_t cpu;
     ggml_abort_callback abort_callback = nullptr;
     void * abort_data = nullptr;

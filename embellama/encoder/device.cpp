@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One registration, two devices. *compute* has the CPU's own buffer type, so that it shares all
-// memory with llama.cpp's CPU backend and the scheduler moves the CPU's nodes to it
-// (ggml-backend.cpp, pass 3). *weights* has the packed buffer type, which llama.cpp offers each
-// weight at load (llama-model.cpp, make_cpu_buft_list), and computes nothing.
+// One registration with two devices. The device *compute* uses the CPU's own buffer type: it shares
+// all memory with llama.cpp's CPU backend, and the scheduler therefore moves the CPU's nodes to it
+// (ggml-backend.cpp, pass 3). The device *weights* computes nothing. It has the packed buffer type,
+// which llama.cpp tries for each weight at load (llama-model.cpp, make_cpu_buft_list).
 #include "device.hpp"
 
 #include <cstring>
@@ -13,11 +13,11 @@
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
-#include "offer.hpp"
 #include "packed_weights.hpp"
 #include "plan.hpp"
+#include "visibility.hpp"
 
-// The structures below are filled in and read as this version lays them out.
+// The structures below have the layout of this version.
 static_assert(GGML_BACKEND_API_VERSION == 3, "look through ggml-backend-impl.h before raising this number");
 
 namespace embellama::encoder {
@@ -62,10 +62,11 @@ void set_abort_callback(ggml_backend_t backend, ggml_abort_callback callback, vo
 
 // --- devices
 
-// An accelerator where it is offered. Elsewhere a second CPU, which llama.cpp passes over: it
-// takes the first, and asks this one for buffers whose operations it then does not support.
+// While an EncoderVisibility exists, the device is an accelerator. Otherwise it is a second CPU device, which
+// llama.cpp does not use: llama.cpp computes on the first CPU device. It also asks this device for
+// a buffer type, and this device then supports no operation with it.
 enum ggml_backend_dev_type device_type(ggml_backend_dev_t) {
-    return Offer::current() ? GGML_BACKEND_DEVICE_TYPE_ACCEL : GGML_BACKEND_DEVICE_TYPE_CPU;
+    return EncoderVisibility::current() ? GGML_BACKEND_DEVICE_TYPE_ACCEL : GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 
 void device_memory(ggml_backend_dev_t, size_t * free, size_t * total) { *free = *total = 0; }
@@ -105,12 +106,13 @@ const char * weights_name(ggml_backend_dev_t) { return "embellama weights"; }
 const char * weights_description(ggml_backend_dev_t) { return "weights packed for the encoder"; }
 
 ggml_backend_buffer_type_t weights_buffer_type(ggml_backend_dev_t) {
-    return packed_buffer_type(Offer::current() ? *Offer::current()->kernels : generic_kernels);
+    return packed_buffer_type(EncoderVisibility::current() ? *EncoderVisibility::current()->kernels : generic_kernels);
 }
 
-// llama.cpp asks with an empty buffer of the type, and 512 rows to multiply.
+// llama.cpp calls this with a tensor in an empty buffer of the packed type, and 512 rows to
+// multiply.
 bool weights_supports_operation(ggml_backend_dev_t, const ggml_tensor * operation) {
-    return Offer::current() && plannable(operation);
+    return EncoderVisibility::current() && plannable(operation);
 }
 
 bool weights_supports_buffer_type(ggml_backend_dev_t, ggml_backend_buffer_type_t type) { return kernels_of(type); }
@@ -155,7 +157,8 @@ void * function_named(ggml_backend_reg_t, const char * name) {
 void register_backend() {
     static ggml_backend_reg registration = {
         GGML_BACKEND_API_VERSION, {registration_name, device_count, device_at, function_named}, nullptr};
-    // The registry makes itself, with the CPU as its first device, when it is first asked.
+    // The first call of any registry function creates the registry, with the CPU as its first
+    // device.
     ggml_backend_dev_count();
     set_packed_device(device_at(&registration, 1));
     ggml_backend_register(&registration);

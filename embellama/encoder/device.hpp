@@ -4,7 +4,7 @@
 
 namespace embellama::encoder {
 
-// Enters the backend into ggml's registry; to be called once, before any model is loaded.
+// Enters the backend into ggml's registry. Call it once, before any model is loaded.
 void register_backend();
 
 }  // namespace embellama::encoder

@@ -20,7 +20,8 @@ struct Candidate {
 
     Candidate(const Kernels & kernels, InstructionSet needs) : kernels(&kernels), needs(needs) {}
 
-    // Computing is tried the first time.
+    // The self-check computes something with the kernels, so it runs only when they are first
+    // needed.
     void check() {
         std::call_once(checked, [this] {
             if (needs > limit || missing(needs)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which kernels this processor, and its operating system, can run.
+// Which kernels can run on this processor and operating system.
 #pragma once
 
 #include <vector>
@@ -9,17 +9,20 @@
 
 namespace embellama::encoder {
 
-// Before any other function of this header: kernels above the limit are not used.
+// Kernels above the limit are not used. Call this before any other function of this header.
 void set_limit(InstructionSet limit);
 
-// Those that run here, the fastest first. Asks the kernel for AMX's tiles, as all below may.
+// The kernels that run here, the fastest first. This function asks the operating system for AMX's
+// tiles, and those below may do so.
 std::vector<const Kernels *> available_kernels();
 
-// Those that the processor claims to run, but that compute otherwise than the generic ones.
+// The kernels that the processor claims to run, but whose results differ from those of the generic
+// kernels.
 std::vector<const Kernels *> refused_kernels();
 
-// The fastest; `exact` leaves only those that compute in float32. Null where `name` is neither
-// empty nor that of kernels that run here. Tiles are asked for only where they would be chosen.
+// The kernels called `name`, or the fastest if `name` is empty; with `exact` the fastest that
+// compute in float32. Null if no kernels of that name run here. Asks the operating system for AMX's
+// tiles only if the AMX kernels would be chosen.
 const Kernels * choose_kernels(const char * name, bool exact);
 
 }  // namespace embellama::encoder

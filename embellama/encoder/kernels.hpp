@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an instruction set offers: one table of functions, the same for all of them.
+// The kernels of an instruction set: one table of functions, with the same members for all sets.
 //
-// Activations that a product reads lie in *tiles*: blocks of `rows_per_block` rows, each block a
-// sequence of 64-byte lines, first the first line of each of its rows, then the second of each:
+// Activations that a product reads lie in *tiles*: blocks of `rows_per_block` rows. Each block is a
+// sequence of 64-byte lines: the first line of each of its rows, then the second line of each, and
+// so on.
 //     [row / rows_per_block][value / line][row % rows_per_block][value % line]
-// so that a kernel walks through memory in one direction whatever the sizes are.
+// A kernel thus reads memory in one direction, whatever the sizes are.
 //
-// Weights lie in *panels* of `columns_per_panel` outputs, each a sequence of 32-bit words (one
-// float32 or two neighbouring bfloat16 along the depth):
+// Weights lie in *panels* of `columns_per_panel` outputs. Each panel is a sequence of 32-bit words
+// (one float32, or two bfloat16 that are neighbours along the depth):
 //     [column / columns_per_panel][depth word][column % columns_per_panel]
 #pragma once
 
@@ -22,8 +23,8 @@ constexpr int GRANULE = 32;
 
 constexpr int MAX_HEAD_SIZE = 256;
 
-// INT8 has a float32 scale for every 32 values of a column: a panel is then, for every 32 of its
-// depth, the scales of its columns and 32 lines of a byte for each.
+// INT8 has a float32 scale for every 32 values of a column. For every 32 of its depth, such a panel
+// holds the scales of its columns, and then 32 lines with one byte for each column.
 enum class WeightFormat : int32_t { FLOAT32, FLOAT16, BFLOAT16, INT8 };
 
 enum class Activation : int32_t { NONE, GELU_ERF, GELU_TANH };
@@ -53,7 +54,7 @@ struct Product {
     Tiles tiles;
 };
 
-// (x - mean) / sqrt(variance + epsilon) * scale + shift of each row; `rows` may be `input`.
+// (x - mean) / sqrt(variance + epsilon) * scale + shift, for each row. `rows` may be `input`.
 struct LayerNorm {
     const float * input;  // [n_rows][n_columns]
     int n_rows;
@@ -72,8 +73,8 @@ struct Heads {
     int64_t head_stride;
 };
 
-// softmax(query * key' * scale) * value with a scale above 0, each text for itself, the heads of a
-// row side by side.
+// softmax(query * key' * scale) * value, with a scale above 0, within each text. The heads of a row
+// lie side by side.
 struct Attention {
     Heads query;
     Heads key;
@@ -83,8 +84,8 @@ struct Attention {
     float * rows;        // or null and
     Tiles tiles;         // whose lines hold whole parts of one head
     int64_t row_stride;  // of rows
-    // The rows of a text to compute, counted from its first; a multiple of rows_per_block each, or
-    // the text's end.
+    // Which rows of a text to compute, counted from the text's first row. Each is a multiple of
+    // rows_per_block, or the text's end.
     int first_query = 0;
     int last_query = INT32_MAX;
 };
@@ -95,19 +96,20 @@ struct Kernels {
     int values_per_word;
     int rows_per_block;  // the most rows of a block of tiles
     int columns_per_panel;
-    // How weights are packed that a file holds in this format.
+    // The packed format of weights that a file holds in the format `file`.
     WeightFormat (*format_for)(WeightFormat file);
     size_t (*panel_bytes)(int depth, WeightFormat format);
-    // One panel, of columns_per_panel rows of `depth` values; of any format but INT8.
+    // Packs one panel from columns_per_panel rows of `depth` values, in any format but INT8.
     void (*pack_panel)(const float * columns, int depth, WeightFormat format, void * panel);
-    // Likewise, with depth / 32 scales for each row.
+    // Packs one INT8 panel; each row has depth / 32 scales.
     void (*pack_int8_panel)(const int8_t * columns, const float * scales, int depth, void * panel);
     void (*pack_rows)(const float * rows, const Tiles & tiles, int first_row, int last_row);
-    // The panels from first to last; `scratch` holds multiply_scratch(depth) bytes.
+    // Multiplies with the panels from first to last - 1; `scratch` holds multiply_scratch(depth)
+    // bytes.
     void (*multiply)(const Product & product, int first_panel, int last_panel, void * scratch);
     size_t (*multiply_scratch)(int depth);
     void (*normalize)(const LayerNorm & norm, int first_row, int last_row);
-    // One head of one text, whose rows are first_row .. first_row + n_rows - 1.
+    // Attention of one head of one text, whose rows are first_row .. first_row + n_rows - 1.
     void (*attend)(const Attention & attention, int first_row, int n_rows, int head, void * scratch);
     size_t (*attend_scratch)(int n_rows, int head_size);
 

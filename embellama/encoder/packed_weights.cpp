@@ -12,7 +12,7 @@
 #include "ggml-backend-impl.h"
 #include "ggml-impl.h"
 #include "ggml.h"
-#include "offer.hpp"
+#include "visibility.hpp"
 
 namespace embellama::encoder {
 
@@ -38,7 +38,7 @@ WeightFormat format_in_file(ggml_type type) {
         case GGML_TYPE_Q4_0:
             return WeightFormat::INT8;
         default:
-            return WeightFormat::FLOAT32;  // of what other quantised types stand for
+            return WeightFormat::FLOAT32;  // other quantised types are dequantised
     }
 }
 
@@ -50,7 +50,7 @@ size_t bytes_per_panel(const Kernels & kernels, const ggml_tensor * tensor) {
     return kernels.panel_bytes(static_cast<int>(tensor->ne[0]), format_of(kernels, tensor));
 }
 
-// Rows of Q8_0 or Q4_0, as ggml-common.h lays them out, into bytes and scales.
+// Splits rows of Q8_0 or Q4_0 (layout in ggml-common.h) into bytes and scales.
 void take_apart(ggml_type type, const char * rows, size_t n_values, int8_t * values, float * scales) {
     const size_t block_size = ggml_type_size(type);
     for (size_t block = 0; block < n_values / 32; block++, rows += block_size, values += 32) {
@@ -70,7 +70,7 @@ void take_apart(ggml_type type, const char * rows, size_t n_values, int8_t * val
     }
 }
 
-// The panel of columns_per_panel rows of a tensor.
+// Packs columns_per_panel rows of a tensor into a panel.
 void pack(const Kernels & kernels, const ggml_tensor * tensor, const char * rows, void * panel) {
     const int depth = static_cast<int>(tensor->ne[0]);
     const size_t n_values = static_cast<size_t>(kernels.columns_per_panel) * depth;
@@ -86,7 +86,8 @@ void pack(const Kernels & kernels, const ggml_tensor * tensor, const char * rows
     if (tensor->type == GGML_TYPE_F32) {
         memcpy(floats.data(), rows, n_values * sizeof(float));
     } else {
-        // Rows follow each other without a gap, and hold whole blocks of any type.
+        // One call converts all rows: they follow each other without gaps, and hold whole blocks of
+        // any type.
         ggml_get_type_traits(tensor->type)->to_float(rows, floats.data(), static_cast<int64_t>(n_values));
     }
     kernels.pack_panel(floats.data(), depth, format, panel);
@@ -102,8 +103,8 @@ void memset_tensor(ggml_backend_buffer_t, ggml_tensor * tensor, uint8_t value, s
     memset(static_cast<char *>(tensor->data) + offset, value, size);
 }
 
-// A tensor that is not packable lies in the buffer as in a file: llama.cpp puts none there, but a
-// buffer type must be able to hold any.
+// A tensor that is not packable has the same layout in the buffer as in a file. llama.cpp puts none
+// there, but a buffer type must be able to hold any tensor.
 void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
     if (!packable(tensor)) {
         memcpy(static_cast<char *>(tensor->data) + offset, data, size);
@@ -113,14 +114,16 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     const size_t size_in_file = ggml_row_size(tensor->type, tensor->ne[0]) * kernels.columns_per_panel;
     const size_t packed_size = bytes_per_panel(kernels, tensor);
     const char * source = static_cast<const char *>(data);
-    // llama.cpp writes tensors whole; of a part, the panels that it covers are written.
+    // llama.cpp writes whole tensors. If it wrote a part, only the panels that the part covers
+    // would be written.
     const size_t first = (offset + size_in_file - 1) / size_in_file;
     for (size_t panel = first; (panel + 1) * size_in_file <= offset + size; panel++) {
         pack(kernels, tensor, source + (panel * size_in_file - offset),
              static_cast<char *>(tensor->data) + panel * packed_size);
     }
-    if (Offer::current() && Offer::current()->mapped) {
-        // The file's pages are not needed any more; those at the ends hold other tensors too.
+    if (EncoderVisibility::current() && EncoderVisibility::current()->mapped) {
+        // The file's pages are not needed any more. The pages at both ends are kept, because they
+        // hold other tensors too.
         const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + PAGE - 1) & ~(PAGE - 1);
         const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + size) & ~(PAGE - 1);
         if (begin < end) {
@@ -129,9 +132,9 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     }
 }
 
-// Nothing that embellama calls reads weights back (saving a model and merging adapters would). All
-// bits set are NaN in float types and in the scales of quantised ones, so that whoever computes with
-// them notices.
+// Nothing that embellama calls reads weights back (saving a model and merging adapters would). The
+// result has all bits set, which is NaN in float types and in the scales of quantised types, so
+// that a computation with it fails visibly.
 void get_tensor(ggml_backend_buffer_t, const ggml_tensor * tensor, void * data, size_t offset, size_t size) {
     if (packable(tensor)) {
         GGML_LOG_ERROR("%s: %s is packed for the encoder and can't be read back\n", __func__, tensor->name);
@@ -169,7 +172,7 @@ size_t alloc_size(ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
                             : ggml_nbytes(tensor);
 }
 
-// Host memory would be read as if it were the file's own layout.
+// False, because llama.cpp would read host memory as if it had the layout of the file.
 bool is_host(ggml_backend_buffer_type_t) { return false; }
 
 std::array<ggml_backend_buffer_type, tables.size()> make_types() {

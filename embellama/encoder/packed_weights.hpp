@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The buffer type that keeps weights as panels: llama.cpp puts them there instead of mapping them.
+// The buffer type that keeps weights as panels. llama.cpp puts weights into such a buffer instead
+// of mapping them.
 #pragma once
 
 #include "ggml-backend.h"
@@ -7,7 +8,7 @@
 
 namespace embellama::encoder {
 
-// One per table of kernels, whose layout it has.
+// Each table of kernels has a buffer type of its own, with the layout of these kernels.
 ggml_backend_buffer_type_t packed_buffer_type(const Kernels & kernels);
 
 // The kernels whose buffer type holds the tensor; null for a tensor anywhere else.
@@ -17,7 +18,7 @@ const Kernels * kernels_of(ggml_backend_buffer_type_t type);
 // Whether a tensor of this shape and type can be packed.
 bool packable(const ggml_tensor * tensor);
 
-// What a product needs to know of a packed tensor.
+// A packed tensor, as a product needs it.
 Weights weights_of(const ggml_tensor * tensor);
 
 // The device that llama.cpp asks for this buffer type; set once.

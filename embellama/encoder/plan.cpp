@@ -27,15 +27,16 @@ bool is_vector(const ggml_tensor * tensor, int64_t size) {
 
 const float * floats(const ggml_tensor * tensor) { return static_cast<const float *>(tensor->data); }
 
-// Fused steps write at once what the graph writes later; ggml may have given that memory to a
-// tensor that is still read. The same place, value by value, is fine.
+// A fused step writes its result while it still reads its inputs. In the graph the result is
+// written later, so ggml may have given it the memory of a tensor that the step still reads.
+// Exactly the same memory is fine, because each value is read before it is written.
 bool may_write_while_reading(const ggml_tensor * target, const ggml_tensor * source) {
     const char * a = static_cast<const char *>(target->data);
     const char * b = static_cast<const char *>(source->data);
     return a == b || a + ggml_nbytes(target) <= b || b + ggml_nbytes(source) <= a;
 }
 
-// The tensor whose memory, the whole of it in the same order, a reshaped one shows.
+// The tensor that was reshaped: it has the same memory, complete and in the same order.
 const ggml_tensor * reshaped_from(const ggml_tensor * tensor) {
     while (tensor->op == GGML_OP_RESHAPE) {
         tensor = tensor->src[0];
@@ -61,7 +62,7 @@ public:
 private:
     ggml_cgraph * const graph;
     Plan & plan;
-    // Whose values each place holds.
+    // The tensor whose values each place holds.
     std::array<const ggml_tensor *, N_PLACES> held = {};
     std::array<Tiles, N_PLACES> tiles = {};
     const ggml_tensor * mask = nullptr;
@@ -71,7 +72,7 @@ private:
 
     bool computes(int index) const { return !is_view(node(index)) && (node(index)->flags & GGML_TENSOR_FLAG_COMPUTE); }
 
-    // The next node after `index` that computes; n_nodes where there is none.
+    // The next node after `index` that computes something; n_nodes if there is none.
     int next_computing(int index) const {
         do {
             index++;
@@ -79,14 +80,15 @@ private:
         return index;
     }
 
-    // Whether a single node reads what node `index` computes, and nobody else.
+    // Whether exactly one node reads the result of node `index`.
     bool used_once(int index) const { return ggml_node_has_n_uses(graph, index, 1); }
 
     bool is_packed_product(int index) const {
         return index < graph->n_nodes && node(index)->op == GGML_OP_MUL_MAT && kernels_of(node(index)->src[0]);
     }
 
-    // The index after the last node that the new step covers; `index` where none was made.
+    // Makes a step that begins at node `index`. Returns the index after the last node that the step
+    // covers, or `index` if no step was made.
     int step_from(int index) {
         switch (node(index)->op) {
             case GGML_OP_MUL_MAT:
@@ -114,7 +116,7 @@ private:
     Tiles place_tiles(Place place, const ggml_tensor * tensor, int n_rows, int depth) {
         const int most = plan.kernels->rows_per_block;
         const int n_blocks = (n_rows + most - 1) / most;
-        // Blocks of even size: 13 rows are 7 and 6 of them, not 12 and a lone one.
+        // Blocks have nearly equal sizes: 13 rows become blocks of 7 and 6, not of 12 and 1.
         const int rows_per_block = (n_rows + n_blocks - 1) / n_blocks;
         const size_t n_bytes = plan.kernels->bytes_per_value() * n_blocks * rows_per_block * depth;
         tiles[place] = {plan.places[place].reserve(n_bytes), n_rows, rows_per_block, depth};
@@ -135,8 +137,8 @@ private:
         return packed;
     }
 
-    // Whether what node `index` computes goes into the next computing node, a product that takes it
-    // as rows of `depth` values, and nowhere else: then only tiles are needed.
+    // Whether only the next computing node reads the result of node `index`, and that node is a
+    // product that takes it as rows of `depth` values. Then the result is needed only as tiles.
     bool feeds_only_a_product(int index, int64_t depth) const {
         const int user = next_computing(index);
         if (!used_once(index) || !is_packed_product(user)) {
@@ -260,7 +262,7 @@ private:
         }
         if (result->src[3] != mask) {
             if (mask) {
-                return index;  // one set of texts is kept, and BERT has one mask
+                return index;  // a plan has one set of texts; BERT's graph has one mask
             }
             mask = result->src[3];
             mask_is_texts = texts_of(mask, static_cast<int>(n_rows), plan.texts);

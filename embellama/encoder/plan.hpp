@@ -14,7 +14,7 @@ struct ggml_cgraph;
 
 namespace embellama::encoder {
 
-// Rows of float32 into tiles, for a product whose input no other step has put there.
+// Packs rows of float32 into tiles, for a product whose input no other step has put into tiles.
 struct Pack {
     const float * rows;
     Tiles tiles;
@@ -28,7 +28,7 @@ struct Nodes {
 
 using Step = std::variant<Product, LayerNorm, Attention, Pack, Nodes>;
 
-// Where tiles lie between two steps, by what produces them.
+// The memory where tiles lie between two steps, named after the step that produces them.
 enum Place { NORMALIZED, ACTIVATED, ATTENDED, PACKED, N_PLACES };
 
 struct Plan {
@@ -41,8 +41,8 @@ struct Plan {
 // Throws std::bad_alloc.
 void make_plan(ggml_cgraph * graph, Plan & plan);
 
-// Whether make_plan has a step for the operation, which has a packed weight; the shapes are known,
-// memory need not be.
+// Whether make_plan has a step for an operation with a packed weight. The operation must have its
+// shapes, but need not have memory yet.
 bool plannable(const ggml_tensor * operation);
 
 }  // namespace embellama::encoder

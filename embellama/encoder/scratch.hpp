@@ -8,8 +8,8 @@
 
 namespace embellama::encoder {
 
-// Memory that is kept from one graph to the next and grows with the largest. What was handed out
-// stays valid until recycle(), also when more is asked for meanwhile.
+// Memory that is kept from one graph to the next and is as large as the largest graph needed.
+// Memory that reserve() returned stays valid until recycle(), even if a later call reserves more.
 class Scratch {
 public:
     Scratch() = default;

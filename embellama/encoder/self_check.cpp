@@ -11,13 +11,15 @@ namespace embellama::encoder {
 
 namespace {
 
-// More than a block of any instruction set, no whole number of blocks, no whole line of keys.
+// More rows than a block of any instruction set has, not a whole number of blocks, and not a whole
+// line of keys.
 constexpr int N_ROWS = 37;
 constexpr int DEPTH = 96;
 constexpr int N_COLUMNS = 64;
 constexpr int HEAD_SIZE = 32;
 
-// Sums of values of size 1, which bfloat16 rounds by 2**-9; wrong ones are off by their own size.
+// The results are sums of values of size 1, which bfloat16 rounds by 2**-9. The error of a wrong
+// result is as large as the result.
 constexpr float TOLERANCE = 0.05f;
 
 // Multiples of 1/64 from -1 to 1, which every format holds.

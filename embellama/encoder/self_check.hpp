@@ -5,9 +5,9 @@
 
 namespace embellama::encoder {
 
-// Whether kernels compute what others do: a product and an attention of odd sizes, some hundred
-// microseconds. An emulator, or a processor that nobody here has had, may claim instructions that it
-// computes otherwise than its maker's manual says.
+// Whether two tables of kernels agree on a product and an attention of odd sizes. This takes some
+// hundred microseconds. An emulator, or a processor on which this code was never tested, may claim
+// instructions but compute them differently from the manufacturer's manual.
 bool agree(const Kernels & kernels, const Kernels & others);
 
 }  // namespace embellama::encoder

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this process may use of the machine, and what happens when it forks."""
+"""The processor cores and memory that this process may use, and what happens when it forks."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control groups that hold this process to their limits, see cgroups(7)."""
+"""The control groups whose limits apply to this process, see cgroups(7)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROOT = Path("/sys/fs/cgroup")
 def cgroup_folders(
     controller: str, membership: Path = MEMBERSHIP, root: Path = ROOT
 ) -> Iterator[Path]:
-    """Yield the folders of a controller's groups: a group is held to those around it, too.
+    """Yield the folders of a controller's groups, with all parents, whose limits apply too.
 
     Parameters
     ----------
     controller : str
-        Such as ``"cpu"`` or ``"memory"``.
+        For example ``"cpu"`` or ``"memory"``.
     membership : Path, optional
         The file that names the process's groups.
     root : Path, optional
@@ -29,7 +29,7 @@ def cgroup_folders(
     Yields
     ------
     Path
-        A container sees the names of the host's groups, not their folders: some may not exist.
+        It may not exist: a container sees the names of the host's groups, but not their folders.
     """
     try:
         lines = membership.read_text().splitlines()

@@ -34,7 +34,7 @@ def usable_cores(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int:
 
 
 def _quota(folder: Path) -> Iterator[float]:
-    """Cores from microseconds of processor time in each period; nothing where there is no limit."""
+    """Yield the quota in cores (processor time divided by period); nothing if there is no limit."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()
@@ -45,5 +45,5 @@ def _quota(folder: Path) -> Iterator[float]:
         if quota != "max" and int(quota) > 0:
             yield int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
-        # No such group here.
+        # The group has no folder here.
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks in a forked child: a thread that held one in the parent does not exist there."""
+"""New locks for a forked child, in which the threads that hold the parent's locks do not exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Renewable(Protocol):
     def _renew_after_fork(self) -> None: ...
 
 
-# By id: an owner need not be hashable.
+# The keys are ids, because an owner need not be hashable.
 _live: weakref.WeakValueDictionary[int, _Renewable] = weakref.WeakValueDictionary()
 
 
@@ -24,7 +24,7 @@ def renew_after_fork(owner: _Renewable) -> None:
     Parameters
     ----------
     owner : object
-        It has locks, and makes new ones there. It is not kept alive.
+        An object that has locks, and replaces them in the child. It is not kept alive.
     """
     _live[id(owner)] = owner
 

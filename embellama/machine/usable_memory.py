@@ -14,10 +14,10 @@ __all__ = ["usable_memory"]
 def usable_memory(
     membership: Path = MEMBERSHIP, root: Path = ROOT, machine: Path = Path("/proc/meminfo")
 ) -> int:
-    """Return the machine's memory, or its cgroups' limit if that is less, and all swap.
+    """Return the machine's memory, or its cgroups' limit if that is less, plus all swap.
 
-    What others use of it now is not taken off: whoever needs more than this can't have it, and
-    whoever needs less may.
+    Memory that other processes use now is not subtracted. So nobody can have more than this, but
+    even less may not be available.
 
     Parameters
     ----------

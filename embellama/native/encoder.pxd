@@ -16,8 +16,8 @@ cdef extern from "encoder/instruction_sets.hpp" namespace "embellama::encoder" n
     vector[const Kernels *] refused_kernels() except +
     const Kernels *choose_kernels(const char *name, bool exact) except +
 
-cdef extern from "encoder/offer.hpp" namespace "embellama::encoder" nogil:
-    bool claims(const char *architecture) noexcept
+cdef extern from "encoder/visibility.hpp" namespace "embellama::encoder" nogil:
+    bool supports(const char *architecture) noexcept
     const Kernels *kernels_of(const llama_model *model) noexcept
 
 cdef extern from "encoder/device.hpp" namespace "embellama::encoder" nogil:

@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "../encoder/offer.hpp"
+#include "../encoder/visibility.hpp"
 #include "../runtime/abort_flag.hpp"
 #include "../runtime/aborts.hpp"
 #include "../runtime/exceptions.hpp"
@@ -42,7 +42,7 @@ Status guarded(Message & message, Call call) noexcept {
 // llama.cpp only logged why it failed.
 inline llama_model * load_model(const char * path, llama_model_params params, const encoder::Kernels * kernels) {
     const bool mapped = params.load_mode == LLAMA_LOAD_MODE_MMAP || params.load_mode == LLAMA_LOAD_MODE_MMAP_MLOCK;
-    const encoder::Offer offer(kernels, mapped);
+    const encoder::EncoderVisibility visibility(kernels, mapped);
     const AbortsThrow guard;
     const DefaultFloatEnvironment environment;
     params.progress_callback = [](float, void *) { return !process_ends.is_set(); };
@@ -59,8 +59,8 @@ inline Status new_context(llama_model * model, llama_context_params params, llam
     return guarded(message, [&] {
         // Creating a context writes to state that the contexts of a model share.
         const std::lock_guard<std::mutex> lock(context_creation);
-        const encoder::Offer offer(encoder::kernels_of(model));
-        if (offer.kernels) {
+        const encoder::EncoderVisibility visibility(encoder::kernels_of(model));
+        if (visibility.kernels) {
             // AUTO turns it off where a layer's weights and its attention are on different devices.
             params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
         }

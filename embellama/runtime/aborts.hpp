@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of a failed assertion of ggml. ggml_abort() would end the process; it calls our
-// callback first, which throws instead on threads that expect it. ggml and llama.cpp are compiled
-// with -fexceptions, C files too, so the exception passes through them; what it leaves half done
-// (a context, a model) is freed by whoever catches it. This is the last net: the checks before
-// llama.cpp is called are meant to leave it empty.
+// Failed assertions of ggml become exceptions. ggml_abort() ends the process, but first calls our
+// callback, which throws on threads that expect it. ggml and llama.cpp are compiled with
+// -fexceptions, C files too, so the exception passes through them. The code that catches it frees
+// the half-finished object (a context, a model). This is the last net: the checks before llama.cpp
+// is called should make it unnecessary.
 #pragma once
 
 namespace embellama {
 
-// To be called once, before any model is loaded.
+// Call this once, before any model is loaded.
 void install_abort_callback();
 
-// While one exists, ggml_abort() throws on this thread: std::bad_alloc where memory was what
-// failed, std::runtime_error otherwise.
+// While an object exists, ggml_abort() throws on this thread: std::bad_alloc if an allocation
+// failed, otherwise std::runtime_error.
 class AbortsThrow {
 public:
     AbortsThrow();

@@ -52,7 +52,7 @@ struct Features {
 
     Features() {
         const Cpuid vendor(0, 0), basic(1, 0), extended(7, 0);
-        // Subleaf 1 exists where subleaf 0 says so; else its bits mean nothing.
+        // Subleaf 1 exists only if subleaf 0 says so; otherwise its bits mean nothing.
         const Cpuid more(7, extended.eax >= 1 ? 1 : 0);
         const unsigned more_eax = extended.eax >= 1 ? more.eax : 0;
         is_amd = vendor.ebx == signature_AMD_ebx && vendor.ecx == signature_AMD_ecx && vendor.edx == signature_AMD_edx;
@@ -98,7 +98,7 @@ struct Features {
 constexpr const char * NAMES[] = {"generic", "dotprod", "i8mm"};
 
 #if defined(__APPLE__)
-// Of macOS, "Determining instruction set characteristics".
+// From macOS's page "Determining instruction set characteristics".
 bool sysctl_says(const char * name) {
     int value = 0;
     size_t size = sizeof value;
@@ -174,9 +174,9 @@ InstructionSet compiled_for() {
 #endif
 }
 
-// Zen 4 computes a dot product of bfloat16 as fast as a product of float32, so that it does twice
-// the work. Intel's cores that have it are slower with it than with float32 (measured on Sapphire
-// Rapids).
+// Zen 4 computes a dot-product instruction of bfloat16 as fast as a multiplication of float32, and
+// so does twice the work in the same time. Intel's cores with this instruction are slower with it
+// than with float32 (measured on Sapphire Rapids).
 bool has_fast_bfloat16() { return features().is_amd; }
 
 const char * tiles_refused() {
@@ -185,7 +185,8 @@ const char * tiles_refused() {
         char reason[160] = "";
 
         Answer() {
-            // Linux saves tiles only for a process that asked for it (Documentation/arch/x86/xstate.rst).
+            // Linux saves tiles only for a process that has asked for them
+            // (Documentation/arch/x86/xstate.rst).
             constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
             if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) != 0) {
                 const int error = errno;

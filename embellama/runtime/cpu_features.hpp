@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The instruction sets that code is compiled for, and what grants them. A set may be used where the
-// processor has it, the hypervisor shows it and the kernel saves its registers; never because of
-// the processor's name.
+// The instruction sets that code is compiled for, and whether they may be used. A set may be used
+// if the processor has it, the hypervisor shows it and the kernel saves its registers. The name of
+// the processor is never used to decide.
 #pragma once
 
 namespace embellama {
 
-// From the least to the most. Code for a set may use all of those before it, AVX_VNNI apart: there
-// are processors with AVX-512 and without it.
+// In ascending order. Code for a set may use all sets before it, except AVX_VNNI, which some
+// processors with AVX-512 lack.
 enum class InstructionSet : int {
     GENERIC,  // x86-64-v2 (SSE4.2), or ARMv8.0 with NEON
 #if defined(__x86_64__)
@@ -26,11 +26,11 @@ enum class InstructionSet : int {
 
 constexpr int N_INSTRUCTION_SETS = static_cast<int>(InstructionSet::COUNT);
 
-// As users write it.
+// The name of a set, as users write it.
 const char * name_of(InstructionSet set);
 
-// Null where the set is granted; else a sentence that says what is missing. The kernel is not asked
-// for AMX's tiles yet: tiles_refused().
+// Null if the set may be used, else a sentence that says what is missing. This does not ask the
+// kernel for AMX's tiles; tiles_refused() does.
 const char * missing(InstructionSet set);
 
 // The set that this build's own baseline needs (meson's option `cpu`).
@@ -39,8 +39,8 @@ InstructionSet compiled_for();
 // Whether a product of bfloat16 is faster than one of float32 without tiles.
 bool has_fast_bfloat16();
 
-// Asks the kernel, the first time, whether this process may use AMX's tiles; null where it may, else
-// a sentence that says why not.
+// Null if this process may use AMX's tiles, else a sentence that says why not. The first call asks
+// the kernel.
 const char * tiles_refused();
 
 }  // namespace embellama

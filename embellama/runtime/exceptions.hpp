@@ -8,8 +8,8 @@
 
 namespace embellama {
 
-// In a `catch (...)`: writes what was caught as a sentence, and returns whether it is that memory
-// ran out.
+// Call this in a `catch (...)`. It writes the caught exception as a sentence, and returns whether
+// the cause is a lack of memory.
 inline bool describe_exception(char * message, size_t size) {
     try {
         throw;

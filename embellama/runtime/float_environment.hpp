@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A new thread begins with the floating-point environment of its starter: its rounding, whether
-// denormals count as zero, and which exceptions trap. Another library may have changed it, and
-// vectors shall not depend on that, nor SIGFPE end the process.
+// A new thread inherits the floating-point environment of the thread that starts it: the rounding
+// mode, whether denormals count as zero, and which exceptions trap. Another library may have
+// changed this environment. It must not change our vectors, and a trap must not end the process
+// with SIGFPE.
 #pragma once
 
 #include <cfenv>
 
 namespace embellama {
 
-// On a thread of ours, when it begins.
+// Call this on each thread of ours when it begins.
 inline void use_default_float_environment() { std::fesetenv(FE_DFL_ENV); }
 
-// On a caller's thread: the default while one exists, then what was before.
+// Sets the default environment on a caller's thread; the destructor restores the former one.
 class DefaultFloatEnvironment {
 public:
     DefaultFloatEnvironment() {

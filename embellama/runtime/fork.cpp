@@ -6,7 +6,7 @@
 #include "llama_log.hpp"
 #include "process_end.hpp"
 
-// Of ggml-threading.h, which is no public header.
+// Declared in ggml-threading.h, which is not a public header.
 extern "C" void ggml_critical_section_start(void);
 extern "C" void ggml_critical_section_end(void);
 
@@ -16,7 +16,7 @@ std::mutex context_creation;
 
 namespace {
 
-// In the order in which a thread that creates a context comes to them.
+// Locks the mutexes in the same order as a thread that creates a context.
 void before_fork() {
     context_creation.lock();
     ggml_critical_section_start();

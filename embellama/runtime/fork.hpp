@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mutexes that one thread may hold while another forks. In the child nobody would ever unlock
-// them, so fork() waits until they are free.
+// A thread may hold one of these mutexes while another thread forks. No thread of the child could
+// unlock it, so fork() waits until the mutexes are free.
 #pragma once
 
 #include <mutex>
@@ -9,7 +9,7 @@ namespace embellama {
 
 extern std::mutex context_creation;
 
-// To be called once.
+// Call this once.
 void install_fork_handlers();
 
 }  // namespace embellama

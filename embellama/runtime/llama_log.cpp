@@ -11,9 +11,10 @@
 namespace embellama {
 namespace {
 
-// Python may not come by for long; what is older than this many lines is dropped.
+// Python may not fetch lines for a long time, so only this many lines are kept; older ones are
+// dropped.
 constexpr size_t MAX_LINES = 4096;
-// A compute thread may log an error for each call, and nobody asks it for them.
+// A compute thread may log an error for each call, and nobody fetches them.
 constexpr size_t MAX_ERROR_BYTES = 4096;
 
 struct Line {
@@ -28,10 +29,10 @@ std::deque<Line> & lines() {
     static auto * instance = new std::deque<Line>;
     return *instance;
 }
-// A pointer, not a string: what a thread keeps for itself has no destructor, whose registration
-// would end the process where there is no memory for it. Freed by take_errors().
+// A pointer, because a thread-local string has a destructor, and registering that ends the process
+// if memory is short. take_errors() frees the string.
 EMBELLAMA_THREAD_LOCAL std::string * errors = nullptr;
-// A line that found no memory, most likely because of what it would have said.
+// Whether a line could not be stored for lack of memory; the line was then most likely about that.
 EMBELLAMA_THREAD_LOCAL bool lost_error = false;
 EMBELLAMA_THREAD_LOCAL int last_level = GGML_LOG_LEVEL_NONE;
 

@@ -12,14 +12,14 @@ void install_log();
 // Lines below this ggml_log_level are dropped at once (1 debug, 2 info, 3 warn, 4 error).
 void set_log_level(int level);
 
-// Takes the oldest kept line; false when there is none.
+// Removes and returns the oldest line; false if there is none.
 bool take_log_line(int & level, std::string & line);
 
-// What llama.cpp logged as an error on this thread since the last call; the last of it, where that
-// is much, and "bad_alloc" where a line found no memory.
+// The errors that llama.cpp logged on this thread since the last call. Long text is cut at its
+// beginning; the result is "bad_alloc" if a line could not be stored for lack of memory.
 std::string take_errors();
 
-// For fork(): no line is taken or added in between.
+// For fork(): between these two calls no line is added or removed.
 void lock_log();
 void unlock_log();
 

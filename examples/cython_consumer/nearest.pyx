@@ -93,7 +93,7 @@ def embed(core.Model model not None, core.Context context not None, texts):
 
 
 def embed_on_threads(core.Model model not None, texts, int n_threads):
-    """As embed(), every thread with a Context of its own and a share of the texts."""
+    """Embed on several threads, each with a Context of its own and a share of the texts."""
     texts = list(texts)
     shares = [texts[i::n_threads] for i in range(n_threads)]
     contexts = [core.Context(model) for _ in shares]
@@ -106,7 +106,7 @@ def embed_on_threads(core.Model model not None, texts, int n_threads):
 
 
 def nearest(const float[:, ::1] corpus not None, const float[:, ::1] queries not None):
-    """Return, for each query, which row of the corpus has the largest dot product, and it."""
+    """Return, for each query, the corpus row with the largest dot product, and that product."""
     if corpus.shape[0] == 0 or corpus.shape[1] != queries.shape[1]:
         raise ValueError("the corpus is empty, or its vectors have another length")
     indices = np.zeros(queries.shape[0], dtype=np.int64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same module by setuptools: ``python setup.py build_ext --inplace``."""
+"""Build the same module with setuptools: ``python setup.py build_ext --inplace``."""
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// AMX: tile registers of 16 lines of bfloat16, and sums of 16 x 16 float32.
+// AMX: tile registers that hold 16 lines of bfloat16, or sums of 16 x 16 float32.
 //
-// The tiles and panels of kernels.hpp are what the tile loads take: 16 lines of a block, one after
-// the other, and 16 words of 16 columns, every 128 bytes.
+// The tile instructions load the tiles and panels of kernels.hpp directly: 16 lines of a block, one
+// after the other, and 16 words of 16 columns at a distance of 128 bytes.
 #define EMBELLAMA_VECTOR_WIDTH 16
 
 #include "bfloat16.hpp"
@@ -20,12 +20,12 @@ struct alignas(64) TileConfiguration {
     uint8_t rows[16];
 };
 
-// The compiler takes _tile_loadd for a function of its arguments alone, and the operand of
-// _tile_loadconfig for 8 bytes (GCC 12): memory must be written before, and read after.
+// GCC 12 assumes that _tile_loadd depends on its arguments alone, and that the operand of
+// _tile_loadconfig has 8 bytes. The barrier makes it write memory before, and read memory after.
 EMBELLAMA_INLINE void memory_barrier() { __asm__ volatile("" ::: "memory"); }
 
-// Sums in registers 0 to 3 (two blocks of rows, two halves of a panel), rows in 4 and 5, halves of
-// a panel in 6 and 7.
+// Registers 0 to 3 hold sums (two blocks of rows times two halves of a panel), 4 and 5 hold rows,
+// and 6 and 7 hold halves of a panel.
 class TileBlock {
 public:
     using Number = Bfloat16;
@@ -33,8 +33,8 @@ public:
     static constexpr int ROWS = 16;
     static constexpr int COLUMNS = 32;
 
-    // Another library, and ggml's own code for AMX, may have configured the thread's tiles and rely
-    // on that: it is put back in the end.
+    // Another library, or ggml's own code for AMX, may have configured the thread's tiles and rely
+    // on that. The destructor restores the configuration.
     explicit TileBlock(int rows_per_block) {
         _tile_storeconfig(&outer);
         TileConfiguration inner = {};
@@ -65,7 +65,8 @@ public:
         multiply_one(tile, rows_per_block, n_lines, panel, sums, stride, [] {});
     }
 
-    // Between two lines, `meanwhile` is called: the vector units are free while tiles multiply.
+    // `meanwhile` is called between two lines, because the vector units are idle while tiles
+    // multiply.
     template <typename Meanwhile>
     EMBELLAMA_INLINE void multiply_one(const Value * tile, int rows_per_block, int n_lines, const Value * panel,
                                        float * sums, int stride, Meanwhile meanwhile) {
@@ -124,7 +125,8 @@ private:
     TileConfiguration outer;
 };
 
-// As multiply() of product.hpp, two blocks at a time, and each finished while the next is summed.
+// Like multiply() of product.hpp, but with two blocks at a time; bias, activation and residual of
+// two blocks are computed while the next two are summed.
 void multiply_tiles(const Product & product, int first_panel, int last_panel, void *) {
     const Tiles & input = product.input;
     const int n_lines = product.weights.depth / Bfloat16::VALUES_PER_LINE;
@@ -133,7 +135,7 @@ void multiply_tiles(const Product & product, int first_panel, int last_panel, vo
     const int rows_per_block = chunks.rows_per_block;
     TileBlock block(rows_per_block);
     alignas(64) float sums[2][2 * TileBlock::ROWS * TileBlock::COLUMNS];
-    // The rows that are summed, in sums[pending], and not finished.
+    // The rows in sums[pending] that are summed but not finished.
     int pending = 0, next_row = 0, n_left = 0, column = 0;
     float * unfinished = sums[0];
     const auto finish_rows = [&](int most) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One head of one text: its keys and values become panels, and blocks of its queries pass them as
-// the rows of a product would.
+// Attention of one head of one text. Keys and values are packed into panels, and blocks of queries
+// are multiplied with them like the rows of a product.
 #pragma once
 
 #include "../kernels.hpp"
@@ -36,8 +36,8 @@ struct AttentionScratch {
     }
 };
 
-// 2**(scale * (score - largest score)) of the first n of a row of scores, as a row of tiles; returns
-// 1 / sum.
+// Writes 2**(scale * (score - largest score)) of the first n scores of a row into a row of tiles,
+// and returns 1 / sum.
 template <typename Number>
 EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, float scale, typename Number::Value * line,
                                int rows) {
@@ -45,7 +45,7 @@ EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, float scale
         scores[i] = -1e30f;
     }
     Floats highest = load(scores);
-    // The comparisons drop a NaN, this keeps it.
+    // maximum() drops a NaN; this sum keeps it.
     Floats poison{};
     for (int i = 0; i < key_depth; i += WIDTH) {
         const Floats x = load(scores + i);
@@ -67,63 +67,94 @@ EMBELLAMA_INLINE float softmax(float * scores, int n, int key_depth, float scale
     return 1.0f / sum_of(sum);
 }
 
+// One head of one text.
 template <typename Block>
-void attend(const Attention & attention, int first_row, int n_rows, int head, void * memory) {
+class Head {
     using Number = typename Block::Number;
     using Value = typename Block::Value;
-    constexpr int ROWS = Block::ROWS;
-    constexpr int COLUMNS = Block::COLUMNS;
-    constexpr int LINE = Number::VALUES_PER_LINE;
-    const int head_size = attention.head_size;
-    const AttentionScratch<Block> scratch(n_rows, head_size);
-    char * base = static_cast<char *>(memory);
-    Value * keys = reinterpret_cast<Value *>(base + scratch.keys);
-    Value * values = reinterpret_cast<Value *>(base + scratch.values);
-    Value * queries = reinterpret_cast<Value *>(base + scratch.queries);
-    float * scores = reinterpret_cast<float *>(base + scratch.scores);
-    Value * weights = reinterpret_cast<Value *>(base + scratch.weights);
-    const auto row_of = [head](const Heads & heads, int row) {
-        return heads.data + row * heads.row_stride + head * heads.head_stride;
-    };
-    for (int key = 0; key < n_rows; key += COLUMNS) {
-        transpose_into_panel<Number, COLUMNS>(row_of(attention.key, first_row + key), attention.key.row_stride,
-                                              smaller(COLUMNS, n_rows - key), head_size,
-                                              keys + static_cast<size_t>(key) * scratch.depth);
+    static constexpr int ROWS = Block::ROWS;
+    static constexpr int COLUMNS = Block::COLUMNS;
+    static constexpr int LINE = Number::VALUES_PER_LINE;
+
+public:
+    EMBELLAMA_INLINE_MEMBER Head(const Attention & attention, int first_row, int n_rows, int head, void * memory)
+        : attention(attention),
+          scratch(n_rows, attention.head_size),
+          first_row(first_row),
+          n_rows(n_rows),
+          head(head),
+          rows_per_block(smaller(ROWS, n_rows)),
+          block(rows_per_block) {
+        char * base = static_cast<char *>(memory);
+        keys = reinterpret_cast<Value *>(base + scratch.keys);
+        values = reinterpret_cast<Value *>(base + scratch.values);
+        queries = reinterpret_cast<Value *>(base + scratch.queries);
+        scores = reinterpret_cast<float *>(base + scratch.scores);
+        weights = reinterpret_cast<Value *>(base + scratch.weights);
     }
-    alignas(64) static constexpr float ZEROS[COLUMNS] = {};
-    for (int column = 0; column < head_size; column += COLUMNS) {
-        const int n_columns = smaller(COLUMNS, head_size - column);
-        Value * words = values + static_cast<size_t>(column) * scratch.key_depth;
-        for (int key = 0; key < scratch.key_depth; key += Number::VALUES_PER_WORD) {
-            const float * rows[2] = {ZEROS, ZEROS};
-            for (int i = 0; i < Number::VALUES_PER_WORD; i++) {
-                if (key + i < n_rows) {
-                    rows[i] = row_of(attention.value, first_row + key + i) + column;
-                }
-            }
-            Number::interleave(rows[0], rows[1], words, n_columns);
-            memset(words + n_columns * Number::VALUES_PER_WORD, 0,
-                   (COLUMNS - n_columns) * Number::VALUES_PER_WORD * sizeof(Value));
-            words += COLUMNS * Number::VALUES_PER_WORD;
+
+    EMBELLAMA_INLINE_MEMBER void compute() {
+        pack_keys();
+        pack_values();
+        const int last_query = smaller(attention.last_query, n_rows);
+        for (int row = attention.first_query; row < last_query; row += rows_per_block) {
+            const int n = smaller(rows_per_block, last_query - row);
+            store_queries(row, n);
+            score(n);
+            weigh_values(row, n);
         }
     }
-    alignas(64) float sums[ROWS * COLUMNS];
-    float padded[MAX_HEAD_SIZE + LINE] = {};
-    float factors[ROWS];
-    const int rows_per_block = smaller(ROWS, n_rows);
-    Block block(rows_per_block);
-    const int last_query = smaller(attention.last_query, n_rows);
-    for (int row = attention.first_query; row < last_query; row += rows_per_block) {
-        const int n = smaller(rows_per_block, last_query - row);
+
+private:
+    EMBELLAMA_INLINE_MEMBER const float * row_of(const Heads & heads, int row) const {
+        return heads.data + (first_row + row) * heads.row_stride + head * heads.head_stride;
+    }
+
+    // A key is a column of the first product.
+    EMBELLAMA_INLINE_MEMBER void pack_keys() {
+        for (int key = 0; key < n_rows; key += COLUMNS) {
+            transpose_into_panel<Number, COLUMNS>(row_of(attention.key, key), attention.key.row_stride,
+                                                  smaller(COLUMNS, n_rows - key), attention.head_size,
+                                                  keys + static_cast<size_t>(key) * scratch.depth);
+        }
+    }
+
+    // A value is a row of the second product's depth; rows beyond the last one are zeros.
+    EMBELLAMA_INLINE_MEMBER void pack_values() {
+        alignas(64) static constexpr float ZEROS[COLUMNS] = {};
+        for (int column = 0; column < attention.head_size; column += COLUMNS) {
+            const int n_columns = smaller(COLUMNS, attention.head_size - column);
+            Value * words = values + static_cast<size_t>(column) * scratch.key_depth;
+            for (int key = 0; key < scratch.key_depth; key += Number::VALUES_PER_WORD) {
+                const float * rows[2] = {ZEROS, ZEROS};
+                for (int i = 0; i < Number::VALUES_PER_WORD; i++) {
+                    if (key + i < n_rows) {
+                        rows[i] = row_of(attention.value, key + i) + column;
+                    }
+                }
+                Number::interleave(rows[0], rows[1], words, n_columns);
+                memset(words + n_columns * Number::VALUES_PER_WORD, 0,
+                       (COLUMNS - n_columns) * Number::VALUES_PER_WORD * sizeof(Value));
+                words += COLUMNS * Number::VALUES_PER_WORD;
+            }
+        }
+    }
+
+    EMBELLAMA_INLINE_MEMBER void store_queries(int row, int n) {
         const Tiles tiles{queries, n, rows_per_block, scratch.depth};
+        float padded[MAX_HEAD_SIZE + LINE] = {};
         for (int i = 0; i < n; i++) {
-            const float * source = row_of(attention.query, first_row + row + i);
-            if (scratch.depth > head_size) {
-                memcpy(padded, source, head_size * sizeof(float));
+            const float * source = row_of(attention.query, row + i);
+            if (scratch.depth > attention.head_size) {
+                memcpy(padded, source, attention.head_size * sizeof(float));
                 source = padded;
             }
             store_tile_row<Number>(tiles, i, source);
         }
+    }
+
+    // The weights of the values for a block of queries, each row still to be multiplied with its factor.
+    EMBELLAMA_INLINE_MEMBER void score(int n) {
         for (int key = 0; key < n_rows; key += COLUMNS) {
             block.multiply(n, queries, rows_per_block, scratch.depth / LINE,
                            keys + static_cast<size_t>(key) * scratch.depth, scores + key, scratch.n_keys);
@@ -132,27 +163,52 @@ void attend(const Attention & attention, int first_row, int n_rows, int head, vo
             factors[i] = softmax<Number>(scores + i * scratch.n_keys, n_rows, scratch.key_depth,
                                          attention.scale * LOG2_E, weights + i * LINE, rows_per_block);
         }
-        for (int column = 0; column < head_size; column += COLUMNS) {
+    }
+
+    EMBELLAMA_INLINE_MEMBER void weigh_values(int row, int n) {
+        for (int column = 0; column < attention.head_size; column += COLUMNS) {
             block.multiply(n, weights, rows_per_block, scratch.key_depth / LINE,
                            values + static_cast<size_t>(column) * scratch.key_depth, sums, COLUMNS);
-            const int n_columns = smaller(COLUMNS, head_size - column);
+            const int n_columns = smaller(COLUMNS, attention.head_size - column);
             for (int i = 0; i < n; i++) {
                 float * result = sums + i * COLUMNS;
                 for (int j = 0; j < COLUMNS; j += WIDTH) {
                     store(result + j, load(result + j) * splat(factors[i]));
                 }
-                const int target = first_row + row + i;
-                const int at = head * head_size + column;
-                if (attention.rows) {
-                    memcpy(attention.rows + target * attention.row_stride + at, result, n_columns * sizeof(float));
-                } else {
-                    for (int j = 0; j < n_columns; j += LINE) {
-                        Number::store_line(line_of<Number>(attention.tiles, target, at + j), result + j);
-                    }
-                }
+                write(first_row + row + i, head * attention.head_size + column, result, n_columns);
             }
         }
     }
+
+    EMBELLAMA_INLINE_MEMBER void write(int target, int column, const float * result, int n_columns) {
+        if (attention.rows) {
+            memcpy(attention.rows + target * attention.row_stride + column, result, n_columns * sizeof(float));
+            return;
+        }
+        for (int j = 0; j < n_columns; j += LINE) {
+            Number::store_line(line_of<Number>(attention.tiles, target, column + j), result + j);
+        }
+    }
+
+    const Attention & attention;
+    const AttentionScratch<Block> scratch;
+    const int first_row;
+    const int n_rows;
+    const int head;
+    const int rows_per_block;
+    Block block;
+    Value * keys;
+    Value * values;
+    Value * queries;
+    float * scores;
+    Value * weights;
+    alignas(64) float sums[ROWS * COLUMNS];
+    float factors[ROWS];
+};
+
+template <typename Block>
+void attend(const Attention & attention, int first_row, int n_rows, int head, void * memory) {
+    Head<Block>(attention, first_row, n_rows, head, memory).compute();
 }
 
 template <typename Block>

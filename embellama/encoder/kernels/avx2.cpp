@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX2, FMA and F16C: 6 x 2 sums, two columns and a broadcast value fill the 16 registers.
+// AVX2, FMA and F16C: 6 x 2 sums, two vectors of columns and a broadcast value fit into the 16
+// registers.
 #define EMBELLAMA_VECTOR_WIDTH 8
 
 #include "float32.hpp"

@@ -20,7 +20,7 @@ struct Bfloat16 {
         int32_t pair;
         memcpy(&pair, word, sizeof pair);
 #if defined(__clang__) && __clang_major__ < 18
-        // Clang 16 does not survive the intrinsic in a loop.
+        // Clang 16 crashes on the intrinsic in a loop.
         __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(pair)), "v"((__m512i)columns));
         return sum;
 #else
@@ -53,7 +53,7 @@ struct Bfloat16 {
         return x * (Floats)_mm512_rcp14_ps((__m512)(e + splat(1.0f)));
     }
 
-    // What a panel of words has.
+    // The format of a panel of words.
     static constexpr WeightFormat WORDS = WeightFormat::BFLOAT16;
 
     static WeightFormat format_for(WeightFormat) { return WORDS; }

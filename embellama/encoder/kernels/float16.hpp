@@ -41,7 +41,7 @@ EMBELLAMA_INLINE Floats widen_float16(const uint16_t * source) {
     return (Floats)((Words)size | special | (bits & 0x8000u) << 16);
 }
 
-// Of values that are float16 numbers: nothing is rounded.
+// The values must be float16 numbers already: nothing is rounded.
 EMBELLAMA_INLINE void narrow_float16(Floats x, uint16_t * target) {
     const Words bits = (Words)x;
     const Words size = (Words)((Floats)(bits & 0x7fffffffu) * splat(0x1p-112f)) >> 13;

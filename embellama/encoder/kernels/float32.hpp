@@ -23,7 +23,8 @@ struct Float32 {
 
     EMBELLAMA_INLINE void store_line(Value * line, const float * values) { memcpy(line, values, 64); }
 
-    // Words of neighbouring rows side by side: a panel whose depth runs along the rows of `values`.
+    // Puts the words of neighbouring rows side by side, for a panel whose depth runs along the rows
+    // of the values.
     EMBELLAMA_INLINE void interleave(const float * upper, const float *, Value * words, int n) {
         memcpy(words, upper, n * sizeof(float));
     }
@@ -32,12 +33,13 @@ struct Float32 {
 
     EMBELLAMA_INLINE Floats gelu(Floats x) { return gelu_erf(x); }
 
-    // What a panel of words has.
+    // The format of a panel of words.
     static constexpr WeightFormat WORDS = WeightFormat::FLOAT32;
 
     static WeightFormat format_for(WeightFormat file) { return file; }
 
-    // In the file's own format: half the memory, and widened once for all rows of a chunk.
+    // Panels keep the format of the file: 16-bit values take half the memory, and are widened once
+    // for all rows of a chunk.
     template <int COLUMNS>
     static void pack_panel(const float * columns, int depth, WeightFormat format, void * panel) {
         constexpr int LINE = VALUES_PER_LINE;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights in 8 bits with a scale for every 32 of a column, kept so and multiplied in float32.
+// Weights in 8 bits with a scale for every 32 values of a column. They are stored in this format
+// and multiplied in float32.
 #pragma once
 
 #if defined(__AVX2__)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tiles times panels, and what follows in the same breath: bias, activation, residual.
+// Tiles times panels, fused with bias, activation and residual.
 #pragma once
 
 #include "../kernels.hpp"
@@ -9,15 +9,17 @@
 namespace embellama::encoder {
 namespace {
 
-// Input tiles that stay in the second-level cache while the panels pass.
+// Bytes of input tiles that stay in the second-level cache while all panels are read.
 constexpr size_t CHUNK_BYTES = 384 * 1024;
 
-// Up to so many blocks of rows each widen a narrow panel for themselves, in registers, while they wait
-// for products. For more, its words are stored first, which takes the time of some ten rows: they
-// drive what is read out of the first-level cache. Without instructions that widen, always so.
+// Panels in 16 or 8 bits must be widened. Up to this many blocks of rows, each block widens the
+// panel again in registers, in time that it would wait for products. For more blocks, the widened
+// words are stored first. That takes as long as some ten rows, because the words evict other data
+// from the first-level cache. Without instructions that widen, the words are always stored.
 constexpr int MOST_WIDENINGS = WIDTH > 4 ? 8 : 0;
 
-// Sums of ROWS rows and all columns of a panel, held in registers for the whole depth.
+// Computes the sums of ROWS rows and all columns of a panel, which stay in registers for the whole
+// depth.
 template <typename Number, int ROWS, int COLUMNS, WeightFormat FORMAT>
 __attribute__((noinline)) void multiply_block(const typename Number::Value * tile, int rows_per_block, int n_lines,
                                               const void * panel, float * sums, int stride) {
@@ -59,10 +61,11 @@ struct Registers {
     static constexpr int ROWS = ROWS_;
     static constexpr int COLUMNS = COLUMNS_;
 
-    // Around products of tiles with blocks of `rows_per_block` rows.
+    // An object must exist around products of tiles with blocks of `rows_per_block` rows (AMX needs
+    // this).
     explicit Registers(int) {}
 
-    // Of the first n_rows rows of a block; their sums are `stride` apart.
+    // Multiplies the first n_rows rows of a block; the sums of two rows are `stride` apart.
     template <WeightFormat FORMAT = Number::WORDS>
     EMBELLAMA_INLINE void multiply(int n_rows, const Value * tile, int rows_per_block, int n_lines, const void * panel,
                                    float * sums, int stride) {
@@ -140,7 +143,7 @@ struct Chunks {
     }
 };
 
-// A panel in another format as words.
+// Converts a panel of another format to words.
 template <typename Number, int COLUMNS, WeightFormat FORMAT>
 EMBELLAMA_INLINE void widen_panel(const void * panel, int n_lines, typename Number::Value * target) {
     for (int line = 0; line < n_lines; line++) {
@@ -158,7 +161,6 @@ EMBELLAMA_INLINE void multiply_format(const Product & product, int first_panel, 
     using Number = typename Block::Number;
     using Value = typename Block::Value;
     constexpr int COLUMNS = Block::COLUMNS;
-    static_assert(COLUMNS % Number::VALUES_PER_LINE == 0 && GRANULE % COLUMNS == 0);
     const Tiles & input = product.input;
     const Weights & weights = product.weights;
     const size_t bytes_per_panel = panel_bytes<COLUMNS>(weights.depth, FORMAT);

@@ -22,7 +22,8 @@ typedef float UnalignedFloats __attribute__((vector_size(4 * EMBELLAMA_VECTOR_WI
 typedef uint16_t Halves __attribute__((vector_size(2 * EMBELLAMA_VECTOR_WIDTH)));
 typedef uint16_t UnalignedHalves __attribute__((vector_size(2 * EMBELLAMA_VECTOR_WIDTH), aligned(2), may_alias));
 
-#define EMBELLAMA_INLINE static inline __attribute__((always_inline))
+#define EMBELLAMA_INLINE static EMBELLAMA_INLINE_MEMBER
+#define EMBELLAMA_INLINE_MEMBER inline __attribute__((always_inline))
 
 EMBELLAMA_INLINE Floats load(const float * source) { return *reinterpret_cast<const UnalignedFloats *>(source); }
 
@@ -45,7 +46,7 @@ EMBELLAMA_INLINE int rounded_up(int value, int multiple) { return (value + multi
 typedef float Four __attribute__((vector_size(16)));
 typedef float UnalignedFour __attribute__((vector_size(16), aligned(4), may_alias));
 
-// The values of a vector put together, by fours first, by an operation that knows no order.
+// Reduces the values of a vector, by fours first. The order of the operands must not matter.
 template <typename Operation>
 EMBELLAMA_INLINE float reduced(Floats x, Operation operation) {
     alignas(64) float parts[WIDTH];
@@ -76,7 +77,7 @@ EMBELLAMA_INLINE Floats power_of_two(Floats x, Polynomial polynomial) {
     return (Floats)((Words)p + ((Words)shifted << 23));
 }
 
-// Within 1e-7 of its size: the coefficients of Cephes' exp2f.
+// The relative error is below 1e-7; the coefficients are those of Cephes' exp2f.
 EMBELLAMA_INLINE Floats power_of_two(Floats x) {
     return power_of_two(x, [](Floats f) __attribute__((always_inline)) {
         Floats p = splat(1.535336188319500e-4f);
@@ -89,7 +90,7 @@ EMBELLAMA_INLINE Floats power_of_two(Floats x) {
     });
 }
 
-// Within 1e-4, for results that are rounded to bfloat16.
+// The error is below 1e-4, for results that are rounded to bfloat16.
 EMBELLAMA_INLINE Floats rough_power_of_two(Floats x) {
     return power_of_two(x, [](Floats f) __attribute__((always_inline)) {
         Floats p = splat(0.05592f) * f + splat(0.24264f);
@@ -124,7 +125,7 @@ EMBELLAMA_INLINE Floats widen_bfloat16(const uint16_t * source) {
     return (Floats)(__builtin_convertvector(halves, Words) << 16);
 }
 
-// Of values that are bfloat16 numbers: nothing is rounded.
+// The values must be bfloat16 numbers already: nothing is rounded.
 EMBELLAMA_INLINE void narrow_bfloat16(Floats x, uint16_t * target) {
     *reinterpret_cast<UnalignedHalves *>(target) = __builtin_convertvector((Words)x >> 16, Halves);
 }

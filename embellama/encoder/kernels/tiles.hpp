@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of float32 into tiles and panels (see kernels.hpp for both).
+// Packs rows of float32 into tiles and panels (kernels.hpp describes both).
 #pragma once
 
 #include "../kernels.hpp"
@@ -8,7 +8,7 @@
 namespace embellama::encoder {
 namespace {
 
-// Where the line of a row that holds value `k` begins.
+// The beginning of the line of a row that holds value `k`.
 template <typename Number>
 EMBELLAMA_INLINE typename Number::Value * line_of(const Tiles & tiles, int row, int k) {
     constexpr int LINE = Number::VALUES_PER_LINE;
@@ -34,8 +34,8 @@ void pack_rows(const float * rows, const Tiles & tiles, int first_row, int last_
     }
 }
 
-// A panel of n_columns <= COLUMNS columns, each a row of `depth` values in memory, which is filled
-// up to a whole line with zeros. The other columns are left as they are.
+// Makes a panel of n_columns <= COLUMNS columns. Each column is a row of `depth` values in memory,
+// and is filled with zeros up to a whole line. The other columns of the panel are not written.
 template <typename Number, int COLUMNS>
 EMBELLAMA_INLINE void transpose_into_panel(const float * columns, int64_t stride, int n_columns, int depth,
                                            typename Number::Value * panel) {

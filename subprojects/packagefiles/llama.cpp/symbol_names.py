@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print a header that gives each function of ggml a name of ours for the linker.
+"""Print a header that gives each function of ggml a prefixed name for the linker.
 
-Another package in the process may hold a ggml of another release, under ggml's own names and for
-the whole process (RTLD_GLOBAL). With names of ours, nothing of one can be bound to the other.
+Another package in the process may have loaded a ggml of another release, under ggml's own names
+and for the whole process (RTLD_GLOBAL). With prefixed names the linker can't bind one ggml to the
+other.
 
 Usage: symbol_names.py PREFIX HEADER...
 """
@@ -13,10 +14,10 @@ import pathlib
 import re
 import sys
 
-# What stands between a declaration's GGML_API or GGML_BACKEND_API and its parameters.
+# A declaration from GGML_API or GGML_BACKEND_API to the function's name and its parenthesis.
 _DECLARATION = re.compile(r"\bGGML_(?:BACKEND_)?API\b[^;{]*?\b(\w+)\s*\(")
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-# With the lines that a backslash joins to it.
+# A directive of the preprocessor, with the lines that a backslash joins to it.
 _DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
 
 

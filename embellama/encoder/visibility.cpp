@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "offer.hpp"
+#include "visibility.hpp"
 
 #include <cstring>
 #include <string>
@@ -10,18 +10,18 @@
 #include "ggml.h"
 #include "packed_weights.hpp"
 
-// Of llama.cpp's src/llama-model.h.
+// Declared in llama.cpp's src/llama-model.h.
 const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
 
 namespace embellama::encoder {
 
 namespace {
 
-EMBELLAMA_THREAD_LOCAL const Offer * current_offer = nullptr;
+EMBELLAMA_THREAD_LOCAL const EncoderVisibility * current_visibility = nullptr;
 
 }  // namespace
 
-bool claims(const char * architecture) { return strcmp(architecture, "bert") == 0; }
+bool supports(const char * architecture) { return strcmp(architecture, "bert") == 0; }
 
 const Kernels * kernels_of(const llama_model * model) {
     for (const auto & [name, tensor] : llama_internal_get_tensor_map(model)) {
@@ -32,12 +32,15 @@ const Kernels * kernels_of(const llama_model * model) {
     return nullptr;
 }
 
-Offer::Offer(const Kernels * kernels, bool mapped) : kernels(kernels), mapped(mapped), outer(current_offer) {
-    current_offer = kernels ? this : nullptr;
+EncoderVisibility::EncoderVisibility(const Kernels * kernels, bool mapped)
+    : kernels(kernels),
+      mapped(mapped),
+      outer(current_visibility) {
+    current_visibility = kernels ? this : nullptr;
 }
 
-Offer::~Offer() { current_offer = outer; }
+EncoderVisibility::~EncoderVisibility() { current_visibility = outer; }
 
-const Offer * Offer::current() { return current_offer; }
+const EncoderVisibility * EncoderVisibility::current() { return current_visibility; }
 
 }  // namespace embellama::encoder
