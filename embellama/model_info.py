@@ -12,7 +12,8 @@ from typing import Any
 from embellama import catalog
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
-from embellama.gguf.header import GGUFHeader, read_header
+from embellama.gguf.header import GGUFHeader
+from embellama.gguf.reader import read_header
 
 __all__ = ["ModelInfo", "model_info"]
 
@@ -33,7 +34,12 @@ class ModelInfo:
     Parameters
     ----------
     header : GGUFHeader
-        As :func:`embellama.gguf.header.read_header` returns it.
+        As :func:`embellama.gguf.reader.read_header` returns it.
+
+    Raises
+    ------
+    ModelLoadError
+        If llama.cpp must not load the file, or it holds no model for texts.
 
     Examples
     --------
@@ -45,12 +51,10 @@ class ModelInfo:
 
     def __init__(self, header: GGUFHeader) -> None:
         self._header = header
+        self._hyper_parameters = check_model(header)
 
     def __repr__(self) -> str:
         return f"<ModelInfo {str(self.path)!r}: {self.architecture} {self.file_type}>"
-
-    def _hyper_parameter(self, name: str, default: Any = None) -> Any:
-        return self.metadata.get(f"{self.architecture}.{name}", default)
 
     @property
     def path(self) -> Path:
@@ -103,17 +107,17 @@ class ModelInfo:
     @property
     def embedding_length(self) -> int:
         """Length of a token's vector inside the model."""
-        return int(self._hyper_parameter("embedding_length"))
+        return self._hyper_parameters.embedding_length
 
     @property
     def context_length(self) -> int:
         """The longest text the model was trained for, in tokens."""
-        return int(self._hyper_parameter("context_length"))
+        return self._hyper_parameters.context_length
 
     @property
     def n_layers(self) -> int:
         """Number of transformer layers."""
-        return int(self._hyper_parameter("block_count"))
+        return self._hyper_parameters.n_layers
 
     @property
     def vocabulary_size(self) -> int:
@@ -123,8 +127,7 @@ class ModelInfo:
     @property
     def is_causal(self) -> bool:
         """Whether a token sees only those before it."""
-        # llama-hparams.h: attention is causal unless the file says otherwise.
-        return bool(self._hyper_parameter("attention.causal", True))
+        return self._hyper_parameters.is_causal
 
     @property
     def pooling(self) -> PoolingStrategy:
@@ -133,7 +136,7 @@ class ModelInfo:
         If it says nothing: RANK if it has a classification head, else LAST for a causal model,
         else MEAN.
         """
-        kind = self._hyper_parameter("pooling_type")
+        kind = self._hyper_parameters.pooling_type
         if kind in _FILE_POOLING:
             return _FILE_POOLING[kind]
         if self.has_classification_head:
@@ -148,8 +151,7 @@ class ModelInfo:
     @property
     def n_scores(self) -> int:
         """Outputs of the classification head; at least 1."""
-        # llama-model.cpp takes the number of labels
-        return max(1, len(self._hyper_parameter("classifier.output_labels", ())))
+        return max(1, self._hyper_parameters.n_labels)
 
 
 def model_info(model: str | os.PathLike[str]) -> ModelInfo:
@@ -177,6 +179,4 @@ def model_info(model: str | os.PathLike[str]) -> ModelInfo:
     >>> embellama.model_info("all-MiniLM-L6-v2").vocabulary_size
     30522
     """
-    header = read_header(catalog.resolve(model))
-    check_model(header)
-    return ModelInfo(header)
+    return ModelInfo(read_header(catalog.resolve(model)))

@@ -15,8 +15,8 @@ SOURCE = Path(__file__).parent.parent / "embellama"
 LAYERS = [
     {"errors", "libllama"},
     {"config", "machine", "progress", "results", "runtime", "token_ids"},
-    {"batch", "encoder", "files", "gguf", "instruction_set", "similarity", "vector_loops"},
-    {"kernels", "native"},
+    {"batch", "encoder", "files", "instruction_set", "similarity", "vector_loops"},
+    {"gguf", "kernels", "native"},
     {"core", "quantization"},
     {"convert", "jobs"},
     {"obtaining", "workers"},

@@ -23,7 +23,7 @@ from embellama.errors import (
 )
 from embellama.files.working_folder import clear, publish, working_folder
 from embellama.gguf.check import check_model
-from embellama.gguf.header import read_header
+from embellama.gguf.reader import read_header
 from embellama.progress import print_notice
 
 

@@ -20,7 +20,7 @@ from embellama.embedding.cached_embedder import CachedEmbedder
 from embellama.embedding.embedder import Embedder
 from embellama.embedding.texts import check_str
 from embellama.errors import ConfigurationError, ModelLoadError
-from embellama.gguf.header import file_identity
+from embellama.files.identity import file_identity
 from embellama.machine.forking import renew_after_fork
 from embellama.model_info import ModelInfo, model_info
 
