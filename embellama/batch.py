@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 
 from embellama.errors import ConfigurationError, spelled
 
-__all__ = ["plan"]
+__all__ = ["MICRO_BATCH_TOKENS", "plan"]
+
+# Measured best for MiniLM on two cores: attention in llama.cpp runs over the whole micro-batch,
+# so its cost grows with the square of this.
+MICRO_BATCH_TOKENS = 256
+"""The default of ``ModelConfig.micro_batch_tokens``."""
 
 # Below this many tokens a micro-batch costs more in overhead than another worker saves.
 _MIN_BALANCED_TOKENS = 32

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from embellama.environment import settings_from_environment
 from embellama.errors import ConfigurationError, spelled
 
 __all__ = [
@@ -134,6 +135,18 @@ class PNorm:
                 f"PNorm's p must be finite and at least 1, not {spelled(self.p)}"
             )
         object.__setattr__(self, "p", float(self.p))
+
+
+def parse_normalization(text: str) -> NormalizationMode | PNorm:
+    """Return the normalisation that a text names, a number being the order of a p-norm."""
+    try:
+        with contextlib.suppress(ValueError):
+            return NormalizationMode(text.lower())
+        return PNorm(float(text))
+    except ValueError:
+        raise ConfigurationError(
+            f"normalization {text!r} is neither none, max_abs or l2 nor a number from 1 up"
+        ) from None
 
 
 def as_integer(name: str, value: Any) -> int:
@@ -520,55 +533,14 @@ class EngineConfig:
         'all-MiniLM-L6-v2'
         >>> del os.environ["EMBELLAMA_MODEL_PATH"]
         """
-        model = _from_env(ModelConfig)
+        model = settings_from_environment(ModelConfig)
         if "model_path" not in model:
             raise ConfigurationError(
                 "EMBELLAMA_MODEL_PATH is not set: set it to a GGUF file or a known model"
             )
-        cache = _from_env(CacheConfig)
+        if "normalization" in model:
+            model["normalization"] = parse_normalization(model["normalization"])
+        cache = settings_from_environment(CacheConfig)
         if cache:
             model["cache"] = CacheConfig(**cache)
-        return cls(ModelConfig(**model), **_from_env(cls))
-
-
-_TRUTH = {
-    **dict.fromkeys(("1", "true", "yes", "on"), True),
-    **dict.fromkeys(("0", "false", "no", "off"), False),
-}
-
-
-# Fields that have no variable: those that hold other settings, and what EMBELLAMA_INSTRUCTION_SET
-# limits for the whole process.
-WITHOUT_VARIABLE = frozenset({"model_config", "cache", "instruction_set"})
-
-
-def _from_env(kind: type[ModelConfig | CacheConfig | EngineConfig]) -> dict[str, Any]:
-    values = {}
-    for field in dataclasses.fields(kind):
-        variable = f"EMBELLAMA_{field.name.upper()}"
-        text = os.environ.get(variable, "")
-        if not text or field.name in WITHOUT_VARIABLE:
-            continue
-        values[field.name] = _parsed(variable, field.name, str(field.type), text)
-    return values
-
-
-def _parsed(variable: str, name: str, annotation: str, text: str) -> Any:
-    if name == "normalization":
-        try:
-            return PNorm(float(text))
-        except ValueError:
-            return text
-    if "bool" in annotation and text.lower() in _TRUTH and not (name == "truncate" and text == "1"):
-        return _TRUTH[text.lower()]
-    try:
-        if "int" in annotation:
-            return int(text)
-        if "float" in annotation:
-            return float(text)
-    except ValueError:
-        kinds = "a number, true or false" if "bool" in annotation else "a number"
-        raise ConfigurationError(f"{variable} must be {kinds}, not {text!r}") from None
-    if "bool" in annotation:
-        raise ConfigurationError(f"{variable} must be true or false, not {text!r}")
-    return text
+        return cls(ModelConfig(**model), **settings_from_environment(cls))

@@ -19,6 +19,8 @@ from embellama.errors import (
     OperationTimeoutError,
     ResourceLimitError,
     TokenizationError,
+    lone_surrogate,
+    not_finite as not_finite_message,
 )
 from embellama.machine.usable_memory import usable_memory
 from embellama.token_ids import token_ids
@@ -261,11 +263,7 @@ cdef const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL:
     try:
         return PyUnicode_AsUTF8AndSize(text, n_bytes)
     except UnicodeEncodeError as error:
-        raise InvalidInputError(
-            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
-            f"{error.start}), which has no UTF-8 form; decode the text properly or use "
-            "text.encode('utf-8', 'replace').decode()"
-        ) from None
+        raise InvalidInputError(lone_surrogate("the text", text, error.start)) from None
 
 
 cdef int tokenize_utf8(
@@ -797,8 +795,7 @@ cdef int encode(
     if not_finite >= 0:
         with gil:
             raise EmbeddingGenerationError(
-                f"{context.model.path}: text {not_finite} gave a NaN or an infinity: the "
-                "weights are damaged or overflow in this type; try an F32 file"
+                not_finite_message(f"{context.model.path}: text {not_finite}")
             )
     return 0
 

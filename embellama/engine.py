@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.config import EngineConfig, ModelConfig
-from embellama.embedding.embedder import MICRO_BATCH_TOKENS
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
+from embellama.gguf.memory import context_bytes
 from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
@@ -588,8 +589,9 @@ def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) 
 
 
 def _memory_mb(config: ModelConfig, info: ModelInfo) -> float:
-    """Weights, caches, and a context per core of about 32 float32 rows of a token's width."""
-    contexts = (config.n_threads or usable_cores()) + 1
-    tokens = config.micro_batch_tokens or MICRO_BATCH_TOKENS
+    """Weights, caches, a context for each core, and one for all cores together."""
+    n_contexts = (config.n_threads or usable_cores()) + 1
+    n_tokens = max(config.micro_batch_tokens or 0, MICRO_BATCH_TOKENS)
+    contexts = n_contexts * context_bytes(info.header, info.hyper_parameters, n_tokens)
     cache = config.cache.max_memory_mb if config.cache else 0
-    return cache + (info.file_size + contexts * tokens * info.embedding_length * 4 * 32) / 1e6
+    return cache + (info.file_size + contexts) / 1e6

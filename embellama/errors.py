@@ -37,6 +37,23 @@ def spelled(value: object) -> str:
         return f"<{type(value).__name__} too long to be shown>"
 
 
+def lone_surrogate(subject: str, text: str, position: int) -> str:
+    """What to say of a text that has no UTF-8 form from `position` on."""
+    return (
+        f"{subject} holds a lone surrogate (U+{ord(text[position]):04X} at character {position}), "
+        "which has no UTF-8 form: decode its source properly, or use "
+        "text.encode('utf-8', 'replace').decode()"
+    )
+
+
+def not_finite(subject: str) -> str:
+    """What to say of a text whose vector has a value that is not a number."""
+    return (
+        f"{subject} gave a NaN or an infinity: the weights are damaged or overflow in this type; "
+        "try an F32 file"
+    )
+
+
 class EmbellamaError(Exception):
     """Root of all exceptions raised by embellama.
 

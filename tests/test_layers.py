@@ -14,8 +14,8 @@ SOURCE = Path(__file__).parent.parent / "embellama"
 # A folder is one room, and so is a module at the top with its declarations.
 LAYERS = [
     {"errors", "libllama"},
-    {"config", "machine", "progress", "results", "runtime", "token_ids"},
-    {"batch", "encoder", "files", "instruction_set", "similarity", "vector_loops"},
+    {"environment", "machine", "progress", "results", "runtime", "token_ids"},
+    {"batch", "config", "encoder", "files", "instruction_set", "similarity", "vector_loops"},
     {"gguf", "kernels", "native"},
     {"core", "quantization"},
     {"convert", "jobs"},
@@ -113,7 +113,7 @@ def test_no_module_needs_one_that_needs_it() -> None:
 def test_core_knows_no_configuration_and_configuration_no_llama_cpp() -> None:
     for name in ("core.pyx", "kernels.pyx", "jobs.pyx", "workers.pyx"):
         assert "config" not in imported_modules(SOURCE / name)
-    assert imported_modules(SOURCE / "config.py") == {"errors"}
+    assert imported_modules(SOURCE / "config.py") == {"environment", "errors"}
     assert imported_modules(SOURCE / "errors.py") == set()
 
 

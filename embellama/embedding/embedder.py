@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama import batch
-from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama.config import (
+    MAX_SEQUENCES,
+    Accuracy,
+    ModelConfig,
+    NormalizationMode,
+    PNorm,
+    PoolingStrategy,
+)
 from embellama.core import Model
 from embellama.embedding.deadline import Deadline
 from embellama.errors import (
@@ -21,18 +28,14 @@ from embellama.errors import (
     EmbellamaError,
     InvalidInputError,
     TokenizationError,
+    not_finite,
 )
 from embellama.jobs import Failure
 from embellama.machine.cores import usable_cores
 from embellama.model_info import ModelInfo
 from embellama.workers import Workers
 
-__all__ = ["MICRO_BATCH_TOKENS", "Embedded", "Embedder", "Index", "Tokens"]
-
-# Measured best for MiniLM on two cores: attention in llama.cpp runs over the whole micro-batch,
-# so its cost grows with the square of this.
-MICRO_BATCH_TOKENS = 256
-_MAX_TEXTS = 256
+__all__ = ["Embedded", "Embedder", "Index", "Tokens"]
 
 # Where a text stood in the caller's list; None for a lone text.
 Index = int | None
@@ -83,7 +86,7 @@ class Embedder:
         self._config = config
         self._info = info
         self._pooling = pooling
-        self._max_texts = config.n_seq_max or _MAX_TEXTS
+        self._max_texts = config.n_seq_max or MAX_SEQUENCES
         model = Model(
             path,
             use_mmap=config.use_mmap,
@@ -102,7 +105,7 @@ class Embedder:
             model,
             config.name,
             n_threads=self.n_threads,
-            micro_batch_tokens=config.micro_batch_tokens or MICRO_BATCH_TOKENS,
+            micro_batch_tokens=config.micro_batch_tokens or batch.MICRO_BATCH_TOKENS,
             n_sequences=self._max_texts,
             ranks=pooling is PoolingStrategy.RANK,
         )
@@ -397,10 +400,7 @@ class Embedder:
 
     def _failure(self, failure: int, index: Index, reason: Exception | None) -> EmbellamaError:
         if failure == Failure.NOT_FINITE:
-            return EmbeddingGenerationError(
-                f"{self._config.name}: {_where(index)} gave a NaN or an infinity: the weights are "
-                "damaged or overflow in this type; try an F32 file"
-            )
+            return EmbeddingGenerationError(not_finite(f"{self._config.name}: {_where(index)}"))
         if isinstance(reason, EmbellamaError):
             return reason
         return EmbeddingGenerationError(f"{self._config.name}: {_where(index)} was not computed")

@@ -14,6 +14,7 @@ from embellama.errors import (
     EmbellamaError,
     InvalidInputError,
     TextTypeError,
+    lone_surrogate,
     spelled,
 )
 
@@ -134,12 +135,9 @@ def _check_surrogates(text: str, where: str, index: int | None) -> None:
         return
     except UnicodeEncodeError as error:
         at = error.start
-    # Out here it has no context, whose traceback would make a cycle of it as its own would.
-    raise InvalidInputError(
-        f"{where} holds a lone surrogate (U+{ord(text[at]):04X} at character {at}), which has no "
-        "UTF-8 form: decode its source properly, or use text.encode('utf-8', 'replace').decode()",
-        index=index,
-    )
+    # Raised outside `except`, so that __context__ stays empty: the traceback of a chained exception
+    # would form a reference cycle.
+    raise InvalidInputError(lone_surrogate(where, text, at), index=index)
 
 
 def check_texts(

@@ -16,8 +16,9 @@ from pathlib import Path
 import filelock
 
 from embellama.errors import ConfigurationError
+from embellama.progress import print_notice
 
-__all__ = ["clear", "publish", "working_folder"]
+__all__ = ["clear", "publish", "waiting_notice", "working_folder"]
 
 _LOCK = "lock"
 
@@ -60,6 +61,24 @@ def working_folder(
         _remove(folder)
     finally:
         lock.release()
+
+
+def waiting_notice(work: str, *, show: bool) -> Callable[[Path], None]:
+    """Return what :func:`working_folder` may call as `busy`: it says what is waited for.
+
+    Parameters
+    ----------
+    work : str
+        What the other process does, such as ``"writes model.gguf"``.
+    show : bool
+        Whether to say anything.
+    """
+
+    def busy(folder: Path) -> None:
+        if show:
+            print_notice(f"waiting for another process that {work} ({folder})")
+
+    return busy
 
 
 def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock:

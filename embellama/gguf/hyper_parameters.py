@@ -89,6 +89,7 @@ def read_hyper_parameters(header: GGUFHeader) -> HyperParameters:
     n_layers = keys.whole("block_count", 1, MAX_LAYERS)
     context_length = keys.whole("context_length", 1, _MAX_CONTEXT)
     width = keys.whole("embedding_length", 1, _MAX_WIDTH)
+    pooling_type = keys.whole("pooling_type", 0, 4, 0)
     keys.whole("classifier.pooling_type", 0, 4, 0)
     _check_words(keys)
     _check_fractions(keys)
@@ -114,7 +115,7 @@ def read_hyper_parameters(header: GGUFHeader) -> HyperParameters:
         n_experts_used=n_experts_used,
         # llama-hparams.h: attention is causal unless the file says otherwise.
         is_causal=True if is_causal is None else is_causal,
-        pooling_type=keys.whole("pooling_type", 0, 4, 0),
+        pooling_type=pooling_type,
         n_labels=len(keys.value("classifier.output_labels", "arr[str]") or ()),
         feed_forward_length=feed_forward_length,
     )

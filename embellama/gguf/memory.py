@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
+from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.gguf.header import GGUFHeader
 from embellama.gguf.hyper_parameters import HyperParameters
 
 __all__ = ["check_context", "context_bytes"]
 
-# The smallest micro-batch that a context has room for.
-_TOKENS = 256
 # Measured on models of 512 layers: nodes of the graph, the scheduler's and the allocator's tables.
 _BYTES_PER_TENSOR = 2**14
 _LAYER = re.compile(r"(?:enc\.)?blk\.(\d+)\.")
@@ -26,7 +25,9 @@ _REMEDY = "No trained model is like that: it is damaged, or made to exhaust memo
 _FREE_FOR_CONTEXT = 32 * 2**20
 
 
-def context_bytes(header: GGUFHeader, hyper_parameters: HyperParameters) -> int:
+def context_bytes(
+    header: GGUFHeader, hyper_parameters: HyperParameters, n_tokens: int = MICRO_BATCH_TOKENS
+) -> int:
     """Return about how many bytes one thread needs to compute.
 
     Parameters
@@ -34,6 +35,8 @@ def context_bytes(header: GGUFHeader, hyper_parameters: HyperParameters) -> int:
     header : GGUFHeader
     hyper_parameters : HyperParameters
         Of that header.
+    n_tokens : int, optional
+        Of the micro-batches. Default: what they have by default, and contexts at least.
 
     Returns
     -------
@@ -53,11 +56,11 @@ def context_bytes(header: GGUFHeader, hyper_parameters: HyperParameters) -> int:
     values = (
         max(columns.values(), default=0)
         + 4 * hyper_parameters.embedding_length
-        + _TOKENS * max(hyper_parameters.head_counts)
+        + n_tokens * max(hyper_parameters.head_counts)
     )
     return (
-        4 * _TOKENS * values
-        + 2 * _TOKENS * cached  # keys and values are float16
+        4 * n_tokens * values
+        + 2 * n_tokens * cached  # keys and values are float16
         + _BYTES_PER_TENSOR * len(header.tensors)
     )
 

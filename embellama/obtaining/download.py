@@ -24,9 +24,9 @@ from pathlib import Path
 from embellama.convert import convert_checkpoint
 from embellama.errors import EmbellamaError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import file_sha256, is_as_recorded, record_path, sha256_record
-from embellama.files.working_folder import clear, publish, working_folder
+from embellama.files.working_folder import clear, publish, waiting_notice, working_folder
 from embellama.obtaining.known_models import CatalogEntry
-from embellama.progress import print_notice, stderr_is_terminal
+from embellama.progress import stderr_is_terminal
 
 __all__ = ["hub_gguf", "obtain"]
 
@@ -59,11 +59,7 @@ def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -
         If what was downloaded is not what was expected, or the cache cannot be written.
     """
     directory = gguf.parent
-
-    def busy(folder: Path) -> None:
-        if progress:
-            print_notice(f"waiting for another process that obtains {entry.name} ({folder})")
-
+    busy = waiting_notice(f"obtains {entry.name}", show=progress)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with working_folder(directory / entry.name, busy) as folder:
