@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embellama.errors import ConfigurationError, spelled
+from embellama.errors import ConfigurationError, safe_repr
 
 __all__ = ["MICRO_BATCH_TOKENS", "plan"]
 
@@ -66,7 +66,7 @@ def plan(
         ("n_workers", n_workers),
     ):
         if limit < 1:
-            raise ConfigurationError(f"{name} must be at least 1, not {spelled(limit)}")
+            raise ConfigurationError(f"{name} must be at least 1, not {safe_repr(limit)}")
     # Stable, so that the plan does not depend on the sort's implementation.
     places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from embellama.environment import settings_from_environment
-from embellama.errors import ConfigurationError, spelled
+from embellama.errors import ConfigurationError, safe_repr
 
 __all__ = [
     "Accuracy",
@@ -132,7 +132,7 @@ class PNorm:
             raise TypeError(f"PNorm's p must be a number, not {type(self.p).__name__}")
         if not 1 <= self.p <= sys.float_info.max:
             raise ConfigurationError(
-                f"PNorm's p must be finite and at least 1, not {spelled(self.p)}"
+                f"PNorm's p must be finite and at least 1, not {safe_repr(self.p)}"
             )
         object.__setattr__(self, "p", float(self.p))
 
@@ -163,7 +163,7 @@ def integer(name: str, value: Any, minimum: int, maximum: int) -> int:
     number = as_integer(name, value)
     if not minimum <= number <= maximum:
         raise ConfigurationError(
-            f"{name} must be from {minimum} to {maximum}, not {spelled(number)}"
+            f"{name} must be from {minimum} to {maximum}, not {safe_repr(number)}"
         )
     return number
 
@@ -198,7 +198,7 @@ def _positive(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not value > 0:
-        raise ConfigurationError(f"{name} must be above 0, not {spelled(value)}")
+        raise ConfigurationError(f"{name} must be above 0, not {safe_repr(value)}")
     # Otherwise an int that no float holds, which a repr of the config may be unable to write.
     return value if value <= sys.float_info.max else math.inf
 

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def spelled(value: object) -> str:
+def safe_repr(value: object) -> str:
     """A refused value for a message: its repr, or its type where Python refuses to write it.
 
     It writes no integer of more than 4300 digits (``sys.set_int_max_str_digits``).

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
@@ -15,9 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from embellama import catalog
 from embellama.config import NormalizationMode, PoolingStrategy, as_integer
 from embellama.embedding.asyncio_thread import in_daemon_thread
+from embellama.embedding.call import Call
 from embellama.embedding.deadline import Deadline
 from embellama.embedding.embedder import Tokens
 from embellama.embedding.loadable import LoadableModel
+from embellama.embedding.rows import Output
 from embellama.embedding.texts import check_text, check_texts, each_text
 from embellama.embedding.tuning import fastest_micro_batch, random_texts
 from embellama.embedding.verification import (
@@ -29,15 +32,15 @@ from embellama.embedding.verification import (
 )
 from embellama.errors import (
     ConfigurationError,
-    DimensionMismatchError,
+    EmbellamaError,
     InvalidInputError,
     ModelLoadError,
     ModelNotFoundError,
-    spelled,
+    safe_repr,
 )
 from embellama.files.checksum import has_recorded_sha256, record_path
 from embellama.progress import Progress, progress_callback
-from embellama.quantization import DTYPES, quantization_levels, quantized_width
+from embellama.quantization import quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 from embellama.token_ids import token_ids
@@ -123,8 +126,12 @@ class EmbeddingModel(LoadableModel):
         >>> model.embed("Hello, world!").shape
         (384,)
         """
-        self._check_pools()
-        return self._loaded().vector(check_text(text, self.name))
+        return self._vector(check_text(text, self.name))
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        """Compute the vector of a text that was checked."""
+        self._require_text_vectors()
+        return self._loaded().text_embedder.vector(text)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """:meth:`embed` with the model's prompt for queries before the text.
@@ -149,7 +156,7 @@ class EmbeddingModel(LoadableModel):
         >>> bool((model.embed_query("a cat") == model.embed("a cat")).all())  # needs no prompt
         True
         """
-        return self.embed(self._prompt("query") + check_text(text, self.name))
+        return self._vector(self._prompt("query") + check_text(text, self.name))
 
     def embed_documents(
         self, texts: Iterable[str], **options: Unpack[BatchOptions]
@@ -294,12 +301,16 @@ class EmbeddingModel(LoadableModel):
         timeout: float | None = None,
     ) -> EmbeddingResult:
         deadline = deadline or Deadline(timeout)
-        self._check_pools()
-        n_dims = self._truncated_dimensions(truncate_dim)
-        width = quantized_width(n_dims, dtype)
-        if on_error == "nan" and not dtype.startswith("float"):
-            raise ConfigurationError(f'on_error="nan" needs a float dtype: {dtype} has no NaN')
-        levels = quantization_levels(dtype, n_dims, ranges)
+        self._require_text_vectors()
+        output = Output(
+            self.name,
+            self._dimensions,
+            out=out,
+            dtype=dtype,
+            truncate_dim=truncate_dim,
+            ranges=ranges,
+            on_error=on_error,
+        )
         good, errors = check_texts(
             texts,
             self.name,
@@ -308,72 +319,43 @@ class EmbeddingModel(LoadableModel):
             on_error=on_error,
             deadline=deadline,
         )
-        n_texts = len(good) + len(errors)
-        indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
         skipped = errors if on_error == "nan" else None
-        embedder = self._loaded()
-        rows = np.array(indices, dtype=np.int64) - first_index
-        array = self._output(out, (n_texts, width), DTYPES[dtype][0])
-        # Workers write where the values of a row lie side by side.
-        direct = array.flags.aligned and (width < 2 or array.strides[1] == array.itemsize)
-        target = array if direct else np.empty_like(array, order="C")
-        with progress_callback(progress, len(rows)) as tell:
-            embedded = embedder.embed(
-                good,
-                indices,
-                rows,
-                target,
-                n_dims=n_dims,
-                dtype=dtype,
-                levels=levels,
-                errors=skipped,
-                deadline=deadline,
-                progress=tell,
-            )
-        if not direct:
-            array[...] = target
-        counts = np.zeros(n_texts, dtype=np.int32)
-        truncated = np.zeros(n_texts, dtype=np.bool_)
-        counts[embedded.rows] = embedded.token_counts
-        truncated[embedded.rows] = embedded.truncated
-        for index in errors:
-            array[index - first_index] = np.nan
-        return EmbeddingResult(
-            array if out is None else out, counts, truncated, dict(sorted(errors.items()))
+        return self._embed_checked(
+            good, errors, output, Call(deadline, errors=skipped), progress, first_index
         )
 
-    def _check_pools(self) -> None:
+    def _embed_checked(
+        self,
+        good: list[str],
+        errors: dict[int, EmbellamaError],
+        output: Output,
+        call: Call,
+        progress: Progress = False,
+        first_index: int = 0,
+    ) -> EmbeddingResult:
+        """Compute the vectors of the texts that :func:`check_texts` found good."""
+        text_embedder = self._loaded().text_embedder
+        n_texts = len(good) + len(errors)
+        indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
+        rows = output.rows(n_texts, np.array(indices, dtype=np.int64) - first_index)
+        with progress_callback(progress, len(good)) as report:
+            call = dataclasses.replace(call, progress=report)
+            embedded = text_embedder.embed(good, indices, rows, call)
+        counts = np.zeros(n_texts, dtype=np.int32)
+        truncated = np.zeros(n_texts, dtype=np.bool_)
+        counts[embedded.row_of_text] = embedded.token_counts
+        truncated[embedded.row_of_text] = embedded.truncated
+        for index in errors:
+            rows.array[index - first_index] = np.nan
+        return EmbeddingResult(
+            output.finished(rows), counts, truncated, dict(sorted(errors.items()))
+        )
+
+    def _require_text_vectors(self) -> None:
         if self._pooling is PoolingStrategy.RANK:
             raise ConfigurationError(f"{self.name} is a reranker: use rerank()")
         if self._pooling is PoolingStrategy.NONE:
             raise ConfigurationError(f"{self.name}: with pooling NONE use embed_multi()")
-
-    def _truncated_dimensions(self, truncate_dim: int | None) -> int:
-        if truncate_dim is None:
-            return self._dimensions
-        n_dims = as_integer("truncate_dim", truncate_dim)
-        if not 1 <= n_dims <= self._dimensions:
-            raise DimensionMismatchError(
-                f"{self.name}: truncate_dim must be from 1 to {self._dimensions}, "
-                f"not {spelled(n_dims)}"
-            )
-        return n_dims
-
-    def _output(
-        self, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]
-    ) -> NDArray[Any]:
-        if out is None:
-            return np.empty(shape, dtype=dtype)
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
-        # A subclass may say of itself what it likes.
-        out = np.asarray(out)
-        if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
-            raise DimensionMismatchError(
-                f"{self.name}: out must be a writable array of {np.dtype(dtype)} {shape}, not "
-                f"{'a read-only ' if not out.flags.writeable else ''}{out.dtype} {out.shape}"
-            )
-        return out
 
     def embed_iter(
         self, texts: Iterable[str], *, window: int = _WINDOW_TEXTS, on_error: str = "raise"
@@ -414,7 +396,7 @@ class EmbeddingModel(LoadableModel):
         """
         source = cast("Iterator[str]", each_text(texts, self.name))
         if as_integer("window", window) < 1:
-            raise ConfigurationError(f"window must be at least 1, not {spelled(window)}")
+            raise ConfigurationError(f"window must be at least 1, not {safe_repr(window)}")
         start = 0
         while taken := list(islice(source, min(window, sys.maxsize))):
             result = self._embed_batch(taken, first_index=start, on_error=on_error)
@@ -449,7 +431,7 @@ class EmbeddingModel(LoadableModel):
         >>> model.embed_multi("Hello, world!").shape
         (6, 384)
         """
-        return self._multi([check_text(text, self.name)], [None], special_tokens, None)[0]
+        return self._multi([check_text(text, self.name)], [None], special_tokens, Call())[0]
 
     def embed_batch_multi(
         self,
@@ -489,22 +471,24 @@ class EmbeddingModel(LoadableModel):
         >>> [rows.shape for rows in model.embed_batch_multi(["a", "a cat"])]
         [(3, 384), (4, 384)]
         """
-        deadline = Deadline(timeout)
-        good, _ = check_texts(texts, self.name, deadline=deadline)
-        return self._multi(good, list(range(len(good))), special_tokens, deadline)
+        call = Call(Deadline(timeout))
+        good, _ = check_texts(texts, self.name, deadline=call.deadline)
+        return self._multi(good, list(range(len(good))), special_tokens, call)
 
     def _multi(
         self,
         texts: list[str],
         indices: Sequence[int | None],
         special_tokens: bool,
-        deadline: Deadline | None,
+        call: Call,
     ) -> list[NDArray[np.float32]]:
         if self._pooling is PoolingStrategy.RANK:
-            self._check_pools()
-        embedder = self._loaded()
-        tokens = embedder.tokenize_fitting(texts, indices, deadline=deadline)
-        rows = embedder.vectors(tokens, per_token=True, deadline=deadline)
+            self._require_text_vectors()
+        loaded = self._loaded()
+        embedder = loaded.embedder
+        tokenized = loaded.text_embedder.tokenize(texts, call, truncation=embedder.truncation)
+        tokens = embedder.require_fitting(tokenized, indices, call)
+        rows = embedder.vectors(tokens, call, per_token=True)
         parts = np.split(rows, tokens.offsets[1:-1]) if texts else []
         if special_tokens:
             return parts
@@ -538,8 +522,8 @@ class EmbeddingModel(LoadableModel):
         >>> bool(abs(vector - model.embed("a cat")).max() < 1e-6)
         True
         """
-        self._check_pools()
-        embedder = self._loaded()
+        self._require_text_vectors()
+        embedder = self._loaded().embedder
         array = token_ids(ids, self.name, len(embedder.vocabulary))
         if not 1 <= len(array) <= self.max_sequence_length:
             raise InvalidInputError(
@@ -548,7 +532,7 @@ class EmbeddingModel(LoadableModel):
             )
         offsets = np.array([0, len(array)], dtype=np.int64)
         tokens = Tokens(array, offsets, np.zeros(1, dtype=np.bool_), [None])
-        vector: NDArray[np.float32] = embedder.vectors(tokens)[0]
+        vector: NDArray[np.float32] = embedder.vectors(tokens, Call())[0]
         return vector
 
     @property
@@ -614,13 +598,13 @@ class EmbeddingModel(LoadableModel):
                 f"{self.name} is no reranker: load a model with a classification head"
             )
         if top_n is not None and as_integer("top_n", top_n) < 0:
-            raise ConfigurationError(f"top_n must not be negative: {spelled(top_n)}")
-        deadline = Deadline(timeout)
+            raise ConfigurationError(f"top_n must not be negative: {safe_repr(top_n)}")
+        call = Call(Deadline(timeout))
         query = check_text(query, self.name)
-        texts, _ = check_texts(documents, self.name, deadline=deadline)
-        embedder = self._loaded()
-        tokens = embedder.tokenize_pairs(query, texts, deadline)
-        scores = embedder.vectors(tokens, deadline=deadline)[:, 0]
+        texts, _ = check_texts(documents, self.name, deadline=call.deadline)
+        embedder = self._loaded().embedder
+        tokens = embedder.tokenize_pairs(query, texts, call)
+        scores = embedder.vectors(tokens, call)[:, 0]
         best = np.argsort(-scores, kind="stable")[:top_n]
         return [RerankResult(int(i), float(scores[i]), texts[i]) for i in best]
 
@@ -647,9 +631,25 @@ class EmbeddingModel(LoadableModel):
         >>> asyncio.run(model.aembed("a cat")).shape
         (384,)
         """
-        vectors = await self.aembed_batch([check_text(text, self.name)])
-        vector: NDArray[np.float32] = vectors[0]
+        checked = check_text(text, self.name)
+        self._require_text_vectors()
+        output = Output(self.name, self._dimensions)
+        result = await self._in_thread(
+            lambda deadline: self._embed_checked([checked], {}, output, Call(deadline)),
+            Deadline(None),
+        )
+        vector: NDArray[np.float32] = result.embeddings[0]
         return vector
+
+    @staticmethod
+    async def _in_thread(
+        compute: Callable[[Deadline], EmbeddingResult], deadline: Deadline
+    ) -> EmbeddingResult:
+        """Compute on a thread of its own, until the task is cancelled."""
+        try:
+            return await in_daemon_thread(lambda: compute(deadline), deadline)
+        finally:
+            deadline.cancel()
 
     async def aembed_batch(
         self, texts: Iterable[str], **options: Unpack[BatchOptions]
@@ -680,13 +680,10 @@ class EmbeddingModel(LoadableModel):
         >>> asyncio.run(model.aembed_batch(["a cat", "a dog"])).shape
         (2, 384)
         """
-        deadline = Deadline(options.get("timeout"))
-        try:
-            result = await in_daemon_thread(
-                lambda: self._embed_batch(texts, deadline=deadline, **options), deadline
-            )
-        finally:
-            deadline.cancel()
+        result = await self._in_thread(
+            lambda deadline: self._embed_batch(texts, deadline=deadline, **options),
+            Deadline(options.get("timeout")),
+        )
         return result.embeddings
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:
@@ -819,11 +816,11 @@ class EmbeddingModel(LoadableModel):
         >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
         >>> model.warmup()
         """
-        embedder = self._loaded()
+        embedder = self._loaded().embedder
         if tune:
             embedder.micro_batch_tokens = fastest_micro_batch(embedder)
         for n_tokens in (1, 320 * embedder.n_threads):
-            embedder.vectors(random_texts(embedder, n_tokens))
+            embedder.vectors(random_texts(embedder, n_tokens), Call())
 
     def verify(self) -> None:
         """Check that the model computes right on this machine.
@@ -860,7 +857,7 @@ class EmbeddingModel(LoadableModel):
                 f"{self.path}: has changed since it was made; delete it, then obtain it again"
             )
         file_type = self._info.file_type
-        allowed = tolerance(file_type, self._loaded().instruction_set)
+        allowed = tolerance(file_type, self._loaded().embedder.instruction_set)
         texts = [text for text in TEXTS if self.count_tokens(text) <= self.max_sequence_length]
         check_batches(self.name, texts or ["a"], allowed, self.embed_batch)
         entry = catalog.find(os.fspath(self._config.model_path))

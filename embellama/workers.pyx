@@ -298,14 +298,16 @@ cdef class Workers:
         return 0
 
     def tokenize(
-        self, tuple texts not None, *, bint add_special=True, bint parse_special=True,
-        int32_t limit=0, int32_t final_id=-1, deadline=None,
+        self, tuple texts not None, call, *, bint add_special=True, bint parse_special=True,
+        int32_t limit=0, int32_t final_id=-1,
     ):
         """Tokenize texts on all workers.
 
         Parameters
         ----------
         texts : tuple of str
+        call : embellama.embedding.call.Call
+            When to give up.
         add_special, parse_special : bool, optional
             See :meth:`embellama.core.Vocabulary.tokenize`.
         limit : int, optional
@@ -313,8 +315,6 @@ cdef class Workers:
             cuts nothing.
         final_id : int, optional
             A token every text shall end with; -1, the default, for none.
-        deadline : Deadline, optional
-            When to give up.
 
         Returns
         -------
@@ -326,6 +326,7 @@ cdef class Workers:
         refused : dict of int to (type, str)
             What to raise for the texts that can't be tokenized, and so have no tokens.
         """
+        deadline = call.deadline
         cdef int32_t n_texts = <int32_t>len(texts)
         cdef int32_t n_chunks = (n_texts + CHUNK_TEXTS - 1) // CHUNK_TEXTS
         cdef int32_t i
@@ -408,9 +409,8 @@ cdef class Workers:
 
     def embed(
         self, const int32_t[::1] ids, const int64_t[::1] offsets, const int32_t[::1] order,
-        const int32_t[::1] bounds, out, *, int64_t n_dims, str pooling="mean", str norm="l2",
-        double p=2.0, bint per_token=False, str dtype="float32", float[:, ::1] levels=None,
-        const int64_t[::1] places=None, deadline=None, progress=None,
+        const int32_t[::1] bounds, rows not None, call not None, *, str pooling="mean",
+        str norm="l2", double p=2.0,
     ):
         """Compute the vectors of tokenized texts.
 
@@ -420,25 +420,12 @@ cdef class Workers:
             As :meth:`tokenize` returns them.
         order, bounds : numpy.ndarray of int32
             As :func:`embellama.batch.plan` returns them.
-        out : numpy.ndarray
-            A row per text, or per token with `per_token`, of the type and width that `dtype`
-            and `n_dims` ask for; the values of a row lie side by side.
-        n_dims : int
-            Dimensions to keep; fewer than the model has are cut before they are normalised.
+        rows : embellama.embedding.rows.Rows
+            Where the vectors go, and as what.
+        call : embellama.embedding.call.Call
+            When to give up, and what is called with the progress, every 50 ms and at the end.
         pooling, norm, p
             See :mod:`embellama.kernels`; `norm` ``"p"`` uses `p`.
-        per_token : bool, optional
-            Write every token's vector instead of pooling (default False).
-        dtype : str, optional
-            See :func:`embellama.quantize` (default ``"float32"``).
-        levels : numpy.ndarray of float32, shape (2, n_dims), optional
-            See :func:`embellama.kernels.quantize_rows`.
-        places : numpy.ndarray of int64, shape (N,), optional
-            The row of each text; default: text i has row i.
-        deadline : Deadline, optional
-            When to give up.
-        progress : callable, optional
-            Called as ``progress(done, total)``, in texts, every 50 ms and at the end.
 
         Returns
         -------
@@ -447,7 +434,14 @@ cdef class Workers:
         reason : Exception or None
             Why texts were NOT_COMPUTED.
         """
+        out, dtype, deadline, progress = rows.array, rows.dtype, call.deadline, call.progress
+        cdef int64_t n_dims = rows.n_dims
+        cdef bint per_token = rows.per_token
+        cdef float[:, ::1] levels = rows.levels
+        cdef const int64_t[::1] places = rows.row_of_text
         cdef int64_t n_texts = offsets.shape[0] - 1
+        if places.shape[0] != n_texts or (per_token and len(out) < offsets[n_texts]):
+            raise ValueError(f"{self.name}: the rows are those of other texts")
         failures = np.zeros(max(n_texts, 1), dtype=np.int8)
         cdef int8_t[::1] failure_view = failures
         reason = None
@@ -469,7 +463,7 @@ cdef class Workers:
             token_view[item] = <int32_t>min(n_tokens, <int64_t>2147483647)
             text_view[item] = bounds[item + 1] - bounds[item]
         cdef EmbedRequest request
-        cdef Py_buffer rows
+        cdef Py_buffer buffer
         cdef Job job
         self.prepare_embedding(&request, pooling, norm, p)
         request.ids = &ids[0]
@@ -488,13 +482,13 @@ cdef class Workers:
         job.n_items = n_items
         job.item_tokens = &token_view[0]
         job.item_texts = &text_view[0]
-        PyObject_GetBuffer(out, &rows, PyBUF_STRIDED)
+        PyObject_GetBuffer(out, &buffer, PyBUF_STRIDED)
         try:
-            request.rows.out = <char *>rows.buf
-            request.rows.stride = rows.strides[0]
+            request.rows.out = <char *>buffer.buf
+            request.rows.stride = buffer.strides[0]
             self.run_embedding(&job, &request, deadline, progress, n_texts)
         finally:
-            PyBuffer_Release(&rows)
+            PyBuffer_Release(&buffer)
         if request.status != core.OK:
             try:
                 core.raise_for_status(

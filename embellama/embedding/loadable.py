@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from embellama.config import ModelConfig, PoolingStrategy
 from embellama.core import Model
 from embellama.embedding.cache import CacheStats, ModelCache
 from embellama.embedding.cached_embedder import CachedEmbedder
+from embellama.embedding.call import Call
 from embellama.embedding.embedder import Embedder
 from embellama.embedding.texts import check_str
 from embellama.errors import ConfigurationError, ModelLoadError
@@ -27,7 +29,22 @@ from embellama.model_info import ModelInfo, model_info
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LoadableModel"]
+__all__ = ["LoadableModel", "Loaded"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What is there while a model is loaded.
+
+    Attributes
+    ----------
+    embedder : Embedder
+    text_embedder : Embedder or CachedEmbedder
+        The same, or what looks into the model's cache before it.
+    """
+
+    embedder: Embedder
+    text_embedder: Embedder | CachedEmbedder
 
 
 class LoadableModel:
@@ -43,7 +60,7 @@ class LoadableModel:
         self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
         self._renew_after_fork()
         renew_after_fork(self)
-        self._embedder: Embedder | None = None
+        self._state: Loaded | None = None
         self._cache = ModelCache(self._config.cache) if self._config.cache else None
         self._read_info()
         self.load()
@@ -55,11 +72,11 @@ class LoadableModel:
         self._info = model_info(self._config.model_path)
         self._pooling = self._config.pooling or self._info.pooling
         asked = self._config.n_ctx
-        longest = self._info.context_length
-        if asked is not None and asked > longest:
+        trained_for = self._info.context_length
+        if asked is not None and asked > trained_for:
             raise ConfigurationError(
                 f"{self.name}: n_ctx={asked}, but the model was trained for texts of at most "
-                f"{longest} tokens: use n_ctx={longest} or less"
+                f"{trained_for} tokens: use n_ctx={trained_for} or less"
             )
         if self._pooling is PoolingStrategy.RANK and not self._info.has_classification_head:
             raise ConfigurationError(
@@ -91,7 +108,7 @@ class LoadableModel:
         (384,)
         """
         with self._lock:
-            if self._embedder is not None:
+            if self._state is not None:
                 return
             if (
                 not self.path.exists()
@@ -99,15 +116,18 @@ class LoadableModel:
             ):
                 # Another file than the one that was checked: nothing known of it holds.
                 self._read_info()
-            arguments = (str(self.path), self._config, self._info, self._pooling)
-            if self._cache is None:
-                self._embedder = Embedder(*arguments)
-            else:
-                self._embedder = CachedEmbedder(*arguments, self._cache)
+            embedder = Embedder(str(self.path), self._config, self._info, self._pooling)
+            text_embedder: Embedder | CachedEmbedder = embedder
+            if self._cache is not None:
+                # All that changes a vector beside its text: a new setting is in it by itself.
+                settings = dataclasses.replace(self._config, model_name=None, cache=None)
+                identity = repr((self._info.file_identity, self._pooling, settings))
+                text_embedder = CachedEmbedder(embedder, identity, self._cache)
+            self._state = Loaded(embedder, text_embedder)
             # Kept for the properties of an unloaded model.
-            self._dimensions = self._embedder.n_dims
-            self._model_size = self._embedder.size
-            vocabulary = self._embedder.vocabulary
+            self._dimensions = embedder.n_dims
+            self._model_size = embedder.size
+            vocabulary = embedder.vocabulary
             self._special_tokens = vocabulary.n_prefix + vocabulary.n_suffix
 
     def unload(self) -> None:
@@ -124,14 +144,14 @@ class LoadableModel:
         (False, 384)
         """
         with self._lock:
-            embedder, self._embedder = self._embedder, None
-        if embedder is not None:
-            embedder.close()
+            state, self._state = self._state, None
+        if state is not None:
+            state.embedder.close()
 
     @property
     def is_loaded(self) -> bool:
         """Whether the weights are in memory."""
-        return self._embedder is not None
+        return self._state is not None
 
     def __enter__(self) -> Self:
         self.load()
@@ -200,7 +220,7 @@ class LoadableModel:
     @property
     def micro_batch_tokens(self) -> int:
         """The token budget of one micro-batch, as configured, derived or tuned."""
-        return self._loaded().micro_batch_tokens
+        return self._loaded().embedder.micro_batch_tokens
 
     @property
     def model_size(self) -> int:
@@ -238,7 +258,10 @@ class LoadableModel:
         >>> model.tokenize("Hello, world!")
         array([ 101, 7592, 1010, 2088,  999,  102], dtype=int32)
         """
-        return self._loaded().tokenize([check_str(text, self.name)], [None]).ids
+        checked = check_str(text, self.name)
+        loaded = self._loaded()
+        tokenized = loaded.text_embedder.tokenize([checked], Call())
+        return loaded.embedder.require_tokens(tokenized, [None]).ids
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, special ones included.
@@ -318,10 +341,10 @@ class LoadableModel:
         >>> Context(model.core_model).token_vectors(model.tokenize("a cat")).shape
         (4, 384)
         """
-        return self._loaded().model
+        return self._loaded().embedder.model
 
-    def _loaded(self) -> Embedder:
-        embedder = self._embedder
-        if embedder is None:
+    def _loaded(self) -> Loaded:
+        state = self._state
+        if state is None:
             raise ModelLoadError(f"{self.name}: the model is unloaded; load() it again")
-        return embedder
+        return state

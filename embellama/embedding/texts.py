@@ -15,7 +15,7 @@ from embellama.errors import (
     InvalidInputError,
     TextTypeError,
     lone_surrogate,
-    spelled,
+    safe_repr,
 )
 
 __all__ = ["check_str", "check_text", "check_texts", "each_text"]
@@ -183,7 +183,7 @@ def check_texts(
     """
     source = each_text(texts, model)
     if on_error not in ("raise", "nan"):
-        raise ConfigurationError(f'on_error must be "raise" or "nan", not {spelled(on_error)}')
+        raise ConfigurationError(f'on_error must be "raise" or "nan", not {safe_repr(on_error)}')
     good = []
     errors: dict[int, EmbellamaError] = {}
     for index, text in enumerate(source, first_index):
