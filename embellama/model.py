@@ -6,39 +6,35 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
-from embellama.config import NormalizationMode, PoolingStrategy, as_integer
+from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy, as_integer
+from embellama.core import Model
+from embellama.embedding import verification
 from embellama.embedding.asyncio_thread import in_daemon_thread
+from embellama.embedding.cache import CacheStats
 from embellama.embedding.call import Call
 from embellama.embedding.deadline import Deadline
 from embellama.embedding.embedder import Tokens
-from embellama.embedding.loadable import LoadableModel
+from embellama.embedding.lifecycle import Lifecycle, Loaded
 from embellama.embedding.rows import Output
-from embellama.embedding.texts import check_text, check_texts, each_text
+from embellama.embedding.texts import check_str, check_text, check_texts, each_text
 from embellama.embedding.tuning import fastest_micro_batch, random_texts
-from embellama.embedding.verification import (
-    SENTENCE,
-    TEXTS,
-    check_batches,
-    check_known_vector,
-    tolerance,
-)
 from embellama.errors import (
     ConfigurationError,
     EmbellamaError,
     InvalidInputError,
-    ModelLoadError,
-    ModelNotFoundError,
     safe_repr,
 )
-from embellama.files.checksum import has_recorded_sha256, record_path
+from embellama.model_info import ModelInfo
 from embellama.progress import Progress, progress_callback
 from embellama.quantization import quantized_width
 from embellama.results import EmbeddingResult, RerankResult
@@ -46,7 +42,7 @@ from embellama.similarity import pairwise_similarity, similarity
 from embellama.token_ids import token_ids
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 __all__ = ["BatchOptions", "EmbeddingModel"]
 
@@ -66,7 +62,7 @@ class BatchOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class EmbeddingModel(LoadableModel):
+class EmbeddingModel:
     """A loaded model.
 
     Any method may be called from any thread; callers share the model's workers.
@@ -93,6 +89,213 @@ class EmbeddingModel(LoadableModel):
     >>> vector.shape, vector.dtype
     ((384,), dtype('float32'))
     """
+
+    def __init__(self, config: ModelConfig | str | os.PathLike[str]) -> None:
+        self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
+        self._lifecycle = Lifecycle(self._config)
+
+    def load(self) -> None:
+        """Load the weights, unless they are loaded.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If the file is gone.
+        ModelLoadError
+            If the file is no usable model.
+        ConfigurationError
+            If the file has changed, and the settings do not fit it.
+        ResourceLimitError
+            If there is no memory for the weights.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.unload()
+        >>> model.load()
+        >>> model.embed("a cat").shape
+        (384,)
+        """
+        self._lifecycle.load()
+
+    def unload(self) -> None:
+        """Free the weights and stop the threads; :meth:`load` brings them back.
+
+        Waits for calls under way. Calling it twice is fine.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.unload()
+        >>> model.is_loaded, model.embedding_dimensions
+        (False, 384)
+        """
+        self._lifecycle.unload()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._lifecycle.is_loaded
+
+    def __enter__(self) -> Self:
+        self.load()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.unload()
+
+    def __repr__(self) -> str:
+        state = "" if self.is_loaded else ", unloaded"
+        return f"<{type(self).__name__} {self.name!r}: {self.info.architecture}{state}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a model can't be pickled: pass its config and load it in each process")
+
+    @property
+    def config(self) -> ModelConfig:
+        """The settings the model was made with."""
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """What messages call the model: ``model_name``, or the file's name without suffix."""
+        return self._config.name
+
+    @property
+    def path(self) -> Path:
+        """The GGUF file."""
+        return self.info.path
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the file says about the model."""
+        return self._lifecycle.info
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """All key-values of the file."""
+        return self.info.metadata
+
+    @property
+    def pooling(self) -> PoolingStrategy:
+        """How token vectors become a text's vector."""
+        return self._lifecycle.pooling
+
+    @property
+    def embedding_dimensions(self) -> int:
+        """Length D of a vector."""
+        return self._lifecycle.n_dimensions
+
+    @property
+    def max_sequence_length(self) -> int:
+        """The longest text in tokens, special ones included."""
+        return self._config.n_ctx or self.info.context_length
+
+    @property
+    def effective_max_tokens(self) -> int:
+        """Tokens of a text's own that fit: the longest text less the special tokens around it."""
+        return self.max_sequence_length - self._lifecycle.n_special_tokens
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """The token budget of one micro-batch, as configured, derived or tuned."""
+        return self._loaded().embedder.micro_batch_tokens
+
+    @property
+    def model_size(self) -> int:
+        """Bytes of all tensors."""
+        return self._lifecycle.n_bytes
+
+    @property
+    def core_model(self) -> Model:
+        """The weights as other Cython modules take them, an :class:`embellama.core.Model`.
+
+        Contexts made of it share the weights in memory, and keep them when this model is unloaded.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model is unloaded.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> from embellama.core import Context
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> Context(model.core_model).token_vectors(model.tokenize("a cat")).shape
+        (4, 384)
+        """
+        return self._loaded().embedder.model
+
+    def _loaded(self) -> Loaded:
+        return self._lifecycle.loaded()
+
+    def tokenize(self, text: str) -> NDArray[np.int32]:
+        """Turn a text into the token ids that :meth:`embed` computes with.
+
+        Parameters
+        ----------
+        text : str
+            Any text, also an empty one.
+
+        Returns
+        -------
+        numpy.ndarray of int32, shape (T,)
+            Special tokens included; not cut.
+
+        Raises
+        ------
+        InvalidInputError
+            If the text holds lone surrogates.
+        TokenizationError
+            If the tokenizer fails.
+        ModelLoadError
+            If the model is unloaded.
+        TextTypeError
+            If `text` is no str.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.tokenize("Hello, world!")
+        array([ 101, 7592, 1010, 2088,  999,  102], dtype=int32)
+        """
+        checked = check_str(text, self.name)
+        loaded = self._loaded()
+        tokenized = loaded.text_embedder.tokenize([checked], Call())
+        return loaded.embedder.require_tokens(tokenized, [None]).ids
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, special ones included.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        InvalidInputError, TokenizationError, ModelLoadError, TextTypeError
+            As :meth:`tokenize`.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").count_tokens("Hello, world!")
+        6
+        """
+        return len(self.tokenize(text))
 
     def embed(self, text: str) -> NDArray[np.float32]:
         """Turn one text into a vector.
@@ -304,7 +507,7 @@ class EmbeddingModel(LoadableModel):
         self._require_text_vectors()
         output = Output(
             self.name,
-            self._dimensions,
+            self.embedding_dimensions,
             out=out,
             dtype=dtype,
             truncate_dim=truncate_dim,
@@ -352,9 +555,9 @@ class EmbeddingModel(LoadableModel):
         )
 
     def _require_text_vectors(self) -> None:
-        if self._pooling is PoolingStrategy.RANK:
+        if self.pooling is PoolingStrategy.RANK:
             raise ConfigurationError(f"{self.name} is a reranker: use rerank()")
-        if self._pooling is PoolingStrategy.NONE:
+        if self.pooling is PoolingStrategy.NONE:
             raise ConfigurationError(f"{self.name}: with pooling NONE use embed_multi()")
 
     def embed_iter(
@@ -482,7 +685,7 @@ class EmbeddingModel(LoadableModel):
         special_tokens: bool,
         call: Call,
     ) -> list[NDArray[np.float32]]:
-        if self._pooling is PoolingStrategy.RANK:
+        if self.pooling is PoolingStrategy.RANK:
             self._require_text_vectors()
         loaded = self._loaded()
         embedder = loaded.embedder
@@ -543,7 +746,7 @@ class EmbeddingModel(LoadableModel):
         neither is squashed again.
         """
         # llm_graph_context::build_pooling, llama-graph.cpp
-        return "probability" if self._info.architecture.startswith("qwen3") else "logit"
+        return "probability" if self.info.architecture.startswith("qwen3") else "logit"
 
     def rerank(
         self,
@@ -593,7 +796,7 @@ class EmbeddingModel(LoadableModel):
         >>> model.rerank("How long do cats sleep?", documents, top_n=1)  # doctest: +SKIP
         [RerankResult(index=1, score=8.9, document='Cats sleep up to 16 hours.')]
         """
-        if self._pooling is not PoolingStrategy.RANK:
+        if self.pooling is not PoolingStrategy.RANK:
             raise ConfigurationError(
                 f"{self.name} is no reranker: load a model with a classification head"
             )
@@ -633,7 +836,7 @@ class EmbeddingModel(LoadableModel):
         """
         checked = check_text(text, self.name)
         self._require_text_vectors()
-        output = Output(self.name, self._dimensions)
+        output = Output(self.name, self.embedding_dimensions)
         result = await self._in_thread(
             lambda deadline: self._embed_checked([checked], {}, output, Call(deadline)),
             Deadline(None),
@@ -749,7 +952,7 @@ class EmbeddingModel(LoadableModel):
 
     def _similarity_kind(self, *vectors: ArrayLike) -> str:
         arrays = [np.asarray(each) for each in vectors]
-        packed = quantized_width(self._dimensions, "ubinary")
+        packed = quantized_width(self.embedding_dimensions, "ubinary")
         if all(
             array.dtype in (np.int8, np.uint8) and array.shape[-1:] == (packed,) for array in arrays
         ):
@@ -761,11 +964,48 @@ class EmbeddingModel(LoadableModel):
 
     def _without_padding(self, similarities: NDArray[Any], kind: str) -> NDArray[Any]:
         """Leave out the bits that fill a row's last byte, which are equal in all rows."""
-        n_bits = 8 * quantized_width(self._dimensions, "ubinary")
-        if kind != "hamming" or n_bits == self._dimensions:
+        n_bits = 8 * quantized_width(self.embedding_dimensions, "ubinary")
+        if kind != "hamming" or n_bits == self.embedding_dimensions:
             return similarities
-        differing: NDArray[Any] = (1 - similarities) * np.float32(n_bits / self._dimensions)
+        share = np.float32(n_bits / self.embedding_dimensions)
+        differing: NDArray[Any] = (1 - similarities) * share
         return 1 - differing
+
+    def cache_stats(self) -> dict[str, CacheStats]:
+        """Return how the model's caches have served.
+
+        Returns
+        -------
+        dict of str to CacheStats
+            ``"embeddings"`` and ``"tokens"``, those of them that the configuration turns on.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
+        >>> model = embellama.EmbeddingModel(config)
+        >>> same = model.embed("a cat") == model.embed("a cat")
+        >>> model.cache_stats()["embeddings"].hits
+        1
+        """
+        cache = self._lifecycle.cache
+        return {} if cache is None else cache.stats()
+
+    def clear_cache(self) -> None:
+        """Forget the texts that the caches keep, and their statistics.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
+        >>> model = embellama.EmbeddingModel(config)
+        >>> vector = model.embed("a cat")
+        >>> model.clear_cache()
+        >>> model.cache_stats()["embeddings"].entry_count
+        0
+        """
+        if self._lifecycle.cache is not None:
+            self._lifecycle.cache.clear()
 
     def warm_cache(self, texts: Iterable[str]) -> None:
         """Compute the vectors of texts that will come, so that the cache has them.
@@ -791,7 +1031,7 @@ class EmbeddingModel(LoadableModel):
         >>> model.cache_stats()["embeddings"].hits
         1
         """
-        if self._cache is None:
+        if self._lifecycle.cache is None:
             raise ConfigurationError(f"{self.name} has no cache: set ModelConfig's cache")
         self._embed_batch(texts)
 
@@ -846,26 +1086,4 @@ class EmbeddingModel(LoadableModel):
         >>> import embellama
         >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").verify()
         """
-        try:
-            changed = record_path(self.path).is_file() and not has_recorded_sha256(self.path)
-        except FileNotFoundError:
-            raise ModelNotFoundError(f"{self.path}: no such file") from None
-        except OSError as error:
-            raise ModelLoadError(f"{self.path}: the file cannot be read: {error}") from error
-        if changed:
-            raise ModelLoadError(
-                f"{self.path}: has changed since it was made; delete it, then obtain it again"
-            )
-        file_type = self._info.file_type
-        allowed = tolerance(file_type, self._loaded().embedder.instruction_set)
-        texts = [text for text in TEXTS if self.count_tokens(text) <= self.max_sequence_length]
-        check_batches(self.name, texts or ["a"], allowed, self.embed_batch)
-        entry = catalog.find(os.fspath(self._config.model_path))
-        plain = (
-            self._config.normalization is NormalizationMode.L2
-            and self._pooling is self._info.pooling
-            and isinstance(self._config.truncate, bool)
-            and SENTENCE in texts
-        )
-        if entry is not None and plain:
-            check_known_vector(self.name, entry.name, file_type, self.embed_batch)
+        verification.verify(self)
