@@ -68,11 +68,10 @@ def plan(
         if limit < 1:
             raise ConfigurationError(f"{name} must be at least 1, not {safe_repr(limit)}")
     # Stable, so that the plan does not depend on the sort's implementation.
-    places = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    # Indexed before the conversion: where numpy gets no memory to convert an int32 index, it
-    # crashes.
-    ends = np.cumsum(lengths[places], dtype=np.int64)
-    order = places.astype(np.int32)
+    longest_first = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    # The index is an int64: numpy crashes where it gets no memory to convert an int32 index.
+    ends = np.cumsum(lengths[longest_first], dtype=np.int64)
+    order = longest_first.astype(np.int32)
     n_texts = len(order)
     if n_texts == 0:
         return order, np.zeros(1, dtype=np.int32)

@@ -150,8 +150,8 @@ def parse_normalization(text: str) -> NormalizationMode | PNorm:
 
 
 def as_integer(name: str, value: Any) -> int:
-    """Return a value as an int; TypeError if it is none."""
-    # Before NumPy 2.3 its truth values count as integers, with a warning.
+    """Return a value as an int; TypeError if it is not an integer."""
+    # Truth values of NumPy before 2.3 count as integers, with a warning.
     if not isinstance(value, (bool, np.bool_)):
         with contextlib.suppress(TypeError):
             return operator.index(value)
@@ -159,7 +159,7 @@ def as_integer(name: str, value: Any) -> int:
 
 
 def integer(name: str, value: Any, minimum: int, maximum: int) -> int:
-    """Return a value as an int; TypeError or ConfigurationError if it is none in that range."""
+    """Return a value as an int; TypeError if it is not one, ConfigurationError out of the range."""
     number = as_integer(name, value)
     if not minimum <= number <= maximum:
         raise ConfigurationError(
@@ -199,12 +199,12 @@ def _positive(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not value > 0:
         raise ConfigurationError(f"{name} must be above 0, not {safe_repr(value)}")
-    # Otherwise an int that no float holds, which a repr of the config may be unable to write.
+    # An int above what a float holds counts as infinite: Python may refuse to write its digits.
     return value if value <= sys.float_info.max else math.inf
 
 
 def _absolute(path: str) -> str:
-    """A path as it is now, whatever becomes the working directory; a known model's name stays."""
+    """Make a path independent of the working directory; a known model's name stays as it is."""
     expanded = os.path.expanduser(path)
     is_path = expanded != path or path.startswith((f".{os.sep}", f"..{os.sep}"))
     if is_path or (os.path.exists(expanded) and not os.path.isdir(expanded)):

@@ -27,9 +27,9 @@ __all__ = [
 
 
 def safe_repr(value: object) -> str:
-    """A refused value for a message: its repr, or its type where Python refuses to write it.
+    """Return the repr of a value, or its type where Python refuses to write the value.
 
-    It writes no integer of more than 4300 digits (``sys.set_int_max_str_digits``).
+    Python writes at most 4300 digits of an integer (``sys.set_int_max_str_digits``).
     """
     try:
         return repr(value)
@@ -38,7 +38,7 @@ def safe_repr(value: object) -> str:
 
 
 def lone_surrogate(subject: str, text: str, position: int) -> str:
-    """What to say of a text that has no UTF-8 form from `position` on."""
+    """Return the message for a text with a lone surrogate at `position`."""
     return (
         f"{subject} holds a lone surrogate (U+{ord(text[position]):04X} at character {position}), "
         "which has no UTF-8 form: decode its source properly, or use "
@@ -47,7 +47,7 @@ def lone_surrogate(subject: str, text: str, position: int) -> str:
 
 
 def not_finite(subject: str) -> str:
-    """What to say of a text whose vector has a value that is not a number."""
+    """Return the message for a text whose vector has a NaN or an infinity."""
     return (
         f"{subject} gave a NaN or an infinity: the weights are damaged or overflow in this type; "
         "try an F32 file"
@@ -81,7 +81,7 @@ class ModelNotFoundError(EmbellamaError, FileNotFoundError):
 
 
 class ModelLoadError(EmbellamaError, OSError):
-    """The file exists but is no model that can be used for embeddings.
+    """The file exists but is not a model that can be used for embeddings.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class InvalidInputError(_IndexedInputError):
 
 
 class TextTypeError(InvalidInputError, TypeError):
-    """A text is no str: a number, bytes, or a missing value such as None, NaN or pandas' NA.
+    """A text is not a str: a number, bytes, or a missing value such as None, NaN or pandas' NA.
 
     Attributes
     ----------

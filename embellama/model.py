@@ -77,7 +77,7 @@ class EmbeddingModel:
     ModelNotFoundError
         If there is no such file or name.
     ModelLoadError
-        If the file is no usable model.
+        If the file is not a usable model.
     ConfigurationError
         If a setting does not fit the model or the build.
 
@@ -102,7 +102,7 @@ class EmbeddingModel:
         ModelNotFoundError
             If the file is gone.
         ModelLoadError
-            If the file is no usable model.
+            If the file is not a usable model.
         ConfigurationError
             If the file has changed, and the settings do not fit it.
         ResourceLimitError
@@ -259,7 +259,7 @@ class EmbeddingModel:
         ModelLoadError
             If the model is unloaded.
         TextTypeError
-            If `text` is no str.
+            If `text` is not a str.
 
         Examples
         --------
@@ -318,7 +318,7 @@ class EmbeddingModel:
         TokenizationError, ResourceLimitError, ModelLoadError
             As :meth:`embed_batch`.
         TextTypeError
-            If `text` is no str.
+            If `text` is not a str.
         ConfigurationError
             If the model is a reranker, or its pooling is NONE.
 
@@ -393,7 +393,7 @@ class EmbeddingModel:
         return self._embed_batch(texts, prompt=self._prompt("document"), **options).embeddings
 
     def _prompt(self, kind: Literal["query", "document"]) -> str:
-        """The configured prompt, else the catalog's for the model, else none."""
+        """Return the configured prompt, else the catalog's for the model, else an empty one."""
         configured: str | None = getattr(self._config, f"{kind}_prompt")
         if configured is not None:
             return configured
@@ -471,7 +471,7 @@ class EmbeddingModel:
         OperationTimeoutError
             If `timeout` passes.
         TextTypeError
-            If a text is no str, or missing; its ``index`` says which.
+            If a text is not a str, or missing; its ``index`` says which.
         TypeError
             If `texts` is one str, a data frame, a mapping, a set or an array of two dimensions.
 
@@ -777,7 +777,7 @@ class EmbeddingModel:
         Raises
         ------
         ConfigurationError
-            If the model is no reranker, or `top_n` is negative.
+            If the model is not a reranker, or `top_n` is negative.
         InvalidInputError
             If the query or a document is empty, or both together are too long.
         OperationTimeoutError
@@ -963,7 +963,7 @@ class EmbeddingModel:
         return "dot" if normalized else "cosine"
 
     def _without_padding(self, similarities: NDArray[Any], kind: str) -> NDArray[Any]:
-        """Leave out the bits that fill a row's last byte, which are equal in all rows."""
+        """Correct for the bits that fill a row's last byte: they are equal in all rows."""
         n_bits = 8 * quantized_width(self.embedding_dimensions, "ubinary")
         if kind != "hamming" or n_bits == self.embedding_dimensions:
             return similarities

@@ -17,7 +17,7 @@ from embellama.gguf.reader import read_header
 
 __all__ = ["ModelInfo", "model_info"]
 
-# llama_pooling_type, llama.h; 0 is NONE, which in a file means "not said".
+# llama_pooling_type, llama.h; 0 is NONE, which a file writes for "not stated".
 _FILE_POOLING = {
     1: PoolingStrategy.MEAN,
     2: PoolingStrategy.CLS,
@@ -171,7 +171,7 @@ def model_info(model: str | os.PathLike[str]) -> ModelInfo:
     ModelNotFoundError
         If there is no such file or name.
     ModelLoadError
-        If the file is no usable model.
+        If the file is not a usable model.
 
     Examples
     --------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a call tells its progress: to a function, or by a bar on standard error."""
+"""How a call reports its progress: to a function, or by a bar on standard error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _can_write() -> bool:
 
 
 def print_notice(message: str) -> None:
-    """Tell the user something on standard error, where there is one."""
+    """Write a line to standard error, where there is one."""
     if _can_write():
         with contextlib.suppress(OSError):
             print(f"embellama: {message}", file=sys.stderr)

@@ -109,7 +109,7 @@ def quantization_levels(
     if dtype not in ("int8", "uint8"):
         raise ConfigurationError(f"ranges belong to int8 and uint8, not to {dtype}")
     try:
-        # Too large for float32 becomes an infinity, which is refused below.
+        # A value too large for float32 becomes an infinity, which is refused below.
         with np.errstate(over="ignore"):
             bounds = np.asarray(ranges, dtype=np.float32)
     except (OverflowError, ValueError) as error:
@@ -118,7 +118,7 @@ def quantization_levels(
         raise DimensionMismatchError(f"ranges must have shape (2, {n_dims}), not {bounds.shape}")
     if not np.isfinite(bounds).all():
         raise ConfigurationError("ranges must be finite")
-    # Of halves, which no width overflows; float32 as in sentence-transformers, to the bit.
+    # From halves, so that no width overflows; in float32, as sentence-transformers, to the bit.
     steps = (bounds[1] / 2 - bounds[0] / 2) / np.float32(127.5)
     steps[steps == 0] = 1
     return np.stack([bounds[0], steps])

@@ -16,7 +16,7 @@ _KINDS = ("cosine", "dot", "hamming")
 
 
 def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows whose dot products are what was asked for."""
+    """Return the rows whose dot products give the similarities of that kind."""
     if kind not in _KINDS:
         raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {safe_repr(kind)}")
     rows = []
@@ -42,7 +42,7 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
 
 def _transformed(array: NDArray[Any], kind: str) -> NDArray[Any]:
     if kind == "hamming":
-        # Of +1 and -1, a dot product is the equal bits less the others.
+        # The dot product of rows of +1 and -1 is the number of equal bits less that of the others.
         bits = np.unpackbits(_unsigned(array), axis=1)
         signs: NDArray[np.float32] = bits * np.float32(2) - np.float32(1)
         return signs
@@ -52,7 +52,7 @@ def _transformed(array: NDArray[Any], kind: str) -> NDArray[Any]:
 
 
 def _unsigned(packed: NDArray[Any]) -> NDArray[np.uint8]:
-    """The bytes that int8 rows, ``"binary"``, were made of by taking 128 from each."""
+    """Return packed bits as uint8: the int8 of ``"binary"`` is each byte less 128."""
     return packed if packed.dtype == np.uint8 else packed.view(np.uint8) ^ np.uint8(128)
 
 
@@ -65,11 +65,11 @@ def _similarities(products: NDArray[Any], left: NDArray[Any], kind: str) -> NDAr
 
 
 def _unit_rows(array: NDArray[Any]) -> NDArray[Any]:
-    # A square overflows, which is seen below, or underflows.
+    # Squares that overflow or underflow are dealt with below.
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(array, axis=1, keepdims=True)
     kind = np.finfo(array.dtype)
-    # Below, the squares that matter lose digits as subnormal numbers.
+    # With smaller norms, the squares that matter are subnormal numbers, which have fewer digits.
     odd = ((norms < np.sqrt(kind.tiny / kind.eps)) | np.isinf(norms))[:, 0]
     if odd.any():
         peaks = np.abs(array[odd]).max(axis=1, keepdims=True, initial=0)
@@ -100,7 +100,7 @@ def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[A
     ConfigurationError
         If `kind` is unknown.
     DimensionMismatchError
-        If the vectors differ in length, or are no numbers, or no packed bits for ``"hamming"``.
+        If the vectors differ in length, or are not numbers, or not packed bits for ``"hamming"``.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> 
     ConfigurationError
         If `kind` is unknown.
     DimensionMismatchError
-        If the shapes differ, or the values are no numbers, or no packed bits for ``"hamming"``.
+        If the shapes differ, or the values are not numbers, or not packed bits for ``"hamming"``.
 
     Examples
     --------

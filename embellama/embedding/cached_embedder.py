@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that come again: what is remembered of them is not computed a second time."""
+"""An embedder behind a cache: texts that come again are not computed a second time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CachedEmbedder:
     ----------
     embedder : Embedder
     identity : str
-        All that changes a vector beside its text: texts are remembered under it.
+        All that a vector depends on beside its text: part of each key of the cache.
     cache : ModelCache
         Outlives this object: a model that is loaded again finds what it knew.
     """
@@ -95,8 +95,8 @@ class CachedEmbedder:
 
         missing = [i for i, text in enumerate(texts) if text not in entries]
         entries |= compute(sorted({texts[i]: i for i in reversed(missing)}.values()))
-        # Where the first of equal texts has failed, the others do so by themselves, each with its
-        # own index in the message.
+        # Of equal texts the first is computed. Where that fails, the others are computed too, so
+        # that each has an error with its own index.
         failed = call.errors or {}
         entries |= compute(
             [i for i in missing if texts[i] not in entries and indices[i] not in failed]

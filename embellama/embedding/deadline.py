@@ -25,7 +25,7 @@ class Deadline:
     ConfigurationError
         If `seconds` is negative or NaN.
     TypeError
-        If it is no number.
+        If it is not a number.
 
     Examples
     --------

@@ -37,7 +37,7 @@ from embellama.workers import Workers
 
 __all__ = ["Embedded", "Embedder", "Index", "Tokens"]
 
-# Where a text stood in the caller's list; None for a lone text.
+# The position of a text in the caller's list; None for a lone text.
 Index = int | None
 # Why a text can't be tokenized, and what Workers.tokenize returns.
 Refused = tuple[type[EmbellamaError], str]
@@ -213,12 +213,12 @@ class Embedder:
         )
 
     def tokenize_pairs(self, query: str, documents: list[str], call: Call) -> Tokens:
-        """Join the query with each document as the vocabulary demands, cutting documents only."""
+        """Join the query with each document as the vocabulary demands; only documents are cut."""
         template = self._info.metadata.get("tokenizer.chat_template.rerank")
         indices = list(range(len(documents)))
         if template is not None:
-            # Rerankers made from causal models bring the sentence to fill in (llama-server's
-            # format_prompt_rerank does the same).
+            # The file of a reranker made from a causal model has a prompt to fill in, as
+            # llama-server's format_prompt_rerank does.
             filled = tuple(_fill(template, query, document) for document in documents)
             tokenized = self._workers.tokenize(filled, call, add_special=False)
             tokens = self.require_tokens(tokenized, indices)
@@ -368,7 +368,7 @@ class Embedder:
 
 
 def _fill(template: str, query: str, document: str) -> str:
-    """In one pass: a query that spells {document} stays what it is."""
+    """Fill in both in one pass: a query that contains ``{document}`` stays as it is."""
     values = {"{query}": query, "{document}": document}
     return re.sub(r"\{query\}|\{document\}", lambda match: values[match[0]], template)
 

@@ -93,12 +93,12 @@ class Lifecycle:
                 return
             path = self.info.path
             if not path.exists() or file_identity(path.stat()) != self.info.file_identity:
-                # Another file than the one that was checked: nothing known of it holds.
+                # The file is not the one that was checked: read and check it again.
                 self._read_info()
             embedder = Embedder(str(self.info.path), self._config, self.info, self.pooling)
             text_embedder: Embedder | CachedEmbedder = embedder
             if self.cache is not None:
-                # All that changes a vector beside its text: a new setting is in it by itself.
+                # All that a vector depends on beside its text. Settings added later are included.
                 settings = dataclasses.replace(self._config, model_name=None, cache=None)
                 identity = repr((self.info.file_identity, self.pooling, settings))
                 text_embedder = CachedEmbedder(embedder, identity, self.cache)

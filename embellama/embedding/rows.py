@@ -142,7 +142,7 @@ class Output:
             If it does not fit.
         """
         shape, kind = (n_texts, self._width), DTYPES[self._dtype][0]
-        # A subclass may say of itself what it likes.
+        # As a plain array: a subclass may report another shape or type than it has.
         array = np.empty(shape, dtype=kind) if self._out is None else np.asarray(self._out)
         if self._out is not None:
             if not isinstance(self._out, np.ndarray):

@@ -51,8 +51,8 @@ def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
 def _is_table(texts: object) -> bool:
     """Whether this is a data frame of any library, a table, or an array of records.
 
-    The class is asked, not the object: some libraries warn when a query that has not run yet is
-    asked for its columns.
+    This looks at the class, not at the object: some libraries warn when the columns of a query are
+    looked at before it has run.
     """
     if isinstance(texts, np.ndarray):
         return texts.dtype.names is not None
@@ -80,7 +80,7 @@ def check_str(text: object, model: str, index: int | None = None) -> str:
     Raises
     ------
     TextTypeError
-        If it is no str, or missing.
+        If it is not a str, or missing.
     """
     # Cython takes exact str objects only; numpy.str_ is a subclass.
     if type(text) is str:
@@ -118,7 +118,7 @@ def check_text(text: object, model: str, index: int | None = None) -> str:
     InvalidInputError
         If it is empty, white space only, or holds lone surrogates.
     TextTypeError
-        If it is no str, or missing.
+        If it is not a str, or missing.
     """
     checked = check_str(text, model, index)
     if not checked or checked.isspace():
@@ -178,8 +178,8 @@ def check_texts(
     OperationTimeoutError
         If `deadline` passes.
     TypeError
-        If `texts` is no iterable of texts, as :func:`each_text` says; TextTypeError if one of them
-        is no str.
+        If `texts` is not an iterable of texts, as :func:`each_text` says; TextTypeError if one of
+        them is not a str.
     """
     source = each_text(texts, model)
     if on_error not in ("raise", "nan"):
@@ -194,6 +194,7 @@ def check_texts(
         except InvalidInputError as error:
             if on_error == "raise":
                 raise
-            # Its traceback has this frame, and this frame has `errors`: a cycle with all texts.
+            # Without its traceback: that holds this frame, which holds `errors`, a cycle that keeps
+            # all texts alive until the next garbage collection.
             errors[index] = error.with_traceback(None)
     return good, errors

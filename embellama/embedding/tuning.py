@@ -14,14 +14,14 @@ __all__ = ["fastest_micro_batch", "random_texts"]
 
 CANDIDATES = (64, 128, 256, 512, 1024, 2048)
 ROUNDS = 2
-# Of each worker, so that none has the machine to itself.
+# Tokens for each worker, so that none has the machine to itself.
 LEAST_TOKENS = 512
 # A size this much slower than the best so far is not measured again.
 HOPELESS = 1.5
 
 
 def fastest_micro_batch(embedder: Embedder) -> int:
-    """Measure the candidates in turns and return the best; what was set is set again.
+    """Measure the candidates in turns and return the best; the setting stays as it was.
 
     Every worker gets two micro-batches or more.
 

@@ -34,10 +34,10 @@ TEXTS = [
 # most weights.
 TOLERANCE = {"F32": 1e-5, "F16": 1e-4, "BF16": 1e-3}
 QUANTISED_TOLERANCE = 2e-2
-# The encoder adds the products of a text in one order, whatever stands beside it and whichever
-# thread adds them: what is left is the rounding of the cosine itself. In llama.cpp's own kernels
-# other micro-batches mean other orders of sums: float noise for the float types, and up to a step
-# of the 8 bits that it rounds activations to with quantised weights.
+# The encoder adds the products of a text in one order, whatever texts stand beside it and whichever
+# thread adds them, so only the rounding of the cosine itself is left. llama.cpp's own kernels add
+# in another order in another micro-batch. With float weights that is float noise; with quantised
+# ones, whose activations are rounded to 8 bits, up to a step of those.
 ENCODER_TOLERANCE = 1e-6
 
 # The first values of sentence-transformers' float32 vector of SENTENCE, of unit length.
@@ -47,7 +47,7 @@ KNOWN = {
 
 
 def tolerance(file_type: str, instruction_set: str) -> float:
-    """Return how far the same text may lie apart (1 - cosine) alone and in any batch.
+    """Return how far a text's vectors alone and in any batch may lie apart (1 - cosine).
 
     Parameters
     ----------

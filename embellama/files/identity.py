@@ -9,7 +9,7 @@ __all__ = ["file_identity"]
 
 
 def file_identity(status: os.stat_result) -> tuple[int, ...]:
-    """Return what tells a file from another, and from itself after a change.
+    """Return what differs between two files, and between a file and itself after a change.
 
     Returns
     -------

@@ -82,7 +82,7 @@ def waiting_notice(work: str, *, show: bool) -> Callable[[Path], None]:
 
 
 def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock:
-    told = False
+    has_reported = False
     while True:
         try:
             folder.mkdir(exist_ok=True)
@@ -96,9 +96,9 @@ def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                if not told:
+                if not has_reported:
                     busy(folder)
-                    told = True
+                    has_reported = True
                 lock.acquire()
             return lock
 
@@ -124,7 +124,7 @@ def _remove(folder: Path) -> None:
 
 
 def publish(made: Path, target: Path) -> None:
-    """Give a complete file its name; after a power cut too, that names all of it or what was there.
+    """Give a complete file its name, so that a power cut leaves the old file or the new one whole.
 
     Parameters
     ----------

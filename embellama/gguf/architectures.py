@@ -61,20 +61,20 @@ class Family:
     """What the graph of an architecture takes for granted (src/models/*.cpp)."""
 
     epsilon: str = "layer_norm_rms_epsilon"
-    # heads * head size = embedding_length
+    # Heads times head size is embedding_length.
     square: bool = False
-    # fewer key-value heads than heads
+    # There may be fewer key-value heads than heads.
     grouped: bool = True
-    # rotary positions: on part of a head, or on all of it
+    # Rotary positions turn none, a part or all of a head.
     rotary: Literal["none", "part", "whole"] = "part"
     window: Literal["none", "optional", "required"] = "none"
-    # every nth layer sees everything, the others a window: n where the file does not say it, and
-    # whether those layers come first or last of the n
+    # Every nth layer attends to everything, the others to a window. n where the file does not say
+    # it, and whether the layer that attends to everything is the first of the n or the last.
     window_pattern: int = 0
     dense_first: bool = False
-    # llama_model::create_memory gives it a cache for keys and values
+    # llama_model::create_memory gives it a cache for keys and values.
     cached: bool = True
-    # head counts and sizes may differ from layer to layer
+    # Head counts and sizes may differ from layer to layer.
     by_layer: bool = False
 
 

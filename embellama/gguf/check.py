@@ -53,7 +53,7 @@ def check_model(header: GGUFHeader) -> HyperParameters:
     Raises
     ------
     ModelLoadError
-        If the file holds no model that embeds texts, or llama.cpp would abort, read out of
+        If the file holds no model that embeds texts, or if llama.cpp would abort, read out of
         bounds, hang or exhaust the memory on it.
 
     Examples
@@ -132,7 +132,8 @@ def _check_tensor_types(header: GGUFHeader, hyper_parameters: HyperParameters) -
                 f"cannot compute",
                 "Convert or quantise the model anew",
             )
-        # build_ffn and load_tensors assert that these do not meet.
+        # build_ffn asserts that no tensor has both a scale and a bias, load_tensors that no tied
+        # output has a scale.
         if tensor.type == "NVFP4":
             stem = tensor.name.removesuffix(".weight")
             tensors = header.tensors
@@ -147,7 +148,7 @@ def _check_tensor_types(header: GGUFHeader, hyper_parameters: HyperParameters) -
 
 
 def _check_classifier(header: GGUFHeader, hyper_parameters: HyperParameters) -> None:
-    """A score per label is copied from the head's result: llama_context::encode."""
+    """llama_context::encode copies a score for each label out of the head's result."""
     head = header.tensors.get("cls.output.weight", header.tensors.get("cls.weight"))
     n_scores = _columns(head) if head else hyper_parameters.embedding_length
     if hyper_parameters.n_labels > n_scores:
@@ -160,7 +161,7 @@ def _check_classifier(header: GGUFHeader, hyper_parameters: HyperParameters) -> 
 
 
 def _check_shapes(header: GGUFHeader, hyper_parameters: HyperParameters) -> None:
-    """What a graph takes for granted and no loader checks (src/models/*.cpp)."""
+    """Shapes that a graph relies on and no loader checks (src/models/*.cpp)."""
     tensors = header.tensors
     if header.architecture == "t5encoder":
         if "enc.blk.0.attn_rel_b.weight" not in tensors:

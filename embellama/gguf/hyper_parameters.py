@@ -166,7 +166,7 @@ class _Keys:
 
 
 def _check_words(keys: _Keys) -> None:
-    """llama_model_base::load_hparams, llama-model.cpp."""
+    """Refuse words that llama_model_base::load_hparams (llama-model.cpp) does not know."""
     scaling = keys.value("rope.scaling.type", "str")
     if scaling not in (None, "none", "linear", "yarn", "longrope"):
         keys.refuse(f"{keys.name('rope.scaling.type')!r} is {scaling!r}, which is unknown")
@@ -206,7 +206,7 @@ def _check_outputs(keys: _Keys, family: Family, width: int, prediction_layers: i
 
 
 def _experts_used(keys: _Keys, n_layers: int) -> int:
-    """The assertions on experts in llama_model_base::load_hparams."""
+    """Return the most experts a layer uses, after what load_hparams (llama-model.cpp) asserts."""
     n_experts = keys.whole("expert_count", 0, _MAX_EXPERTS, 0)
     used = keys.per_layer("expert_used_count", n_layers, [0] * n_layers)
     groups = keys.whole("expert_group_count", 0, _MAX_EXPERTS, 0)
@@ -223,7 +223,8 @@ def _experts_used(keys: _Keys, n_layers: int) -> int:
     elif keys.family is not None and (
         len(set(used)) > 1 or used[0] > _MAX_USED_EXPERTS or groups > 1
     ):
-        # llm_graph_context::build_moe_ffn; groups take nodes too, and no family has them.
+        # llm_graph_context::build_moe_ffn. Groups take nodes of the graph too, and no examined
+        # architecture has them.
         problem = f"layers use {sorted(set(used))} experts of {groups} groups"
     if problem:
         keys.refuse(f"impossible mixture of experts: {problem}")
@@ -308,13 +309,13 @@ def _check_window(keys: _Keys, family: Family, n_layers: int) -> None:
 
 
 def _check_architecture(keys: _Keys, width: int) -> None:
-    """What the graph of one architecture takes for granted (src/models/*.cpp)."""
+    """Check what the graphs of single architectures rely on (src/models/*.cpp)."""
     if keys.architecture == "t5encoder":
         # llama_relative_position_bucket, llama-graph.cpp: outside of these it gives an index
         # outside of the table.
         keys.whole("attention.relative_buckets_count", 4, 511)
     elif keys.architecture == "modern-bert":
-        # Its inner layer is as wide as a gate needs, and this one has none.
+        # The inner layer is as wide as an activation with a gate needs.
         if keys.value("hidden_activation", "str") == "relu":
             keys.refuse(f"{keys.name('hidden_activation')!r} is 'relu', which has no gate")
     elif keys.architecture == "gemma-embedding":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small files that take much memory: what a thread needs to compute, from the header.
 
-A few megabytes can describe a network of few, very wide layers, or of very many. No model that was
-trained looks like that, so that what is out of proportion to its file is refused.
+A few megabytes can describe a network of a few very wide layers, or of very many layers. No trained
+model looks like that, so shapes out of proportion to their file are refused.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ __all__ = ["read_header"]
 # Gemma 4's header, with 262,144 tokens and 514,906 merges, is 16 MB.
 _MAX_HEADER_BYTES = 128 * 2**20
 _MAX_STRINGS = 2**21
-# In an array, measured of this reader and llama.cpp together: 185 for a merge of BPE, 200 for a
-# token of SentencePiece, 110 for a string that nothing reads. What they may take:
-# 64 MiB and twice the file.
+# What a string of an array takes in this reader and llama.cpp together, measured: 185 bytes for a
+# merge of BPE, 200 for a token of SentencePiece, 110 for a string that nothing reads. All strings
+# together may take 64 MiB and twice the file.
 _BYTES_PER_STRING = 200
 _FREE_FOR_STRINGS = 64 * 2**20
 _MAX_KEYS = 2**16
@@ -75,7 +75,7 @@ def read_header(path: str | os.PathLike[str]) -> GGUFHeader:
     ModelNotFoundError
         If there is no such file, or it is a directory.
     ModelLoadError
-        If it is no complete, well-formed GGUF file.
+        If it is not a complete, well-formed GGUF file.
 
     Examples
     --------
@@ -289,8 +289,8 @@ class _Reader:
                 f"memory for {self._strings_left} strings allows (at byte {start})"
             )
         self._strings_left -= count
-        # Half a million turns for a large vocabulary: nothing is checked in the loop that reading
-        # beyond the buffer does not catch.
+        # A large vocabulary takes half a million turns, so the loop checks nothing itself: reading
+        # beyond the buffer raises.
         buffer, length_at = self._buffer, VALUE_TYPES[10][1].unpack_from
         at = start
         ends = array.array("q")

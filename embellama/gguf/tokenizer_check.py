@@ -17,10 +17,10 @@ __all__ = ["MAX_VOCABULARY_BYTES", "check_tokenizer"]
 
 _BYTE = 6  # LLAMA_TOKEN_TYPE_BYTE, llama.h
 _MAX_TOKENS = 2**21
-# The unigram trie takes a hundred bytes for each of the vocabulary's and recurses once for each of
-# a token's; a byte-level token that is not byte-encoded is repeated once for each of its
-# characters (llama_decode_text); WordPiece tries every length at every place of a word. The
-# largest vocabularies have 262,144 tokens, 2.4 MB and tokens of 1024 bytes.
+# The unigram trie takes a hundred bytes for each byte of the vocabulary, and recurses once for each
+# byte of a token. A byte-level token that is not byte-encoded is repeated once for each of its
+# characters (llama_decode_text). WordPiece tries every length at every position of a word. The
+# largest known vocabularies have 262,144 tokens, 2.4 MB, and tokens of 1024 bytes.
 MAX_VOCABULARY_BYTES = 2**24
 _MAX_TOKEN_BYTES = 2048
 _MAX_WORDPIECE_BYTES = 512
@@ -30,7 +30,13 @@ _MAX_REPLACEMENT_BYTES = 512
 
 
 def check_tokenizer(header: GGUFHeader) -> None:
-    """llama_vocab::impl::load and the tokenizers, llama-vocab.cpp."""
+    """Refuse a tokenizer on which llama_vocab::impl::load or the tokenizers (llama-vocab.cpp) fail.
+
+    Raises
+    ------
+    ModelLoadError
+        If the file has none, or llama.cpp would abort, read out of bounds or hang with it.
+    """
     name = header.typed("tokenizer.ggml.model", "str")
     if name is None:
         raise header.error("'tokenizer.ggml.model' is missing: it has no tokenizer")
@@ -83,30 +89,30 @@ def _check_tokens(header: GGUFHeader, tokens: StringArray, max_bytes: int) -> No
 
 
 def _as_llama_reads(tokens: StringArray) -> Iterator[bytes]:
-    """Tokens as C strings, which a NUL ends; an empty one gets a name of its own."""
+    """Yield tokens as C strings, which end at a NUL; llama.cpp gives an empty one a name."""
     for index, token in enumerate(tokens.iterate_encoded()):
         yield token.partition(b"\0")[0] or b"[EMPTY_%d]" % index
 
 
 def _check_special_tokens(header: GGUFHeader, name: str, n_tokens: int) -> None:
-    """Find the ids llama.cpp ends up with; llama_vocab::impl::tokenize asserts those it adds."""
+    """Check the ids that the tokenizer adds; llama_vocab::impl::tokenize asserts them."""
     tokenizer = TOKENIZERS[name]
     pre = "gemma4" if name == "gemma4" else header.typed("tokenizer.ggml.pre", "str") or ""
-    # Spaces would reach find_bpe_rank, which asserts that there are none.
     if pre == "superbpe" and tokenizer.is_bpe:
         # Its look-ahead over groups of digits (llama-vocab.cpp) takes minutes for 50,000 of them.
         raise header.error("the pre-tokenizer 'superbpe' hangs on long numbers")
+    # Spaces would reach find_bpe_rank, which asserts that there are none.
     if pre == "whitespace" and tokenizer.is_bpe and name != "whitespace":
         raise header.error(f"the pre-tokenizer 'whitespace' does not fit the tokenizer {name!r}")
     add_bos, bos = tokenizer.add_bos, tokenizer.bos
     if tokenizer.is_bpe:
         add_bos = pre in DEFAULT_BOS
         bos = None if pre in NO_BOS_ID else bos
-    said = header.typed("tokenizer.ggml.add_bos_token", "bool")
-    if said is not None and not (tokenizer.is_bpe and pre in ALWAYS_BOS):
-        add_bos = said
-    said = header.typed("tokenizer.ggml.add_eos_token", "bool")
-    add_eos = tokenizer.add_eos if said is None else said
+    stored = header.typed("tokenizer.ggml.add_bos_token", "bool")
+    if stored is not None and not (tokenizer.is_bpe and pre in ALWAYS_BOS):
+        add_bos = stored
+    stored = header.typed("tokenizer.ggml.add_eos_token", "bool")
+    add_eos = tokenizer.add_eos if stored is None else stored
     # WordPiece adds CLS and SEP whatever the file says.
     is_word_piece = name == "bert"
     for key, default, needed in (

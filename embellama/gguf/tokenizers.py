@@ -46,8 +46,8 @@ llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano t
 DEFAULT_BOS = ALWAYS_BOS | frozenset(_DEFAULT_BOS_NAMES.split())
 NO_BOS_ID = frozenset(("chatglm-bpe", "glm4", "glm5"))
 
-# Values of tokenizer.ggml.pre whose expression has a loop of its own in unicode.cpp
-# (unicode_regex_split_custom) and is the only one of its kind (llama-vocab.cpp).
+# Values of tokenizer.ggml.pre that llama.cpp splits texts by without std::regex: their one
+# expression (llama-vocab.cpp) has a loop of its own (unicode_regex_split_custom, unicode.cpp).
 PRE_TOKENIZERS_WITHOUT_REGEX = frozenset(
     """
 gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en

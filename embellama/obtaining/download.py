@@ -90,7 +90,7 @@ def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, folder: Path, sh
         convert_checkpoint(checkpoint, made, file_type=file_type, progress=show)
     except ModelLoadError as error:
         if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None  # which is said in terms of the cache
+            raise error.__cause__ from None  # obtain() reports it in terms of the cache
         raise
     record_path(made).write_text(sha256_record(made, gguf.name), encoding="utf-8")
     _remove(record)
@@ -183,7 +183,7 @@ def _obtain_checkpoint(
 def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> str:
     for name, expected in entry.sha256.items():
         (incoming / name).parent.mkdir(parents=True, exist_ok=True)
-        # Its library's cache may hold something else, so that is asked for once more.
+        # The cache of huggingface_hub may hold another file: then it is downloaded again.
         for fresh in (False, True):
             try:
                 found = _hub_file(entry.repository, name, entry.revision, show, fresh=fresh)
@@ -193,8 +193,8 @@ def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> s
                     '(pip install "embellama[hub]")'
                 ) from None
             except Exception as error:
-                # Its HTTP library's exceptions share no base class across its versions, and
-                # whatever went wrong there is another source.
+                # The exceptions of its HTTP library share no base class across versions. Whatever
+                # went wrong, there is another source.
                 full = _hub_is_full(error)
                 other = f", and its cache holds another {name}" if fresh else ""
                 raise (_FullError if full else _UnavailableError)(
