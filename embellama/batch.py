@@ -7,9 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama import core
-from embellama.errors import ConfigurationError, spelled
+from embellama.errors import ConfigurationError, safe_repr
 
-__all__ = ["plan"]
+__all__ = ["MICRO_BATCH_TOKENS", "plan"]
+
+MICRO_BATCH_TOKENS = core.MICRO_BATCH_TOKENS
+"""The default of ``ModelConfig.micro_batch_tokens``."""
 
 _NO_LIMIT = 2**62
 
@@ -61,7 +64,7 @@ def plan(
         ("n_workers", n_workers),
     ):
         if limit < 1:
-            raise ConfigurationError(f"{name} must be at least 1, not {spelled(limit)}")
+            raise ConfigurationError(f"{name} must be at least 1, not {safe_repr(limit)}")
     # No limit above the largest number of 64 bits makes a difference.
     limits = (min(limit, _NO_LIMIT) for limit in (max_tokens, max_texts, n_workers))
     return core.plan(np.ascontiguousarray(lengths, dtype=np.int64), *limits)

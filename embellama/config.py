@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from embellama.errors import ConfigurationError, spelled
+from embellama.environment import settings_from_environment
+from embellama.errors import ConfigurationError, safe_repr
 
 __all__ = [
     "Accuracy",
@@ -131,14 +132,26 @@ class PNorm:
             raise TypeError(f"PNorm's p must be a number, not {type(self.p).__name__}")
         if not 1 <= self.p <= sys.float_info.max:
             raise ConfigurationError(
-                f"PNorm's p must be finite and at least 1, not {spelled(self.p)}"
+                f"PNorm's p must be finite and at least 1, not {safe_repr(self.p)}"
             )
         object.__setattr__(self, "p", float(self.p))
 
 
+def parse_normalization(text: str) -> NormalizationMode | PNorm:
+    """Return the normalisation that a text names, a number being the order of a p-norm."""
+    try:
+        with contextlib.suppress(ValueError):
+            return NormalizationMode(text.lower())
+        return PNorm(float(text))
+    except ValueError:
+        raise ConfigurationError(
+            f"normalization {text!r} is neither none, max_abs or l2 nor a number from 1 up"
+        ) from None
+
+
 def as_integer(name: str, value: Any) -> int:
-    """Return a value as an int; TypeError if it is none."""
-    # Before NumPy 2.3 its truth values count as integers, with a warning.
+    """Return a value as an int; TypeError if it is not an integer."""
+    # Truth values of NumPy before 2.3 count as integers, with a warning.
     if not isinstance(value, (bool, np.bool_)):
         with contextlib.suppress(TypeError):
             return operator.index(value)
@@ -146,11 +159,11 @@ def as_integer(name: str, value: Any) -> int:
 
 
 def integer(name: str, value: Any, minimum: int, maximum: int) -> int:
-    """Return a value as an int; TypeError or ConfigurationError if it is none in that range."""
+    """Return a value as an int; TypeError if it is not one, ConfigurationError out of the range."""
     number = as_integer(name, value)
     if not minimum <= number <= maximum:
         raise ConfigurationError(
-            f"{name} must be from {minimum} to {maximum}, not {spelled(number)}"
+            f"{name} must be from {minimum} to {maximum}, not {safe_repr(number)}"
         )
     return number
 
@@ -185,13 +198,13 @@ def _positive(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not value > 0:
-        raise ConfigurationError(f"{name} must be above 0, not {spelled(value)}")
-    # Otherwise an int that no float holds, which a repr of the config may be unable to write.
+        raise ConfigurationError(f"{name} must be above 0, not {safe_repr(value)}")
+    # An int above what a float holds counts as infinite: Python may refuse to write its digits.
     return value if value <= sys.float_info.max else math.inf
 
 
 def _absolute(path: str) -> str:
-    """A path as it is now, whatever becomes the working directory; a known model's name stays."""
+    """Make a path independent of the working directory; a known model's name stays as it is."""
     expanded = os.path.expanduser(path)
     is_path = expanded != path or path.startswith((f".{os.sep}", f"..{os.sep}"))
     if is_path or (os.path.exists(expanded) and not os.path.isdir(expanded)):
@@ -520,55 +533,14 @@ class EngineConfig:
         'all-MiniLM-L6-v2'
         >>> del os.environ["EMBELLAMA_MODEL_PATH"]
         """
-        model = _from_env(ModelConfig)
+        model = settings_from_environment(ModelConfig)
         if "model_path" not in model:
             raise ConfigurationError(
                 "EMBELLAMA_MODEL_PATH is not set: set it to a GGUF file or a known model"
             )
-        cache = _from_env(CacheConfig)
+        if "normalization" in model:
+            model["normalization"] = parse_normalization(model["normalization"])
+        cache = settings_from_environment(CacheConfig)
         if cache:
             model["cache"] = CacheConfig(**cache)
-        return cls(ModelConfig(**model), **_from_env(cls))
-
-
-_TRUTH = {
-    **dict.fromkeys(("1", "true", "yes", "on"), True),
-    **dict.fromkeys(("0", "false", "no", "off"), False),
-}
-
-
-# Fields that have no variable: those that hold other settings, and what EMBELLAMA_INSTRUCTION_SET
-# limits for the whole process.
-WITHOUT_VARIABLE = frozenset({"model_config", "cache", "instruction_set"})
-
-
-def _from_env(kind: type[ModelConfig | CacheConfig | EngineConfig]) -> dict[str, Any]:
-    values = {}
-    for field in dataclasses.fields(kind):
-        variable = f"EMBELLAMA_{field.name.upper()}"
-        text = os.environ.get(variable, "")
-        if not text or field.name in WITHOUT_VARIABLE:
-            continue
-        values[field.name] = _parsed(variable, field.name, str(field.type), text)
-    return values
-
-
-def _parsed(variable: str, name: str, annotation: str, text: str) -> Any:
-    if name == "normalization":
-        try:
-            return PNorm(float(text))
-        except ValueError:
-            return text
-    if "bool" in annotation and text.lower() in _TRUTH and not (name == "truncate" and text == "1"):
-        return _TRUTH[text.lower()]
-    try:
-        if "int" in annotation:
-            return int(text)
-        if "float" in annotation:
-            return float(text)
-    except ValueError:
-        kinds = "a number, true or false" if "bool" in annotation else "a number"
-        raise ConfigurationError(f"{variable} must be {kinds}, not {text!r}") from None
-    if "bool" in annotation:
-        raise ConfigurationError(f"{variable} must be true or false, not {text!r}")
-    return text
+        return cls(ModelConfig(**model), **settings_from_environment(cls))

@@ -9,6 +9,7 @@ from embellama.errors import EmbellamaError
 API_VERSION: int
 
 MAX_THREADS: int
+MICRO_BATCH_TOKENS: int
 # A PyCapsule; native/worker_pool.hpp.
 WORKER_POOLS: object
 

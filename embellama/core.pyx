@@ -19,6 +19,7 @@ from embellama.errors import (
     OperationTimeoutError,
     ResourceLimitError,
     TokenizationError,
+    not_finite as not_finite_message,
 )
 from embellama.machine.forking import renew_after_fork
 from embellama.machine.usable_memory import usable_memory
@@ -38,9 +39,8 @@ from embellama.instruction_set cimport limit
 from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling
 from embellama.libllama cimport ggml, llama
 from embellama.native cimport encode as native_encode
-from embellama.native cimport encoder, guarded, worker_pool
+from embellama.native cimport encoder, guarded, micro_batches, worker_pool
 from embellama.native.context_state cimport ContextState
-from embellama.native.micro_batches cimport MicroBatches, plan_micro_batches
 from embellama.native.tokenizer cimport Tokenizer
 from embellama.native.use_count cimport (
     begin_use,
@@ -74,6 +74,8 @@ logger = logging.getLogger("embellama.llama_cpp")
 
 # The most threads that a computation may have: ggml's GGML_MAX_N_THREADS (ggml.h).
 MAX_THREADS = 512
+
+MICRO_BATCH_TOKENS = micro_batches.MICRO_BATCH_TOKENS
 
 # How embellama.workers gets its threads; see native/worker_pool.hpp.
 WORKER_POOLS = PyCapsule_New(
@@ -693,8 +695,7 @@ cdef int encode(
     if not_finite >= 0:
         with gil:
             raise EmbeddingGenerationError(
-                f"{context.model.path}: text {not_finite} gave a NaN or an infinity: the "
-                "weights are damaged or overflow in this type; try an F32 file"
+                not_finite_message(f"{context.model.path}: text {not_finite}")
             )
     return 0
 
@@ -731,11 +732,11 @@ def plan(const int64_t[::1] lengths, int64_t max_tokens, int64_t max_texts, int6
     """Pack texts into micro-batches; see :func:`embellama.batch.plan`, which checks the numbers."""
     cdef vector[int64_t] all_lengths
     cdef int64_t n_texts = lengths.shape[0]
-    cdef MicroBatches micro_batches
+    cdef micro_batches.MicroBatches planned
     if n_texts > 0:
         all_lengths.assign(&lengths[0], &lengths[0] + n_texts)
-    micro_batches = plan_micro_batches(all_lengths, max_tokens, max_texts, n_workers)
-    return array_of(micro_batches.order), array_of(micro_batches.bounds)
+    planned = micro_batches.plan_micro_batches(all_lengths, max_tokens, max_texts, n_workers)
+    return array_of(planned.order), array_of(planned.bounds)
 
 
 cdef object array_of(const vector[int32_t] &values):

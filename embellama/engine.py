@@ -6,19 +6,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.config import EngineConfig, ModelConfig
-from embellama.embedding.embedder import MICRO_BATCH_TOKENS
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
+from embellama.gguf.memory import context_bytes
 from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
 from embellama.model_info import ModelInfo, model_info
-from embellama.results import RerankResult
+from embellama.results import EmbeddingResult, RerankResult
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,7 +32,8 @@ __all__ = ["EmbeddingEngine"]
 class EmbeddingEngine:
     """Models by name: the first is the default and loads at once, others on first use.
 
-    Any method may be called from any thread.
+    Any method may be called from any thread. One that computes raises ModelNotFoundError if no
+    model of that name is registered, and what the constructor raises if it loads the model first.
 
     Parameters
     ----------
@@ -377,125 +379,49 @@ class EmbeddingEngine:
         """
         return self._loaded(name)
 
-    def warmup_model(self, name: str | None = None) -> None:
-        """Load a model and bring it to full speed.
-
-        Parameters
-        ----------
-        name : str, optional
-            Default: the default model.
-
-        Raises
-        ------
-        ModelNotFoundError
-            If no such model is registered.
-        ModelLoadError, ConfigurationError, ResourceLimitError
-            If it has to be loaded first: as the constructor.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
-        >>> engine.warmup_model()
-        """
-        self._loaded(name).warmup()
+    def warmup_model(self, name: str | None = None, *, tune: bool = False) -> None:
+        """See :meth:`EmbeddingModel.warmup`. `name` is the model's; default: the default model."""
+        self._loaded(name).warmup(tune=tune)
 
     def embed(self, text: str, model: str | None = None) -> NDArray[np.float32]:
-        """Turn one text into a vector; see :meth:`EmbeddingModel.embed`.
-
-        Parameters
-        ----------
-        text : str
-        model : str, optional
-            Default: the default model.
-
-        Returns
-        -------
-        numpy.ndarray of float32, shape (D,)
-
-        Raises
-        ------
-        ModelNotFoundError
-            If no such model is registered.
-        ModelLoadError, ConfigurationError, ResourceLimitError
-            If it has to be loaded first: as the constructor.
-        InvalidInputError
-            If the text can't be embedded.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
-        >>> engine.embed("a cat").shape
-        (384,)
-        """
+        """See :meth:`EmbeddingModel.embed`. `model` is its name; default: the default model."""
         return self._loaded(model).embed(text)
 
+    @overload
     def embed_batch(
-        self, texts: Iterable[str], model: str | None = None, **options: Unpack[BatchOptions]
-    ) -> NDArray[Any]:
-        """Turn texts into vectors; see :meth:`EmbeddingModel.embed_batch`.
+        self,
+        texts: Iterable[str],
+        model: str | None = ...,
+        *,
+        details: Literal[False] = ...,
+        **options: Unpack[BatchOptions],
+    ) -> NDArray[Any]: ...
+    @overload
+    def embed_batch(
+        self,
+        texts: Iterable[str],
+        model: str | None = ...,
+        *,
+        details: Literal[True],
+        **options: Unpack[BatchOptions],
+    ) -> EmbeddingResult: ...
+    def embed_batch(
+        self,
+        texts: Iterable[str],
+        model: str | None = None,
+        *,
+        details: bool = False,
+        **options: Unpack[BatchOptions],
+    ) -> NDArray[Any] | EmbeddingResult:
+        """See :meth:`EmbeddingModel.embed_batch`. `model` is its name; default: the default one."""
+        result = self._loaded(model).embed_batch(texts, details=True, **options)
+        return result if details else result.embeddings
 
-        Parameters
-        ----------
-        texts : iterable of str
-        model : str, optional
-            Default: the default model.
-        **options
-            As :meth:`EmbeddingModel.embed_batch`.
-
-        Returns
-        -------
-        numpy.ndarray, shape (N, D)
-
-        Raises
-        ------
-        ModelNotFoundError
-            If no such model is registered.
-        ModelLoadError, ConfigurationError, ResourceLimitError
-            If it has to be loaded first: as the constructor.
-        InvalidInputError
-            If a text can't be embedded.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
-        >>> engine.embed_batch(["a cat", "a dog"], dtype="int8").shape
-        (2, 384)
-        """
-        return self._loaded(model).embed_batch(texts, **options)
-
-    def embed_multi(self, text: str, model: str | None = None) -> NDArray[np.float32]:
-        """Turn one text into a vector per token; see :meth:`EmbeddingModel.embed_multi`.
-
-        Parameters
-        ----------
-        text : str
-        model : str, optional
-            Default: the default model.
-
-        Returns
-        -------
-        numpy.ndarray of float32, shape (T, D)
-
-        Raises
-        ------
-        ModelNotFoundError
-            If no such model is registered.
-        ModelLoadError, ConfigurationError, ResourceLimitError
-            If it has to be loaded first: as the constructor.
-        InvalidInputError
-            If the text can't be embedded.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
-        >>> engine.embed_multi("a cat").shape
-        (4, 384)
-        """
-        return self._loaded(model).embed_multi(text)
+    def embed_multi(
+        self, text: str, model: str | None = None, *, special_tokens: bool = True
+    ) -> NDArray[np.float32]:
+        """See :meth:`EmbeddingModel.embed_multi`. `model` is its name; default: the default one."""
+        return self._loaded(model).embed_multi(text, special_tokens=special_tokens)
 
     def rerank(
         self,
@@ -504,40 +430,10 @@ class EmbeddingEngine:
         model: str | None = None,
         *,
         top_n: int | None = None,
+        timeout: float | None = None,
     ) -> list[RerankResult]:
-        """Order documents by a query; see :meth:`EmbeddingModel.rerank`.
-
-        Parameters
-        ----------
-        query : str
-        documents : iterable of str
-        model : str, optional
-            Default: the default model.
-        top_n : int, optional
-            How many to return. Default: all.
-
-        Returns
-        -------
-        list of RerankResult
-
-        Raises
-        ------
-        ModelNotFoundError
-            If no such model is registered.
-        ModelLoadError, ConfigurationError, ResourceLimitError
-            If it has to be loaded first: as the constructor.
-        ConfigurationError
-            If the model is no reranker.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> engine = embellama.EmbeddingEngine("reranker.gguf")  # doctest: +SKIP
-        >>> documents = ["Interest rates rose.", "Cats sleep up to 16 hours."]
-        >>> engine.rerank("How long do cats sleep?", documents, top_n=1)  # doctest: +SKIP
-        [RerankResult(index=1, score=8.9, document='Cats sleep up to 16 hours.')]
-        """
-        return self._loaded(model).rerank(query, documents, top_n=top_n)
+        """See :meth:`EmbeddingModel.rerank`. `model` is its name; default: the default model."""
+        return self._loaded(model).rerank(query, documents, top_n=top_n, timeout=timeout)
 
     def _registered(self, name: str | None) -> ModelConfig:
         chosen = self.default_model if name is None else name
@@ -588,8 +484,9 @@ def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) 
 
 
 def _memory_mb(config: ModelConfig, info: ModelInfo) -> float:
-    """Weights, caches, and a context per core of about 32 float32 rows of a token's width."""
-    contexts = (config.n_threads or usable_cores()) + 1
-    tokens = config.micro_batch_tokens or MICRO_BATCH_TOKENS
+    """Weights, caches, a context for each core, and one for all cores together."""
+    n_contexts = (config.n_threads or usable_cores()) + 1
+    n_tokens = max(config.micro_batch_tokens or 0, MICRO_BATCH_TOKENS)
+    contexts = n_contexts * context_bytes(info.header, info.hyper_parameters, n_tokens)
     cache = config.cache.max_memory_mb if config.cache else 0
-    return cache + (info.file_size + contexts * tokens * info.embedding_length * 4 * 32) / 1e6
+    return cache + (info.file_size + contexts) / 1e6

@@ -26,16 +26,32 @@ __all__ = [
 ]
 
 
-def spelled(value: object) -> str:
-    """A refused value for a message: its repr, or its type if it has no repr.
+def safe_repr(value: object) -> str:
+    """Return the repr of a value, or its type where Python refuses to write the value.
 
-    Python refuses the repr of an integer of more than 4300 digits
-    (``sys.set_int_max_str_digits``).
+    Python writes at most 4300 digits of an integer (``sys.set_int_max_str_digits``).
     """
     try:
         return repr(value)
     except ValueError:
         return f"<{type(value).__name__} too long to be shown>"
+
+
+def lone_surrogate(subject: str, text: str, position: int) -> str:
+    """Return the message for a text with a lone surrogate at `position`."""
+    return (
+        f"{subject} holds a lone surrogate (U+{ord(text[position]):04X} at character {position}), "
+        "which has no UTF-8 form: decode its source properly, or use "
+        "text.encode('utf-8', 'replace').decode()"
+    )
+
+
+def not_finite(subject: str) -> str:
+    """Return the message for a text whose vector has a NaN or an infinity."""
+    return (
+        f"{subject} gave a NaN or an infinity: the weights are damaged or overflow in this type; "
+        "try an F32 file"
+    )
 
 
 class EmbellamaError(Exception):

@@ -3,47 +3,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
-from embellama.config import NormalizationMode, PoolingStrategy, as_integer
+from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy, as_integer
+from embellama.core import Model
+from embellama.embedding import verification
 from embellama.embedding.asyncio_thread import in_daemon_thread
+from embellama.embedding.cache import CacheStats
+from embellama.embedding.call import Call
 from embellama.embedding.deadline import Deadline
 from embellama.embedding.embedder import Tokens
-from embellama.embedding.loadable import LoadableModel
-from embellama.embedding.texts import check_text, check_texts, each_text
+from embellama.embedding.lifecycle import Lifecycle, Loaded
+from embellama.embedding.rows import Output
+from embellama.embedding.texts import check_str, check_text, check_texts, each_text
 from embellama.embedding.tuning import fastest_micro_batch, random_texts
-from embellama.embedding.verification import (
-    SENTENCE,
-    TEXTS,
-    check_batches,
-    check_known_vector,
-    tolerance,
-)
 from embellama.errors import (
     ConfigurationError,
-    DimensionMismatchError,
+    EmbellamaError,
     InvalidInputError,
-    ModelLoadError,
-    ModelNotFoundError,
-    spelled,
+    safe_repr,
 )
-from embellama.files.checksum import has_recorded_sha256, record_path
+from embellama.model_info import ModelInfo
 from embellama.progress import Progress, progress_callback
-from embellama.quantization import DTYPES, quantization_levels, quantized_width
+from embellama.quantization import quantized_width
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 from embellama.token_ids import token_ids
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 __all__ = ["BatchOptions", "EmbeddingModel"]
 
@@ -63,7 +62,7 @@ class BatchOptions(TypedDict, total=False):
     timeout: float | None
 
 
-class EmbeddingModel(LoadableModel):
+class EmbeddingModel:
     """A loaded model.
 
     Any method may be called from any thread; callers share the model's workers.
@@ -78,7 +77,7 @@ class EmbeddingModel(LoadableModel):
     ModelNotFoundError
         If there is no such file or name.
     ModelLoadError
-        If the file is no usable model.
+        If the file is not a usable model.
     ConfigurationError
         If a setting does not fit the model or the build.
 
@@ -90,6 +89,213 @@ class EmbeddingModel(LoadableModel):
     >>> vector.shape, vector.dtype
     ((384,), dtype('float32'))
     """
+
+    def __init__(self, config: ModelConfig | str | os.PathLike[str]) -> None:
+        self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
+        self._lifecycle = Lifecycle(self._config)
+
+    def load(self) -> None:
+        """Load the weights, unless they are loaded.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If the file is gone.
+        ModelLoadError
+            If the file is not a usable model.
+        ConfigurationError
+            If the file has changed, and the settings do not fit it.
+        ResourceLimitError
+            If there is no memory for the weights.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.unload()
+        >>> model.load()
+        >>> model.embed("a cat").shape
+        (384,)
+        """
+        self._lifecycle.load()
+
+    def unload(self) -> None:
+        """Free the weights and stop the threads; :meth:`load` brings them back.
+
+        Waits for calls under way. Calling it twice is fine.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.unload()
+        >>> model.is_loaded, model.embedding_dimensions
+        (False, 384)
+        """
+        self._lifecycle.unload()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._lifecycle.is_loaded
+
+    def __enter__(self) -> Self:
+        self.load()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.unload()
+
+    def __repr__(self) -> str:
+        state = "" if self.is_loaded else ", unloaded"
+        return f"<{type(self).__name__} {self.name!r}: {self.info.architecture}{state}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a model can't be pickled: pass its config and load it in each process")
+
+    @property
+    def config(self) -> ModelConfig:
+        """The settings the model was made with."""
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """What messages call the model: ``model_name``, or the file's name without suffix."""
+        return self._config.name
+
+    @property
+    def path(self) -> Path:
+        """The GGUF file."""
+        return self.info.path
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the file says about the model."""
+        return self._lifecycle.info
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """All key-values of the file."""
+        return self.info.metadata
+
+    @property
+    def pooling(self) -> PoolingStrategy:
+        """How token vectors become a text's vector."""
+        return self._lifecycle.pooling
+
+    @property
+    def embedding_dimensions(self) -> int:
+        """Length D of a vector."""
+        return self._lifecycle.n_dimensions
+
+    @property
+    def max_sequence_length(self) -> int:
+        """The longest text in tokens, special ones included."""
+        return self._config.n_ctx or self.info.context_length
+
+    @property
+    def effective_max_tokens(self) -> int:
+        """Tokens of a text's own that fit: the longest text less the special tokens around it."""
+        return self.max_sequence_length - self._lifecycle.n_special_tokens
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """The token budget of one micro-batch, as configured, derived or tuned."""
+        return self._loaded().embedder.micro_batch_tokens
+
+    @property
+    def model_size(self) -> int:
+        """Bytes of all tensors."""
+        return self._lifecycle.n_bytes
+
+    @property
+    def core_model(self) -> Model:
+        """The weights as other Cython modules take them, an :class:`embellama.core.Model`.
+
+        Contexts made of it share the weights in memory, and keep them when this model is unloaded.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model is unloaded.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> from embellama.core import Context
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> Context(model.core_model).token_vectors(model.tokenize("a cat")).shape
+        (4, 384)
+        """
+        return self._loaded().embedder.model
+
+    def _loaded(self) -> Loaded:
+        return self._lifecycle.loaded()
+
+    def tokenize(self, text: str) -> NDArray[np.int32]:
+        """Turn a text into the token ids that :meth:`embed` computes with.
+
+        Parameters
+        ----------
+        text : str
+            Any text, also an empty one.
+
+        Returns
+        -------
+        numpy.ndarray of int32, shape (T,)
+            Special tokens included; not cut.
+
+        Raises
+        ------
+        InvalidInputError
+            If the text holds lone surrogates.
+        TokenizationError
+            If the tokenizer fails.
+        ModelLoadError
+            If the model is unloaded.
+        TextTypeError
+            If `text` is not a str.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+        >>> model.tokenize("Hello, world!")
+        array([ 101, 7592, 1010, 2088,  999,  102], dtype=int32)
+        """
+        checked = check_str(text, self.name)
+        loaded = self._loaded()
+        tokenized = loaded.text_embedder.tokenize([checked], Call())
+        return loaded.embedder.require_tokens(tokenized, [None]).ids
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, special ones included.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        InvalidInputError, TokenizationError, ModelLoadError, TextTypeError
+            As :meth:`tokenize`.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").count_tokens("Hello, world!")
+        6
+        """
+        return len(self.tokenize(text))
 
     def embed(self, text: str) -> NDArray[np.float32]:
         """Turn one text into a vector.
@@ -112,7 +318,7 @@ class EmbeddingModel(LoadableModel):
         TokenizationError, ResourceLimitError, ModelLoadError
             As :meth:`embed_batch`.
         TextTypeError
-            If `text` is no str.
+            If `text` is not a str.
         ConfigurationError
             If the model is a reranker, or its pooling is NONE.
 
@@ -123,8 +329,12 @@ class EmbeddingModel(LoadableModel):
         >>> model.embed("Hello, world!").shape
         (384,)
         """
-        self._check_pools()
-        return self._loaded().vector(check_text(text, self.name))
+        return self._vector(check_text(text, self.name))
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        """Compute the vector of a text that was checked."""
+        self._require_text_vectors()
+        return self._loaded().text_embedder.vector(text)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """:meth:`embed` with the model's prompt for queries before the text.
@@ -149,7 +359,7 @@ class EmbeddingModel(LoadableModel):
         >>> bool((model.embed_query("a cat") == model.embed("a cat")).all())  # needs no prompt
         True
         """
-        return self.embed(self._prompt("query") + check_text(text, self.name))
+        return self._vector(self._prompt("query") + check_text(text, self.name))
 
     def embed_documents(
         self, texts: Iterable[str], **options: Unpack[BatchOptions]
@@ -183,7 +393,7 @@ class EmbeddingModel(LoadableModel):
         return self._embed_batch(texts, prompt=self._prompt("document"), **options).embeddings
 
     def _prompt(self, kind: Literal["query", "document"]) -> str:
-        """The configured prompt, else the catalog's for the model, else none."""
+        """Return the configured prompt, else the catalog's for the model, else an empty one."""
         configured: str | None = getattr(self._config, f"{kind}_prompt")
         if configured is not None:
             return configured
@@ -261,7 +471,7 @@ class EmbeddingModel(LoadableModel):
         OperationTimeoutError
             If `timeout` passes.
         TextTypeError
-            If a text is no str, or missing; its ``index`` says which.
+            If a text is not a str, or missing; its ``index`` says which.
         TypeError
             If `texts` is one str, a data frame, a mapping, a set or an array of two dimensions.
 
@@ -294,12 +504,16 @@ class EmbeddingModel(LoadableModel):
         timeout: float | None = None,
     ) -> EmbeddingResult:
         deadline = deadline or Deadline(timeout)
-        self._check_pools()
-        n_dims = self._truncated_dimensions(truncate_dim)
-        width = quantized_width(n_dims, dtype)
-        if on_error == "nan" and not dtype.startswith("float"):
-            raise ConfigurationError(f'on_error="nan" needs a float dtype: {dtype} has no NaN')
-        levels = quantization_levels(dtype, n_dims, ranges)
+        self._require_text_vectors()
+        output = Output(
+            self.name,
+            self.embedding_dimensions,
+            out=out,
+            dtype=dtype,
+            truncate_dim=truncate_dim,
+            ranges=ranges,
+            on_error=on_error,
+        )
         good, errors = check_texts(
             texts,
             self.name,
@@ -308,72 +522,43 @@ class EmbeddingModel(LoadableModel):
             on_error=on_error,
             deadline=deadline,
         )
-        n_texts = len(good) + len(errors)
-        indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
         skipped = errors if on_error == "nan" else None
-        embedder = self._loaded()
-        rows = np.array(indices, dtype=np.int64) - first_index
-        array = self._output(out, (n_texts, width), DTYPES[dtype][0])
-        # Workers write where the values of a row lie side by side.
-        direct = array.flags.aligned and (width < 2 or array.strides[1] == array.itemsize)
-        target = array if direct else np.empty_like(array, order="C")
-        with progress_callback(progress, len(rows)) as tell:
-            embedded = embedder.embed(
-                good,
-                indices,
-                rows,
-                target,
-                n_dims=n_dims,
-                dtype=dtype,
-                levels=levels,
-                errors=skipped,
-                deadline=deadline,
-                progress=tell,
-            )
-        if not direct:
-            array[...] = target
-        counts = np.zeros(n_texts, dtype=np.int32)
-        truncated = np.zeros(n_texts, dtype=np.bool_)
-        counts[embedded.rows] = embedded.token_counts
-        truncated[embedded.rows] = embedded.truncated
-        for index in errors:
-            array[index - first_index] = np.nan
-        return EmbeddingResult(
-            array if out is None else out, counts, truncated, dict(sorted(errors.items()))
+        return self._embed_checked(
+            good, errors, output, Call(deadline, errors=skipped), progress, first_index
         )
 
-    def _check_pools(self) -> None:
-        if self._pooling is PoolingStrategy.RANK:
+    def _embed_checked(
+        self,
+        good: list[str],
+        errors: dict[int, EmbellamaError],
+        output: Output,
+        call: Call,
+        progress: Progress = False,
+        first_index: int = 0,
+    ) -> EmbeddingResult:
+        """Compute the vectors of the texts that :func:`check_texts` found good."""
+        text_embedder = self._loaded().text_embedder
+        n_texts = len(good) + len(errors)
+        indices = [i for i in range(first_index, first_index + n_texts) if i not in errors]
+        rows = output.rows(n_texts, np.array(indices, dtype=np.int64) - first_index)
+        with progress_callback(progress, len(good)) as report:
+            call = dataclasses.replace(call, progress=report)
+            embedded = text_embedder.embed(good, indices, rows, call)
+        counts = np.zeros(n_texts, dtype=np.int32)
+        truncated = np.zeros(n_texts, dtype=np.bool_)
+        counts[embedded.row_of_text] = embedded.token_counts
+        truncated[embedded.row_of_text] = embedded.truncated
+        for index in errors:
+            rows.array[index - first_index] = np.nan
+        return EmbeddingResult(
+            output.finished(rows), counts, truncated, dict(sorted(errors.items()))
+        )
+
+    def _require_text_vectors(self) -> None:
+        if self.pooling is PoolingStrategy.RANK:
             raise ConfigurationError(f"{self.name} is a reranker: use rerank()")
-        if self._pooling is PoolingStrategy.NONE:
+        if self.pooling is PoolingStrategy.NONE:
             raise ConfigurationError(f"{self.name}: with pooling NONE use embed_multi()")
-
-    def _truncated_dimensions(self, truncate_dim: int | None) -> int:
-        if truncate_dim is None:
-            return self._dimensions
-        n_dims = as_integer("truncate_dim", truncate_dim)
-        if not 1 <= n_dims <= self._dimensions:
-            raise DimensionMismatchError(
-                f"{self.name}: truncate_dim must be from 1 to {self._dimensions}, "
-                f"not {spelled(n_dims)}"
-            )
-        return n_dims
-
-    def _output(
-        self, out: NDArray[Any] | None, shape: tuple[int, int], dtype: type[np.generic]
-    ) -> NDArray[Any]:
-        if out is None:
-            return np.empty(shape, dtype=dtype)
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"out must be a numpy array, not {type(out).__name__}")
-        # A subclass may say of itself what it likes.
-        out = np.asarray(out)
-        if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
-            raise DimensionMismatchError(
-                f"{self.name}: out must be a writable array of {np.dtype(dtype)} {shape}, not "
-                f"{'a read-only ' if not out.flags.writeable else ''}{out.dtype} {out.shape}"
-            )
-        return out
 
     def embed_iter(
         self, texts: Iterable[str], *, window: int = _WINDOW_TEXTS, on_error: str = "raise"
@@ -414,7 +599,7 @@ class EmbeddingModel(LoadableModel):
         """
         source = cast("Iterator[str]", each_text(texts, self.name))
         if as_integer("window", window) < 1:
-            raise ConfigurationError(f"window must be at least 1, not {spelled(window)}")
+            raise ConfigurationError(f"window must be at least 1, not {safe_repr(window)}")
         start = 0
         while taken := list(islice(source, min(window, sys.maxsize))):
             result = self._embed_batch(taken, first_index=start, on_error=on_error)
@@ -449,7 +634,7 @@ class EmbeddingModel(LoadableModel):
         >>> model.embed_multi("Hello, world!").shape
         (6, 384)
         """
-        return self._multi([check_text(text, self.name)], [None], special_tokens, None)[0]
+        return self._multi([check_text(text, self.name)], [None], special_tokens, Call())[0]
 
     def embed_batch_multi(
         self,
@@ -489,22 +674,24 @@ class EmbeddingModel(LoadableModel):
         >>> [rows.shape for rows in model.embed_batch_multi(["a", "a cat"])]
         [(3, 384), (4, 384)]
         """
-        deadline = Deadline(timeout)
-        good, _ = check_texts(texts, self.name, deadline=deadline)
-        return self._multi(good, list(range(len(good))), special_tokens, deadline)
+        call = Call(Deadline(timeout))
+        good, _ = check_texts(texts, self.name, deadline=call.deadline)
+        return self._multi(good, list(range(len(good))), special_tokens, call)
 
     def _multi(
         self,
         texts: list[str],
         indices: Sequence[int | None],
         special_tokens: bool,
-        deadline: Deadline | None,
+        call: Call,
     ) -> list[NDArray[np.float32]]:
-        if self._pooling is PoolingStrategy.RANK:
-            self._check_pools()
-        embedder = self._loaded()
-        tokens = embedder.tokenize_fitting(texts, indices, deadline=deadline)
-        rows = embedder.vectors(tokens, per_token=True, deadline=deadline)
+        if self.pooling is PoolingStrategy.RANK:
+            self._require_text_vectors()
+        loaded = self._loaded()
+        embedder = loaded.embedder
+        tokenized = loaded.text_embedder.tokenize(texts, call, truncation=embedder.truncation)
+        tokens = embedder.require_fitting(tokenized, indices, call)
+        rows = embedder.vectors(tokens, call, per_token=True)
         parts = np.split(rows, tokens.offsets[1:-1]) if texts else []
         if special_tokens:
             return parts
@@ -538,8 +725,8 @@ class EmbeddingModel(LoadableModel):
         >>> bool(abs(vector - model.embed("a cat")).max() < 1e-6)
         True
         """
-        self._check_pools()
-        embedder = self._loaded()
+        self._require_text_vectors()
+        embedder = self._loaded().embedder
         array = token_ids(ids, self.name, len(embedder.vocabulary))
         if not 1 <= len(array) <= self.max_sequence_length:
             raise InvalidInputError(
@@ -548,7 +735,7 @@ class EmbeddingModel(LoadableModel):
             )
         offsets = np.array([0, len(array)], dtype=np.int64)
         tokens = Tokens(array, offsets, np.zeros(1, dtype=np.bool_), [None])
-        vector: NDArray[np.float32] = embedder.vectors(tokens)[0]
+        vector: NDArray[np.float32] = embedder.vectors(tokens, Call())[0]
         return vector
 
     @property
@@ -559,7 +746,7 @@ class EmbeddingModel(LoadableModel):
         neither is squashed again.
         """
         # llm_graph_context::build_pooling, llama-graph.cpp
-        return "probability" if self._info.architecture.startswith("qwen3") else "logit"
+        return "probability" if self.info.architecture.startswith("qwen3") else "logit"
 
     def rerank(
         self,
@@ -590,7 +777,7 @@ class EmbeddingModel(LoadableModel):
         Raises
         ------
         ConfigurationError
-            If the model is no reranker, or `top_n` is negative.
+            If the model is not a reranker, or `top_n` is negative.
         InvalidInputError
             If the query or a document is empty, or both together are too long.
         OperationTimeoutError
@@ -609,18 +796,18 @@ class EmbeddingModel(LoadableModel):
         >>> model.rerank("How long do cats sleep?", documents, top_n=1)  # doctest: +SKIP
         [RerankResult(index=1, score=8.9, document='Cats sleep up to 16 hours.')]
         """
-        if self._pooling is not PoolingStrategy.RANK:
+        if self.pooling is not PoolingStrategy.RANK:
             raise ConfigurationError(
                 f"{self.name} is no reranker: load a model with a classification head"
             )
         if top_n is not None and as_integer("top_n", top_n) < 0:
-            raise ConfigurationError(f"top_n must not be negative: {spelled(top_n)}")
-        deadline = Deadline(timeout)
+            raise ConfigurationError(f"top_n must not be negative: {safe_repr(top_n)}")
+        call = Call(Deadline(timeout))
         query = check_text(query, self.name)
-        texts, _ = check_texts(documents, self.name, deadline=deadline)
-        embedder = self._loaded()
-        tokens = embedder.tokenize_pairs(query, texts, deadline)
-        scores = embedder.vectors(tokens, deadline=deadline)[:, 0]
+        texts, _ = check_texts(documents, self.name, deadline=call.deadline)
+        embedder = self._loaded().embedder
+        tokens = embedder.tokenize_pairs(query, texts, call)
+        scores = embedder.vectors(tokens, call)[:, 0]
         best = np.argsort(-scores, kind="stable")[:top_n]
         return [RerankResult(int(i), float(scores[i]), texts[i]) for i in best]
 
@@ -647,9 +834,25 @@ class EmbeddingModel(LoadableModel):
         >>> asyncio.run(model.aembed("a cat")).shape
         (384,)
         """
-        vectors = await self.aembed_batch([check_text(text, self.name)])
-        vector: NDArray[np.float32] = vectors[0]
+        checked = check_text(text, self.name)
+        self._require_text_vectors()
+        output = Output(self.name, self.embedding_dimensions)
+        result = await self._in_thread(
+            lambda deadline: self._embed_checked([checked], {}, output, Call(deadline)),
+            Deadline(None),
+        )
+        vector: NDArray[np.float32] = result.embeddings[0]
         return vector
+
+    @staticmethod
+    async def _in_thread(
+        compute: Callable[[Deadline], EmbeddingResult], deadline: Deadline
+    ) -> EmbeddingResult:
+        """Compute on a thread of its own, until the task is cancelled."""
+        try:
+            return await in_daemon_thread(lambda: compute(deadline), deadline)
+        finally:
+            deadline.cancel()
 
     async def aembed_batch(
         self, texts: Iterable[str], **options: Unpack[BatchOptions]
@@ -680,13 +883,10 @@ class EmbeddingModel(LoadableModel):
         >>> asyncio.run(model.aembed_batch(["a cat", "a dog"])).shape
         (2, 384)
         """
-        deadline = Deadline(options.get("timeout"))
-        try:
-            result = await in_daemon_thread(
-                lambda: self._embed_batch(texts, deadline=deadline, **options), deadline
-            )
-        finally:
-            deadline.cancel()
+        result = await self._in_thread(
+            lambda deadline: self._embed_batch(texts, deadline=deadline, **options),
+            Deadline(options.get("timeout")),
+        )
         return result.embeddings
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[Any]:
@@ -752,7 +952,7 @@ class EmbeddingModel(LoadableModel):
 
     def _similarity_kind(self, *vectors: ArrayLike) -> str:
         arrays = [np.asarray(each) for each in vectors]
-        packed = quantized_width(self._dimensions, "ubinary")
+        packed = quantized_width(self.embedding_dimensions, "ubinary")
         if all(
             array.dtype in (np.int8, np.uint8) and array.shape[-1:] == (packed,) for array in arrays
         ):
@@ -763,12 +963,49 @@ class EmbeddingModel(LoadableModel):
         return "dot" if normalized else "cosine"
 
     def _without_padding(self, similarities: NDArray[Any], kind: str) -> NDArray[Any]:
-        """Leave out the bits that fill a row's last byte, which are equal in all rows."""
-        n_bits = 8 * quantized_width(self._dimensions, "ubinary")
-        if kind != "hamming" or n_bits == self._dimensions:
+        """Correct for the bits that fill a row's last byte: they are equal in all rows."""
+        n_bits = 8 * quantized_width(self.embedding_dimensions, "ubinary")
+        if kind != "hamming" or n_bits == self.embedding_dimensions:
             return similarities
-        differing: NDArray[Any] = (1 - similarities) * np.float32(n_bits / self._dimensions)
+        share = np.float32(n_bits / self.embedding_dimensions)
+        differing: NDArray[Any] = (1 - similarities) * share
         return 1 - differing
+
+    def cache_stats(self) -> dict[str, CacheStats]:
+        """Return how the model's caches have served.
+
+        Returns
+        -------
+        dict of str to CacheStats
+            ``"embeddings"`` and ``"tokens"``, those of them that the configuration turns on.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
+        >>> model = embellama.EmbeddingModel(config)
+        >>> same = model.embed("a cat") == model.embed("a cat")
+        >>> model.cache_stats()["embeddings"].hits
+        1
+        """
+        cache = self._lifecycle.cache
+        return {} if cache is None else cache.stats()
+
+    def clear_cache(self) -> None:
+        """Forget the texts that the caches keep, and their statistics.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
+        >>> model = embellama.EmbeddingModel(config)
+        >>> vector = model.embed("a cat")
+        >>> model.clear_cache()
+        >>> model.cache_stats()["embeddings"].entry_count
+        0
+        """
+        if self._lifecycle.cache is not None:
+            self._lifecycle.cache.clear()
 
     def warm_cache(self, texts: Iterable[str]) -> None:
         """Compute the vectors of texts that will come, so that the cache has them.
@@ -794,7 +1031,7 @@ class EmbeddingModel(LoadableModel):
         >>> model.cache_stats()["embeddings"].hits
         1
         """
-        if self._cache is None:
+        if self._lifecycle.cache is None:
             raise ConfigurationError(f"{self.name} has no cache: set ModelConfig's cache")
         self._embed_batch(texts)
 
@@ -819,11 +1056,11 @@ class EmbeddingModel(LoadableModel):
         >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
         >>> model.warmup()
         """
-        embedder = self._loaded()
+        embedder = self._loaded().embedder
         if tune:
             embedder.micro_batch_tokens = fastest_micro_batch(embedder)
         for n_tokens in (1, 320 * embedder.n_threads):
-            embedder.vectors(random_texts(embedder, n_tokens))
+            embedder.vectors(random_texts(embedder, n_tokens), Call())
 
     def verify(self) -> None:
         """Check that the model computes right on this machine.
@@ -849,26 +1086,4 @@ class EmbeddingModel(LoadableModel):
         >>> import embellama
         >>> embellama.EmbeddingModel("all-MiniLM-L6-v2").verify()
         """
-        try:
-            changed = record_path(self.path).is_file() and not has_recorded_sha256(self.path)
-        except FileNotFoundError:
-            raise ModelNotFoundError(f"{self.path}: no such file") from None
-        except OSError as error:
-            raise ModelLoadError(f"{self.path}: the file cannot be read: {error}") from error
-        if changed:
-            raise ModelLoadError(
-                f"{self.path}: has changed since it was made; delete it, then obtain it again"
-            )
-        file_type = self._info.file_type
-        allowed = tolerance(file_type, self._loaded().instruction_set)
-        texts = [text for text in TEXTS if self.count_tokens(text) <= self.max_sequence_length]
-        check_batches(self.name, texts or ["a"], allowed, self.embed_batch)
-        entry = catalog.find(os.fspath(self._config.model_path))
-        plain = (
-            self._config.normalization is NormalizationMode.L2
-            and self._pooling is self._info.pooling
-            and isinstance(self._config.truncate, bool)
-            and SENTENCE in texts
-        )
-        if entry is not None and plain:
-            check_known_vector(self.name, entry.name, file_type, self.embed_batch)
+        verification.verify(self)

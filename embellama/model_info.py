@@ -12,11 +12,12 @@ from typing import Any
 from embellama import catalog
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
-from embellama.gguf.header import GGUFHeader, read_header
+from embellama.gguf.header import GGUFHeader
+from embellama.gguf.reader import read_header
 
 __all__ = ["ModelInfo", "model_info"]
 
-# llama_pooling_type, llama.h; 0 is NONE, which in a file means "not said".
+# llama_pooling_type, llama.h; 0 is NONE, which a file writes for "not stated".
 _FILE_POOLING = {
     1: PoolingStrategy.MEAN,
     2: PoolingStrategy.CLS,
@@ -33,7 +34,12 @@ class ModelInfo:
     Parameters
     ----------
     header : GGUFHeader
-        As :func:`embellama.gguf.header.read_header` returns it.
+        As :func:`embellama.gguf.reader.read_header` returns it.
+
+    Raises
+    ------
+    ModelLoadError
+        If llama.cpp must not load the file, or it holds no model for texts.
 
     Examples
     --------
@@ -44,28 +50,26 @@ class ModelInfo:
     """
 
     def __init__(self, header: GGUFHeader) -> None:
-        self._header = header
+        self.header = header
+        self.hyper_parameters = check_model(header)
 
     def __repr__(self) -> str:
         return f"<ModelInfo {str(self.path)!r}: {self.architecture} {self.file_type}>"
 
-    def _hyper_parameter(self, name: str, default: Any = None) -> Any:
-        return self.metadata.get(f"{self.architecture}.{name}", default)
-
     @property
     def path(self) -> Path:
         """The GGUF file."""
-        return self._header.path
+        return self.header.path
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """All key-values of the file."""
-        return self._header.metadata
+        return self.header.metadata
 
     @property
     def architecture(self) -> str:
         """What llama.cpp calls the kind of network, such as ``"bert"``."""
-        return self._header.architecture
+        return self.header.architecture
 
     @property
     def name(self) -> str:
@@ -75,45 +79,45 @@ class ModelInfo:
     @property
     def file_size(self) -> int:
         """Bytes on disk."""
-        return self._header.file_size
+        return self.header.file_size
 
     @property
     def file_identity(self) -> tuple[int, ...]:
         """Device, inode, size and time of change of the file that was read."""
-        return self._header.identity
+        return self.header.identity
 
     @property
     def n_parameters(self) -> int:
         """Number of weights."""
-        return self._header.n_parameters
+        return self.header.n_parameters
 
     @property
     def tensor_types(self) -> Mapping[str, int]:
         """How many tensors have which type."""
-        return Counter(tensor.type for tensor in self._header.tensors.values())
+        return Counter(tensor.type for tensor in self.header.tensors.values())
 
     @property
     def file_type(self) -> str:
         """The type that most of the weights have, such as ``"Q8_0"``."""
         weights: Counter[str] = Counter()
-        for tensor in self._header.tensors.values():
+        for tensor in self.header.tensors.values():
             weights[tensor.type] += tensor.n_elements
         return weights.most_common(1)[0][0]
 
     @property
     def embedding_length(self) -> int:
         """Length of a token's vector inside the model."""
-        return int(self._hyper_parameter("embedding_length"))
+        return self.hyper_parameters.embedding_length
 
     @property
     def context_length(self) -> int:
         """The longest text the model was trained for, in tokens."""
-        return int(self._hyper_parameter("context_length"))
+        return self.hyper_parameters.context_length
 
     @property
     def n_layers(self) -> int:
         """Number of transformer layers."""
-        return int(self._hyper_parameter("block_count"))
+        return self.hyper_parameters.n_layers
 
     @property
     def vocabulary_size(self) -> int:
@@ -123,8 +127,7 @@ class ModelInfo:
     @property
     def is_causal(self) -> bool:
         """Whether a token sees only those before it."""
-        # llama-hparams.h: attention is causal unless the file says otherwise.
-        return bool(self._hyper_parameter("attention.causal", True))
+        return self.hyper_parameters.is_causal
 
     @property
     def pooling(self) -> PoolingStrategy:
@@ -133,7 +136,7 @@ class ModelInfo:
         If it says nothing: RANK if it has a classification head, else LAST for a causal model,
         else MEAN.
         """
-        kind = self._hyper_parameter("pooling_type")
+        kind = self.hyper_parameters.pooling_type
         if kind in _FILE_POOLING:
             return _FILE_POOLING[kind]
         if self.has_classification_head:
@@ -143,13 +146,12 @@ class ModelInfo:
     @property
     def has_classification_head(self) -> bool:
         """Whether the model can rank."""
-        return not _CLASSIFIER_TENSORS.isdisjoint(self._header.tensors)
+        return not _CLASSIFIER_TENSORS.isdisjoint(self.header.tensors)
 
     @property
     def n_scores(self) -> int:
         """Outputs of the classification head; at least 1."""
-        # llama-model.cpp takes the number of labels
-        return max(1, len(self._hyper_parameter("classifier.output_labels", ())))
+        return max(1, self.hyper_parameters.n_labels)
 
 
 def model_info(model: str | os.PathLike[str]) -> ModelInfo:
@@ -169,7 +171,7 @@ def model_info(model: str | os.PathLike[str]) -> ModelInfo:
     ModelNotFoundError
         If there is no such file or name.
     ModelLoadError
-        If the file is no usable model.
+        If the file is not a usable model.
 
     Examples
     --------
@@ -177,6 +179,4 @@ def model_info(model: str | os.PathLike[str]) -> ModelInfo:
     >>> embellama.model_info("all-MiniLM-L6-v2").vocabulary_size
     30522
     """
-    header = read_header(catalog.resolve(model))
-    check_model(header)
-    return ModelInfo(header)
+    return ModelInfo(read_header(catalog.resolve(model)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embellama.errors import ConfigurationError, DimensionMismatchError, spelled
+from embellama.errors import ConfigurationError, DimensionMismatchError, safe_repr
 from embellama.kernels import quantize_rows
 
 __all__ = ["DTYPES", "quantization_levels", "quantize", "quantized_width"]
@@ -33,7 +33,9 @@ def quantized_width(n_dims: int, dtype: str) -> int:
         If `dtype` is unknown.
     """
     if dtype not in DTYPES:
-        raise ConfigurationError(f"dtype must be one of {', '.join(DTYPES)}, not {spelled(dtype)}")
+        raise ConfigurationError(
+            f"dtype must be one of {', '.join(DTYPES)}, not {safe_repr(dtype)}"
+        )
     per_value = DTYPES[dtype][1]
     return -(-n_dims // per_value)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embellama.errors import ConfigurationError, DimensionMismatchError, spelled
+from embellama.errors import ConfigurationError, DimensionMismatchError, safe_repr
 
 __all__ = ["pairwise_similarity", "similarity"]
 
@@ -18,7 +18,7 @@ _KINDS = ("cosine", "dot", "hamming")
 def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return rows whose dot products give the similarity."""
     if kind not in _KINDS:
-        raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {spelled(kind)}")
+        raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {safe_repr(kind)}")
     rows = []
     for name, value in (("a", a), ("b", b)):
         array = np.atleast_2d(np.asarray(value))

@@ -17,7 +17,7 @@ def token_ids(ids: ArrayLike, model: str, n_vocabulary: int) -> NDArray[np.int32
     Raises
     ------
     InvalidInputError
-        If they are no integers of shape (T,), or the vocabulary lacks one.
+        If they are not integers of shape (T,), or the vocabulary lacks one.
     """
     try:
         array = np.asarray(ids)

@@ -7,10 +7,6 @@ cdef inline const char *utf8_of(str text, Py_ssize_t *n_bytes) except NULL:
     try:
         return PyUnicode_AsUTF8AndSize(text, n_bytes)
     except UnicodeEncodeError as error:
-        from embellama.errors import InvalidInputError
+        from embellama.errors import InvalidInputError, lone_surrogate
 
-        raise InvalidInputError(
-            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
-            f"{error.start}), which has no UTF-8 form; decode the text properly or use "
-            "text.encode('utf-8', 'replace').decode()"
-        ) from None
+        raise InvalidInputError(lone_surrogate("the text", text, error.start)) from None

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import enum
-from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embellama.core import Model, Vocabulary
-from embellama.embedding.deadline import Deadline
+from embellama.embedding.call import Call
+from embellama.embedding.rows import Rows
 from embellama.errors import EmbellamaError
 
 class Failure(enum.IntEnum):
@@ -38,12 +38,12 @@ class Workers:
     def tokenize(
         self,
         texts: tuple[str, ...],
+        call: Call,
         *,
         add_special: bool = True,
         parse_special: bool = True,
         limit: int = 0,
         final_id: int = -1,
-        deadline: Deadline | None = None,
     ) -> tuple[
         NDArray[np.int32],
         NDArray[np.int64],
@@ -60,18 +60,12 @@ class Workers:
         offsets: NDArray[np.int64],
         order: NDArray[np.int32],
         bounds: NDArray[np.int32],
-        out: NDArray[Any],
+        rows: Rows,
+        call: Call,
         *,
-        n_dims: int,
         pooling: str = "mean",
         norm: str = "l2",
         p: float = 2.0,
-        per_token: bool = False,
-        dtype: str = "float32",
-        levels: NDArray[np.float32] | None = None,
-        places: NDArray[np.int64] | None = None,
-        deadline: Deadline | None = None,
-        progress: Callable[[int, int], object] | None = None,
     ) -> tuple[NDArray[np.int8], Exception | None]: ...
     def embed_short(
         self,

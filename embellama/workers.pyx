@@ -296,14 +296,16 @@ cdef class Workers:
         return kind(f"{self.name}: {reason}")
 
     def tokenize(
-        self, tuple texts not None, *, bint add_special=True, bint parse_special=True,
-        int32_t limit=0, int32_t final_id=-1, deadline=None,
+        self, tuple texts not None, call, *, bint add_special=True, bint parse_special=True,
+        int32_t limit=0, int32_t final_id=-1,
     ):
         """Tokenize texts on all workers.
 
         Parameters
         ----------
         texts : tuple of str
+        call : embellama.embedding.call.Call
+            When to give up.
         add_special, parse_special : bool, optional
             See :meth:`embellama.core.Vocabulary.tokenize`.
         limit : int, optional
@@ -311,8 +313,6 @@ cdef class Workers:
             cuts nothing.
         final_id : int, optional
             A token every text shall end with; -1, the default, for none.
-        deadline : Deadline, optional
-            When to give up.
 
         Returns
         -------
@@ -351,7 +351,7 @@ cdef class Workers:
         job.n_texts = n_texts
         job.counts = &count_view[0]
         job.truncated = &truncated_view[0]
-        self.run_tokenizing(job, deadline)
+        self.run_tokenizing(job, call.deadline)
         reasons = reasons_of(job)
         for position in np.flatnonzero(counts < 0).tolist():
             i = position
@@ -374,9 +374,8 @@ cdef class Workers:
 
     def embed(
         self, const int32_t[::1] ids, const int64_t[::1] offsets, const int32_t[::1] order,
-        const int32_t[::1] bounds, out, *, int64_t n_dims, str pooling="mean", str norm="l2",
-        double p=2.0, bint per_token=False, str dtype="float32", float[:, ::1] levels=None,
-        const int64_t[::1] places=None, deadline=None, progress=None,
+        const int32_t[::1] bounds, rows not None, call not None, *, str pooling="mean",
+        str norm="l2", double p=2.0,
     ):
         """Compute the vectors of tokenized texts.
 
@@ -386,25 +385,12 @@ cdef class Workers:
             As :meth:`tokenize` returns them.
         order, bounds : numpy.ndarray of int32
             As :func:`embellama.batch.plan` returns them.
-        out : numpy.ndarray
-            A row per text, or per token with `per_token`, of the type and width that `dtype`
-            and `n_dims` ask for; the values of a row lie side by side.
-        n_dims : int
-            Dimensions to keep; fewer than the model has are cut before they are normalised.
+        rows : embellama.embedding.rows.Rows
+            Where the vectors go, and as what.
+        call : embellama.embedding.call.Call
+            When to give up, and what is called with the progress, every 50 ms and at the end.
         pooling, norm, p
             See :mod:`embellama.kernels`; `norm` ``"p"`` uses `p`.
-        per_token : bool, optional
-            Write every token's vector instead of pooling (default False).
-        dtype : str, optional
-            See :func:`embellama.quantize` (default ``"float32"``).
-        levels : numpy.ndarray of float32, shape (2, n_dims), optional
-            See :func:`embellama.kernels.quantize_rows`.
-        places : numpy.ndarray of int64, shape (N,), optional
-            The row of each text; default: text i has row i.
-        deadline : Deadline, optional
-            When to give up.
-        progress : callable, optional
-            Called as ``progress(done, total)``, in texts, every 50 ms and at the end.
 
         Returns
         -------
@@ -413,7 +399,14 @@ cdef class Workers:
         reason : Exception or None
             Why texts were NOT_COMPUTED.
         """
+        cdef int64_t n_dims = rows.n_dims
+        cdef float[:, ::1] levels = rows.levels
+        cdef const int64_t[::1] row_of_text = rows.row_of_text
         cdef int64_t n_texts = offsets.shape[0] - 1
+        if row_of_text.shape[0] != n_texts or (
+            rows.per_token and len(rows.array) < offsets[n_texts]
+        ):
+            raise ValueError(f"{self.name}: the rows are those of other texts")
         failures = np.zeros(max(n_texts, 1), dtype=np.int8)
         cdef int8_t[::1] failure_view = failures
         reason = None
@@ -446,18 +439,17 @@ cdef class Workers:
         job.bounds = &bounds[0]
         job.failures = &failure_view[0]
         job.rows.n_dims = n_dims
-        job.rows.per_token = per_token
-        job.rows.type = <RowType><int>ROW_TYPES[dtype]
+        job.rows.per_token = rows.per_token
+        job.rows.type = <RowType><int>ROW_TYPES[rows.dtype]
         if levels is not None:
             job.rows.starts = &levels[0, 0]
             job.rows.steps = &levels[1, 0]
-        if places is not None:
-            job.rows.row_of_text = &places[0]
-        PyObject_GetBuffer(out, &buffer, PyBUF_STRIDED)
+        job.rows.row_of_text = &row_of_text[0]
+        PyObject_GetBuffer(rows.array, &buffer, PyBUF_STRIDED)
         try:
             job.rows.out = <char *>buffer.buf
             job.rows.stride = buffer.strides[0]
-            self.run_embedding(job, deadline, progress, n_texts)
+            self.run_embedding(job, call.deadline, call.progress, n_texts)
         finally:
             PyBuffer_Release(&buffer)
         if job.status != OK:
@@ -501,6 +493,7 @@ cdef class Workers:
         cdef int64_t[2] offsets
         cdef int32_t[2] bounds
         cdef int32_t one = 1
+        cdef int64_t row = 0
         self.prepare_tokenizing(tokenizing, True, parse_special, limit, final_id)
         tokenizing.texts = &utf8
         tokenizing.n_bytes = &n_text_bytes
@@ -529,6 +522,7 @@ cdef class Workers:
             job.bounds = bounds
             job.failures = &failure
             job.rows.out = <char *>&view[0]
+            job.rows.row_of_text = &row
             job.rows.n_dims = n_dims
             self.run_embedding(job, None, None, 1)
         finally:

@@ -14,7 +14,7 @@ import pytest
 from gguf_draft import draft_of
 from tiny_model import SIZES, write_tiny_bert, write_tiny_model
 
-from embellama.gguf.header import read_header
+from embellama.gguf.reader import read_header
 
 PROLOGUE = """
 import numpy as np

@@ -269,6 +269,7 @@ def test_quantize_where_threads_are_refused(minilm_path: Path, tmp_path: Path) -
 def test_what_was_never_initialised(minilm_path: Path) -> None:
     program = """
     from embellama import core, workers
+    from embellama.embedding.call import Call
 
     class Forgetful(core.Vocabulary):
         def __init__(self):
@@ -284,7 +285,7 @@ def test_what_was_never_initialised(minilm_path: Path) -> None:
         lambda: new(core.Context).token_vectors([1]),
         lambda: new(core.Model).description,
         lambda: core.Vocabulary(new(core.Model)),
-        lambda: new(workers.Workers).tokenize(("a",)),
+        lambda: new(workers.Workers).tokenize(("a",), Call()),
         lambda: new(workers.Workers).embed_short("a", n_dims=3, longest=5),
     ]
     for use in uses:

@@ -65,10 +65,7 @@ def test_only_rerankers_are_not_at_hand() -> None:
         for example in test.examples
         if doctest.SKIP in example.options
     }
-    assert skipped == {
-        "embellama.engine.EmbeddingEngine.rerank",
-        "embellama.model.EmbeddingModel.rerank",
-    }
+    assert skipped == {"embellama.model.EmbeddingModel.rerank"}
 
 
 def public_members() -> dict[str, Any]:
@@ -87,7 +84,13 @@ def public_members() -> dict[str, Any]:
 
 
 PUBLIC = public_members()
-CALLABLE = [name for name, value in PUBLIC.items() if callable(value)]
+# Methods that pass their arguments on, and the methods that say what those mean.
+DELEGATES = {
+    name: target[1]
+    for name, value in PUBLIC.items()
+    if (target := re.match(r"See :meth:`([\w.]+)`", inspect.getdoc(value) or ""))
+}
+CALLABLE = [name for name, value in PUBLIC.items() if callable(value) and name not in DELEGATES]
 FUNCTIONS = [name for name in CALLABLE if not inspect.isclass(PUBLIC[name])]
 # Exceptions and enums are made by embellama, not by its users.
 CLASSES = [
@@ -100,17 +103,12 @@ CLASSES = [
 RAISES = {
     "EmbeddingEngine": {"ModelNotFoundError", "ResourceLimitError"},
     "EmbeddingEngine.drop_model": {"ModelNotFoundError"},
-    "EmbeddingEngine.embed": {"InvalidInputError", "ModelNotFoundError"},
-    "EmbeddingEngine.embed_batch": {"InvalidInputError", "ModelNotFoundError"},
-    "EmbeddingEngine.embed_multi": {"InvalidInputError", "ModelNotFoundError"},
     "EmbeddingEngine.get_or_init": {"ModelNotFoundError"},
     "EmbeddingEngine.load_model": {"ConfigurationError"},
     "EmbeddingEngine.model": {"ModelNotFoundError", "ResourceLimitError"},
     "EmbeddingEngine.model_info": {"ModelNotFoundError"},
-    "EmbeddingEngine.rerank": {"ConfigurationError", "ModelNotFoundError"},
     "EmbeddingEngine.unload_model": {"ModelNotFoundError"},
     "EmbeddingEngine.unregister_model": {"ModelNotFoundError"},
-    "EmbeddingEngine.warmup_model": {"ModelNotFoundError"},
     "EmbeddingModel": {"ConfigurationError", "ModelLoadError", "ModelNotFoundError"},
     "EmbeddingModel.aembed": {"InvalidInputError"},
     "EmbeddingModel.aembed_batch": {"InvalidInputError"},
@@ -191,3 +189,17 @@ def test_returns(name: str) -> None:
 @pytest.mark.parametrize("name", RAISES)
 def test_raises(name: str) -> None:
     assert RAISES[name] <= entries(sections(PUBLIC[name])["Raises"])
+
+
+def test_the_engine_delegates_what_it_computes() -> None:
+    shared = {"embed", "embed_batch", "embed_multi", "rerank"}
+    expected = {f"EmbeddingEngine.{name}": f"EmbeddingModel.{name}" for name in shared}
+    assert expected | {"EmbeddingEngine.warmup_model": "EmbeddingModel.warmup"} == DELEGATES
+
+
+@pytest.mark.parametrize(("name", "target"), DELEGATES.items())
+def test_a_delegate_takes_all_that_its_target_takes(name: str, target: str) -> None:
+    delegate = inspect.signature(PUBLIC[name]).parameters
+    for parameter in inspect.signature(PUBLIC[target]).parameters.values():
+        assert delegate[parameter.name] == parameter
+    assert set(delegate) - set(inspect.signature(PUBLIC[target]).parameters) <= {"model", "name"}

@@ -15,6 +15,7 @@ from embellama import (
     ModelConfig,
     ModelNotFoundError,
     NormalizationMode,
+    OperationTimeoutError,
     PNorm,
     PoolingStrategy,
     ResourceLimitError,
@@ -34,7 +35,9 @@ def test_the_first_model_loads_at_once_and_is_the_default(engine: EmbeddingEngin
     assert engine.is_model_loaded("first")
     np.testing.assert_array_equal(engine.embed("cats"), engine.embed("cats", model="first"))
     assert engine.embed_batch(["a", "b"], dtype="int8").dtype == np.int8
+    assert engine.embed_batch(["a"], details=True).token_counts.tolist() == [3]
     assert engine.embed_multi("a").shape == (3, 384)
+    assert engine.embed_multi("a", special_tokens=False).shape == (1, 384)
     assert engine.model_info().architecture == "bert"
 
 
@@ -128,6 +131,8 @@ def test_shared_instance(minilm_path: Path) -> None:
 def test_rerank(reranker_path: Path) -> None:
     engine = EmbeddingEngine(reranker_path)
     assert len(engine.rerank("coffee", ["Espresso", "tea"], top_n=1)) == 1
+    with pytest.raises(OperationTimeoutError):
+        engine.rerank("coffee", ["Espresso", "tea"], timeout=0)
     engine.reset()
     engine.unload_model("reranker")
 

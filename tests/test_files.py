@@ -27,7 +27,7 @@ import embellama
 from embellama import catalog
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from embellama.gguf.header import file_identity
+from embellama.files.identity import file_identity
 from embellama.obtaining import download
 
 COMMAND = [sys.executable, "-m", "embellama"]

@@ -20,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellama import EmbeddingModel, ModelLoadError, ModelNotFoundError
-from embellama.gguf.check import EXAMINED_ARCHITECTURES, check_model
-from embellama.gguf.header import GGUFHeader, StringArray, read_header
+from embellama.gguf.architectures import EXAMINED_ARCHITECTURES
+from embellama.gguf.check import check_model
+from embellama.gguf.header import GGUFHeader, StringArray
+from embellama.gguf.reader import read_header
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -133,7 +133,7 @@ def test_special_tokens_in_a_text(
     models: dict[str, EmbeddingModel], name: str, parts: list[str]
 ) -> None:
     model = models[name]
-    vocabulary = model._loaded().vocabulary
+    vocabulary = model._loaded().embedder.vocabulary
 
     def tokenize(text: str) -> list[int]:
         return vocabulary.tokenize(text, add_special=False).tolist()

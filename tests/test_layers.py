@@ -14,12 +14,14 @@ SOURCE = Path(__file__).parent.parent / "embellama"
 # A folder is one room, and so is a module at the top with its declarations.
 LAYERS = [
     {"errors", "libllama", "runtime"},
-    {"config", "encoder", "gguf", "instruction_set", "machine", "progress", "results", "token_ids"},
-    {"files", "similarity", "utf8", "vector_loops"},
+    {"encoder", "environment", "instruction_set", "machine", "progress", "results", "token_ids"},
+    {"config", "files", "similarity", "utf8", "vector_loops"},
     {"rows"},
     {"kernels", "native"},
     {"core", "quantization"},
-    {"batch", "convert", "workers"},
+    {"batch", "workers"},
+    {"gguf"},
+    {"convert"},
     {"obtaining"},
     {"catalog"},
     {"model_info"},
@@ -114,7 +116,7 @@ def test_no_module_needs_one_that_needs_it() -> None:
 def test_core_knows_no_configuration_and_configuration_no_llama_cpp() -> None:
     for name in ("core.pyx", "kernels.pyx", "workers.pyx"):
         assert "config" not in imported_modules(SOURCE / name)
-    assert imported_modules(SOURCE / "config.py") == {"errors"}
+    assert imported_modules(SOURCE / "config.py") == {"environment", "errors"}
     assert imported_modules(SOURCE / "errors.py") == set()
 
 

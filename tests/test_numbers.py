@@ -82,7 +82,7 @@ def test_a_vector_depends_on_its_text_only(
     model: tuple[EmbeddingModel, np.ndarray, float], chosen: list[int], micro_batch_tokens: int
 ) -> None:
     computing, expected, allowed = model
-    computing._loaded().micro_batch_tokens = micro_batch_tokens
+    computing._loaded().embedder.micro_batch_tokens = micro_batch_tokens
     rows = computing.embed_batch([TEXTS[i] for i in chosen])
     cosines = np.sum(rows.astype(np.float64) * expected[chosen], axis=1)
     assert 1 - cosines.min() <= allowed

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from embellama import (
     quantize,
     similarity,
 )
+from embellama.embedding.call import Call
+from embellama.embedding.rows import Rows
 
 QUANTIZED = np.load(Path(__file__).parent / "data" / "quantized_reference.npz")
 TEXTS = ["a cat sat on the mat", "interest rates rose", "dogs chase cats"]
@@ -391,3 +394,39 @@ def test_a_models_packed_rows_have_no_padding(tmp_path: Path) -> None:
 def test_hamming_similarity_needs_packed_bits(dtype: Any) -> None:
     with pytest.raises(DimensionMismatchError, match="a must be packed bits"):
         similarity(np.ones((2, 8), dtype=dtype), np.ones((2, 8), dtype=np.uint8), kind="hamming")
+
+
+def _rows(shape: tuple[int, ...], row_of_text: list[int], **settings: Any) -> Rows:
+    array = np.empty(shape, dtype=settings.pop("kind", np.float32))
+    return Rows(array, 384, np.array(row_of_text, dtype=np.int64), **settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: _rows((2, 383), [0, 1]), "rows of 384 float32 are not float32"),
+        (lambda: _rows((2, 384), [0, 1], kind=np.int8), "are not int8"),
+        (lambda: _rows((2, 384), [0, 1], kind=np.int8, dtype="ubinary"), "rows of 48 ubinary"),
+        (lambda: _rows((384,), [0]), "are not float32"),
+        (lambda: _rows((2, 384), [0, 2]), "beyond the 2 that there are"),
+        (lambda: _rows((2, 384), [-1, 1]), "beyond the 2 that there are"),
+        (lambda: _rows((0, 384), [0]), "beyond the 0 that there are"),
+        (lambda: Rows(np.empty((384, 2), np.float32).T, 384, np.arange(2)), "side by side"),
+        (
+            lambda: _rows((2, 384), [0], kind=np.int8, dtype="int8", levels=np.ones((2, 3), "f4")),
+            "levels of 384 dimensions",
+        ),
+    ],
+)
+def test_rows_that_nothing_may_be_written_to(make: Callable[[], Rows], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_rows_of_other_texts(minilm: EmbeddingModel, per_token: bool) -> None:
+    embedder = minilm._loaded().embedder
+    tokens = embedder.require_tokens(embedder.tokenize(["a cat", "a dog"], Call()), [0, 1])
+    rows = _rows((7, 384), [0, 4] if per_token else [0], per_token=per_token)
+    with pytest.raises(ValueError, match="the rows are those of other texts"):
+        embedder.compute(tokens, rows, Call())

@@ -9,7 +9,9 @@ import pytest
 
 from embellama import EmbeddingModel, ModelConfig, ModelLoadError
 from embellama.embedding import tuning
+from embellama.embedding.call import Call
 from embellama.embedding.embedder import Embedder, Tokens
+from embellama.embedding.rows import Rows
 
 
 @pytest.mark.parametrize("fastest", [32, 64, 128])
@@ -19,17 +21,17 @@ def test_tuning_takes_the_fastest_size(
     monkeypatch.setattr(tuning, "CANDIDATES", (32, 64, 128))
     compute = Embedder.vectors
 
-    def slower_at_other_sizes(embedder: Embedder, tokens: Tokens) -> np.ndarray:
+    def slower_at_other_sizes(embedder: Embedder, tokens: Tokens, call: Call) -> np.ndarray:
         if embedder.micro_batch_tokens != fastest:
             time.sleep(0.5)
-        return compute(embedder, tokens)
+        return compute(embedder, tokens, call)
 
     with EmbeddingModel(ModelConfig(minilm_path, micro_batch_tokens=100)) as model:
         assert model.micro_batch_tokens == 100
         before = model.embed("a cat")
         with monkeypatch.context() as patch:
             patch.setattr(Embedder, "vectors", slower_at_other_sizes)
-            assert tuning.fastest_micro_batch(model._loaded()) == fastest
+            assert tuning.fastest_micro_batch(model._loaded().embedder) == fastest
         assert model.micro_batch_tokens == 100
         model.warmup(tune=True)
         assert model.micro_batch_tokens in tuning.CANDIDATES
@@ -48,10 +50,13 @@ def test_warming_up_a_reranker(
     with EmbeddingModel(reranker_path) as model:
         scores = model.rerank("a cat", ["a dog", "a kitten"])
         model.warmup(tune=tune)
-        embedder = model._loaded()
-        assert embedder.vectors(tuning.random_texts(embedder, 100)).shape[1] == 1
+        embedder = model._loaded().embedder
+        tokens = tuning.random_texts(embedder, 100)
+        assert embedder.vectors(tokens, Call()).shape[1] == 1
+        n_texts = len(tokens.counts)
+        rows = Rows(np.empty((n_texts, 2), dtype=np.float32), 2, np.arange(n_texts))
         with pytest.raises(ValueError, match="no 2 dimensions"):
-            embedder.vectors(tuning.random_texts(embedder, 100), n_dims=2)
+            embedder.compute(tokens, rows, Call())
         assert model.rerank("a cat", ["a dog", "a kitten"]) == scores
 
 

@@ -17,7 +17,7 @@ from docutils.parsers.rst import Directive
 from numpydoc.docscrape import ClassDoc
 from sphinx.application import Sphinx
 
-from embellama.config import WITHOUT_VARIABLE
+from embellama.environment import WITHOUT_VARIABLE
 
 
 def described(kind: type) -> dict[str, tuple[str, list[str]]]:

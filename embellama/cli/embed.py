@@ -19,8 +19,15 @@ from embellama import catalog
 from embellama.cli import options, vector_files
 from embellama.cli.corpus import Corpus, Row, Selection, corpus_of, in_terms_of_the_command
 from embellama.cli.vector_files import WINDOW_TEXTS, VectorFile
-from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
-from embellama.errors import EmbellamaError, InvalidInputError
+from embellama.config import (
+    Accuracy,
+    ModelConfig,
+    NormalizationMode,
+    PNorm,
+    PoolingStrategy,
+    parse_normalization,
+)
+from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
 from embellama.files.checksum import file_sha256
 from embellama.files.finished_rows import FinishedRows, computed_rows
 from embellama.files.partial_output import not_written, partial_output
@@ -34,11 +41,10 @@ __all__ = ["embed"]
 def _normalization(
     context: click.Context, parameter: click.Parameter, value: str
 ) -> NormalizationMode | PNorm:
-    with contextlib.suppress(ValueError):
-        return NormalizationMode(value.lower())
-    with contextlib.suppress(ValueError):
-        return PNorm(float(value))
-    raise click.BadParameter(f"{value!r} is neither none, max_abs or l2 nor a number from 1 up")
+    try:
+        return parse_normalization(value)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _kept(

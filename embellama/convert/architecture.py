@@ -10,6 +10,7 @@ from typing import Any
 
 from embellama.convert.json_file import read_json_object
 from embellama.errors import ModelLoadError
+from embellama.gguf.architectures import MAX_LAYERS
 
 # Each name belongs to one family; a family decides tensor names and defaults.
 _FAMILIES = {
@@ -39,7 +40,6 @@ _GELU = frozenset(
     }
 )
 
-_MAX_LAYERS = 512  # LLAMA_MAX_LAYERS, llama-hparams.h
 _MAX_LABELS = 2**16  # each gets a name in the GGUF
 
 
@@ -198,8 +198,8 @@ def read_architecture(checkpoint: Path) -> Architecture:
             raise config.error(
                 f"layer_norm_eps must be a number from 0 to below 1, not {norm_epsilon!r}"
             )
-    if n_layers > _MAX_LAYERS:
-        raise config.error(f"{n_layers} layers; llama.cpp runs at most {_MAX_LAYERS}")
+    if n_layers > MAX_LAYERS:
+        raise config.error(f"{n_layers} layers; llama.cpp runs at most {MAX_LAYERS}")
     if n_embd % n_heads:
         raise config.error(f"a width of {n_embd} can't be split among {n_heads} attention heads")
 

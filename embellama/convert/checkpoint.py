@@ -21,10 +21,9 @@ from embellama.errors import (
     ModelLoadError,
     ModelNotFoundError,
 )
-from embellama.files.working_folder import clear, publish, working_folder
+from embellama.files.working_folder import clear, publish, waiting_notice, working_folder
 from embellama.gguf.check import check_model
-from embellama.gguf.header import read_header
-from embellama.progress import print_notice
+from embellama.gguf.reader import read_header
 
 
 def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
@@ -140,10 +139,7 @@ holds config.json
     tensors = map_tensors(architecture, source, list_tensors(source))
     vocabulary = make_vocabulary(read_tokenizer(source), architecture.n_tokens)
 
-    def busy(folder: Path) -> None:
-        if progress:
-            print_notice(f"waiting for another process that writes {output}")
-
+    busy = waiting_notice(f"writes {output}", show=progress)
     try:
         with working_folder(destination.absolute(), busy) as folder:
             clear(folder)

@@ -10,8 +10,7 @@ from typing import Any
 from embellama.convert.json_file import read_json_object, read_optional_json_object
 from embellama.convert.regular_file import require_regular_file
 from embellama.errors import ModelLoadError
-
-_MAX_VOCABULARY_BYTES = 2**24  # as gguf_check.py has it for a GGUF's tokens
+from embellama.gguf.tokenizer_check import MAX_VOCABULARY_BYTES
 
 _WORDPIECE_TOKENS = {
     "bos": None,
@@ -145,7 +144,7 @@ def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
 
 def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
     """Describe what transformers makes of a vocab.txt (models/bert/tokenization_bert.py)."""
-    require_regular_file(path, _MAX_VOCABULARY_BYTES)
+    require_regular_file(path, MAX_VOCABULARY_BYTES)
     try:
         with path.open(encoding="utf-8") as file:
             tokens = [line.rstrip("\n") for line in file]

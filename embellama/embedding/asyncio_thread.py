@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocking calls for asyncio, on threads that hold up nothing."""
+"""Blocking calls for asyncio, on threads that delay neither the loop nor the process's end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_THREADS", "in_daemon_thread"]
 
-# Of one event loop; as many as asyncio's own executor has at most.
+# The most threads of one event loop, as many as asyncio's own executor has.
 MOST_THREADS = 32
 
 _Result = TypeVar("_Result")
@@ -32,10 +32,10 @@ _slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] 
 async def in_daemon_thread(call: Callable[[], _Result], deadline: Deadline) -> _Result:
     """Call a function on a thread of its own and wait for what it returns or raises.
 
-    It waits while `MOST_THREADS` of this event loop are at work; until the deadline, which `call`
-    finds passed then. Unlike :func:`asyncio.to_thread`: an executor's threads are joined before the
-    process ends and before ``asyncio.run()`` returns, so a call that nobody waits for any more
-    would delay both.
+    While `MOST_THREADS` threads of this event loop are at work it waits for one to end, but not
+    beyond the deadline: then `call` starts and finds the deadline passed. :func:`asyncio.to_thread`
+    does not serve here. The threads of its executor are joined before ``asyncio.run()`` returns and
+    before the process ends, so a call that nobody waits for any more would delay both.
     """
     # Imported here: it takes longer than all of embellama, and most programs have no loop.
     import asyncio
@@ -66,7 +66,7 @@ async def _in_thread(call: Callable[[], _Result]) -> _Result:
         try:
             result = context.run(call)
         except StopIteration as error:
-            # asyncio takes none, and would wait for ever.
+            # An asyncio future refuses StopIteration, and the caller would wait for ever.
             raised = RuntimeError("what the call was given raised StopIteration")
             raised.__cause__ = error
             future.set_exception(raised)

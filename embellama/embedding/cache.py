@@ -19,7 +19,7 @@ from embellama.machine.forking import renew_after_fork
 
 __all__ = ["CacheStats", "CachedTokens", "CachedVector", "ModelCache"]
 
-# What an entry weighs beside its text and numbers: the key, the entry, and its place in the order.
+# Bytes of an entry beside its text and numbers: the key, the entry, and the links of the order.
 _ENTRY_BYTES = 400
 
 
@@ -62,7 +62,7 @@ class CacheStats:
 
 @dataclasses.dataclass(frozen=True)
 class CachedTokens:
-    """Token ids of a text, as they are computed with."""
+    """The token ids of a text, after truncation."""
 
     ids: NDArray[np.int32]
     truncated: bool
@@ -93,11 +93,11 @@ _Entry = TypeVar("_Entry", CachedTokens, CachedVector)
 class _LeastRecentlyUsed(Generic[_Entry]):
     """Entries by key, bounded in number and bytes; for any number of threads.
 
-    Each change is one operation of an OrderedDict, so that Ctrl-C, a fork, and a signal handler or
-    finaliser that computes with the same model find it whole at any moment; cachetools, which
-    takes several, does not survive the first. Only the sum of the bytes may be left wrong: it is
-    added up anew after an exception and in a forked child, and a handler amid a change may leave it
-    an entry off.
+    Each change is one operation of an OrderedDict. So Ctrl-C, a fork, and a signal handler or
+    finaliser that computes with the same model find the entries whole at any moment. (cachetools
+    takes several operations, and Ctrl-C between them breaks it.) Only the sum of the bytes may be
+    wrong: it is added up anew after an exception and in a forked child, and a handler that runs
+    amid a change may leave it an entry off.
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:

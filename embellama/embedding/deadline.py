@@ -7,7 +7,7 @@ import math
 import sys
 import time
 
-from embellama.errors import ConfigurationError, OperationTimeoutError, spelled
+from embellama.errors import ConfigurationError, OperationTimeoutError, safe_repr
 
 __all__ = ["Deadline"]
 
@@ -25,7 +25,7 @@ class Deadline:
     ConfigurationError
         If `seconds` is negative or NaN.
     TypeError
-        If it is no number.
+        If it is not a number.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class Deadline:
         elif isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"timeout must be a number of seconds, not {type(seconds).__name__}")
         elif not seconds >= 0:
-            raise ConfigurationError(f"timeout must not be negative: {spelled(seconds)}")
+            raise ConfigurationError(f"timeout must not be negative: {safe_repr(seconds)}")
         elif seconds > sys.float_info.max:
             seconds = math.inf  # an int that no float holds
         self.seconds = seconds

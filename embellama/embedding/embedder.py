@@ -5,35 +5,38 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embellama import batch
-from embellama.config import Accuracy, ModelConfig, NormalizationMode, PNorm, PoolingStrategy
+from embellama.config import (
+    MAX_SEQUENCES,
+    Accuracy,
+    ModelConfig,
+    NormalizationMode,
+    PNorm,
+    PoolingStrategy,
+)
 from embellama.core import Model
-from embellama.embedding.deadline import Deadline
+from embellama.embedding.call import Call
+from embellama.embedding.rows import Rows
 from embellama.errors import (
     BatchError,
     EmbeddingGenerationError,
     EmbellamaError,
     InvalidInputError,
     TokenizationError,
+    not_finite,
 )
 from embellama.machine.cores import usable_cores
 from embellama.model_info import ModelInfo
 from embellama.workers import Failure, Workers
 
-__all__ = ["MICRO_BATCH_TOKENS", "Embedded", "Embedder", "Index", "Tokens"]
+__all__ = ["Embedded", "Embedder", "Index", "Tokens"]
 
-# Measured best for MiniLM on two cores: attention in llama.cpp runs over the whole micro-batch,
-# so its cost grows with the square of this.
-MICRO_BATCH_TOKENS = 256
-_MAX_TEXTS = 256
-
-# Where a text stood in the caller's list; None for a lone text.
+# The position of a text in the caller's list; None for a lone text.
 Index = int | None
 # Why a text can't be tokenized, and what Workers.tokenize returns.
 Refused = tuple[type[EmbellamaError], str]
@@ -57,9 +60,9 @@ class Tokens:
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """Which rows were written, with the tokens of each text and whether it was cut."""
+    """The texts whose vectors were written: their rows, tokens, and which of them were cut."""
 
-    rows: NDArray[np.int64]
+    row_of_text: NDArray[np.int64]
     token_counts: NDArray[np.int32]
     truncated: NDArray[np.bool_]
 
@@ -82,7 +85,7 @@ class Embedder:
         self._config = config
         self._info = info
         self._pooling = pooling
-        self._max_texts = config.n_seq_max or _MAX_TEXTS
+        self._max_texts = config.n_seq_max or MAX_SEQUENCES
         model = Model(
             path,
             use_mmap=config.use_mmap,
@@ -101,33 +104,43 @@ class Embedder:
             model,
             config.name,
             n_threads=self.n_threads,
-            micro_batch_tokens=config.micro_batch_tokens or MICRO_BATCH_TOKENS,
+            micro_batch_tokens=config.micro_batch_tokens or batch.MICRO_BATCH_TOKENS,
             n_sequences=self._max_texts,
             ranks=pooling is PoolingStrategy.RANK,
         )
         self.vocabulary = self._workers.vocabulary
-        self.longest = config.n_ctx or info.context_length
+        self.max_sequence_length = config.n_ctx or info.context_length
 
     def close(self) -> None:
         """Free everything, after the calls under way have ended."""
         self._workers.close()
 
-    def tokenize(
-        self, texts: Sequence[str], indices: Sequence[Index], *, deadline: Deadline | None = None
-    ) -> Tokens:
-        """Tokenize without cutting; a text that can't be tokenized raises."""
-        ids, offsets, truncated, refused = self._tokenize(texts, 0, deadline)
-        self._raise_first(refused, indices)
-        return Tokens(ids, offsets, truncated, indices)
+    @property
+    def truncation(self) -> int:
+        """At how many tokens a text is cut; 0 where that is an error."""
+        return 0 if self._config.truncate is False else self._most_tokens
 
-    def _tokenize(self, texts: Sequence[str], limit: int, deadline: Deadline | None) -> Tokenized:
+    @property
+    def _most_tokens(self) -> int:
+        truncate = self._config.truncate
+        longest = self.max_sequence_length
+        return longest if isinstance(truncate, bool) else min(truncate, longest)
+
+    def tokenize(self, texts: Sequence[str], call: Call, *, truncation: int = 0) -> Tokenized:
+        """Tokenize texts, and cut them where `truncation` is not 0."""
         return self._workers.tokenize(
             tuple(texts),
+            call,
             parse_special=self._config.parse_special,
-            limit=limit,
+            limit=truncation,
             final_id=self._final_id,
-            deadline=deadline,
         )
+
+    def require_tokens(self, tokenized: Tokenized, indices: Sequence[Index]) -> Tokens:
+        """Return the tokens of all texts; one that can't be tokenized raises."""
+        ids, offsets, truncated, refused = tokenized
+        self._raise_first(refused, indices)
+        return Tokens(ids, offsets, truncated, indices)
 
     def _refusal(self, refused: Refused, index: Index) -> EmbellamaError:
         kind, reason = refused
@@ -154,26 +167,16 @@ class Embedder:
     def micro_batch_tokens(self, n_tokens: int) -> None:
         self._workers.micro_batch_tokens = n_tokens
 
-    @property
-    def _limit(self) -> int:
-        truncate = self._config.truncate
-        return self.longest if isinstance(truncate, bool) else min(truncate, self.longest)
+    def require_fitting(self, tokenized: Tokenized, indices: Sequence[Index], call: Call) -> Tokens:
+        """Return the tokens of the texts that a vector can be computed for.
 
-    def tokenize_fitting(
-        self,
-        texts: Sequence[str],
-        indices: Sequence[Index],
-        *,
-        errors: dict[int, EmbellamaError] | None = None,
-        deadline: Deadline | None = None,
-    ) -> Tokens:
-        """Tokenize and cut; a text without tokens that fit raises, or goes into `errors`."""
-        limit = self._limit if self._config.truncate is not False else 0
-        ids, offsets, truncated, refused = self._tokenize(texts, limit, deadline)
+        One of the others raises, or is left out and goes into ``call.errors``.
+        """
+        ids, offsets, truncated, refused = tokenized
         tokens = Tokens(ids, offsets, truncated, indices)
         counts = tokens.counts
         # A vocabulary without special tokens may drop a whole text, and pooling needs a row.
-        fits = (counts >= 1) & (counts <= self.longest)
+        fits = (counts >= 1) & (counts <= self.max_sequence_length)
         if fits.all():
             return tokens
 
@@ -184,11 +187,12 @@ class Embedder:
 
         for position in np.flatnonzero(~fits).tolist():
             index = indices[position]
-            if errors is None or index is None:
-                # From no variable of this frame: its traceback has the frame, and the two would
-                # keep all these arrays until the garbage collector comes.
+            if call.errors is None or index is None:
+                # The expression itself: a local variable that holds the exception would form a
+                # cycle (exception, traceback, frame), which keeps these arrays alive until the
+                # next garbage collection.
                 raise why(position)
-            errors[index] = why(position)
+            call.errors[index] = why(position)
         return Tokens(
             ids[np.repeat(fits, counts)],
             np.concatenate([[0], np.cumsum(counts[fits])]).astype(np.int64),
@@ -202,39 +206,34 @@ class Embedder:
                 f"{self._config.name}: {_where(index)} has no token: leave it out", index=index
             )
         return InvalidInputError(
-            f"{self._config.name}: {_where(index)} has {count} tokens{what}, {self.longest} is "
-            "the limit: split it, or use truncate=True",
+            f"{self._config.name}: {_where(index)} has {count} tokens{what}, "
+            f"{self.max_sequence_length} is the limit: split it, or use truncate=True",
             index=index,
         )
 
-    def tokenize_pairs(
-        self, query: str, documents: list[str], deadline: Deadline | None = None
-    ) -> Tokens:
-        """Join the query with each document as the vocabulary demands, cutting documents only."""
+    def tokenize_pairs(self, query: str, documents: list[str], call: Call) -> Tokens:
+        """Join the query with each document as the vocabulary demands; only documents are cut."""
         template = self._info.metadata.get("tokenizer.chat_template.rerank")
         indices = list(range(len(documents)))
         if template is not None:
-            # Rerankers made from causal models bring the sentence to fill in (llama-server's
-            # format_prompt_rerank does the same).
+            # The file of a reranker made from a causal model has a prompt to fill in, as
+            # llama-server's format_prompt_rerank does.
             filled = tuple(_fill(template, query, document) for document in documents)
-            ids, offsets, truncated, refused = self._workers.tokenize(
-                filled, add_special=False, deadline=deadline
-            )
-            self._raise_first(refused, indices)
-            tokens = Tokens(ids, offsets, truncated, indices)
+            tokenized = self._workers.tokenize(filled, call, add_special=False)
+            tokens = self.require_tokens(tokenized, indices)
             self._check_pairs(tokens)
             return tokens
         before, between, after = self.vocabulary.pair_frame
         ids, offsets, _, refused = self._workers.tokenize(
             (query, *documents),
+            call,
             add_special=False,
             parse_special=self._config.parse_special,
-            deadline=deadline,
         )
         self._raise_first(refused, [None, *indices])
         head = np.concatenate([before, ids[: offsets[1]], between]).astype(np.int32)
         tail = np.array(after, dtype=np.int32)
-        room = self._limit - len(head) - len(tail)
+        room = self._most_tokens - len(head) - len(tail)
         if room < 1:
             raise InvalidInputError(
                 f"{self._config.name}: the query has {offsets[1]} tokens, which leaves no room "
@@ -258,7 +257,7 @@ class Embedder:
         return tokens
 
     def _check_pairs(self, tokens: Tokens) -> None:
-        too_long = np.flatnonzero(tokens.counts > self.longest)
+        too_long = np.flatnonzero(tokens.counts > self.max_sequence_length)
         if len(too_long):
             index = int(too_long[0])
             raise self._unfit(int(tokens.counts[index]), index, " with the query")
@@ -269,112 +268,77 @@ class Embedder:
         vector: NDArray[np.float32] | None = self._workers.embed_short(
             text,
             n_dims=self.n_dims,
-            longest=self.longest,
+            longest=self.max_sequence_length,
             pooling=self._pooling.value,
             norm=norm,
             p=p,
             parse_special=self._config.parse_special,
-            limit=self._limit if self._config.truncate is not False else 0,
+            limit=self.truncation,
             final_id=self._final_id,
         )
         if vector is None:
-            vector = self.vectors(self.tokenize_fitting([text], [None]))[0]
+            call = Call()
+            tokenized = self.tokenize([text], call, truncation=self.truncation)
+            vector = self.vectors(self.require_fitting(tokenized, [None], call), call)[0]
         return vector
 
     def embed(
-        self,
-        texts: Sequence[str],
-        indices: Sequence[Index],
-        rows: NDArray[np.int64],
-        out: NDArray[Any],
-        *,
-        n_dims: int,
-        dtype: str = "float32",
-        levels: NDArray[np.float32] | None = None,
-        errors: dict[int, EmbellamaError] | None = None,
-        deadline: Deadline | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        self, texts: Sequence[str], indices: Sequence[Index], rows: Rows, call: Call
     ) -> Embedded:
-        """Write the vector of text i to row ``rows[i]`` of `out`.
+        """Write the vectors of texts; a text that has none raises, or goes into ``call.errors``."""
+        tokenized = self.tokenize(texts, call, truncation=self.truncation)
+        return self.embed_tokenized(tokenized, indices, rows, call)
 
-        A text that has none raises, or goes into `errors` and is left out;
-        :func:`embellama.quantize` says what `dtype` means and
-        :func:`embellama.quantization.quantization_levels` makes `levels`.
-        """
-        tokens = self.tokenize_fitting(texts, indices, errors=errors, deadline=deadline)
+    def embed_tokenized(
+        self, tokenized: Tokenized, indices: Sequence[Index], rows: Rows, call: Call
+    ) -> Embedded:
+        """Write the vectors of texts as :meth:`embed` does, once they are tokenized."""
+        tokens = self.require_fitting(tokenized, indices, call)
         if len(tokens.indices) < len(indices):
-            row_of = dict(zip(indices, rows.tolist(), strict=True))
-            rows = np.array([row_of[index] for index in tokens.indices], dtype=np.int64)
-        self.vectors(
-            tokens,
-            n_dims=n_dims,
-            out=out,
-            dtype=dtype,
-            levels=levels,
-            places=rows,
-            errors=errors,
-            deadline=deadline,
-            progress=progress,
-        )
-        return Embedded(rows, tokens.counts, tokens.truncated)
+            position = {index: i for i, index in enumerate(indices)}
+            rows = rows.of_texts(np.array([position[i] for i in tokens.indices], dtype=np.intp))
+        self.compute(tokens, rows, call)
+        return Embedded(rows.row_of_text, tokens.counts, tokens.truncated)
 
     def vectors(
-        self,
-        tokens: Tokens,
-        *,
-        n_dims: int | None = None,
-        per_token: bool = False,
-        out: NDArray[Any] | None = None,
-        dtype: str = "float32",
-        levels: NDArray[np.float32] | None = None,
-        places: NDArray[np.int64] | None = None,
-        errors: dict[int, EmbellamaError] | None = None,
-        deadline: Deadline | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> NDArray[Any]:
-        """Compute a row per text, or per token; a failure raises, or goes into `errors`.
+        self, tokens: Tokens, call: Call, *, per_token: bool = False
+    ) -> NDArray[np.float32]:
+        """Return a row per text, or per token; a reranker's are the scores of its head."""
+        is_reranker = self._pooling is PoolingStrategy.RANK
+        n_dims = self._info.n_scores if is_reranker else self.n_dims
+        n_texts = len(tokens.offsets) - 1
+        row_of_text = tokens.offsets[:-1] if per_token else np.arange(n_texts, dtype=np.int64)
+        array = np.empty((len(tokens.ids) if per_token else n_texts, n_dims), dtype=np.float32)
+        self.compute(tokens, Rows(array, n_dims, row_of_text, per_token=per_token), call)
+        return array
 
-        A reranker's rows are the scores of its head.
-        """
-        counts = tokens.counts
+    def compute(self, tokens: Tokens, rows: Rows, call: Call) -> None:
+        """Write the rows of tokenized texts; a failure raises, or goes into ``call.errors``."""
         order, bounds = batch.plan(
-            counts,
+            tokens.counts,
             max_tokens=self.micro_batch_tokens,
             max_texts=self._max_texts,
             n_workers=self.n_threads,
         )
-        if n_dims is None:
-            ranks = self._pooling is PoolingStrategy.RANK
-            n_dims = self._info.n_scores if ranks else self.n_dims
-        if out is None:
-            rows = int(counts.sum()) if per_token else len(counts)
-            out = np.empty((rows, n_dims), dtype=np.float32)
         norm, p = _norm(self._config.normalization)
-        failed = self._failures(
-            tokens.indices,
-            *self._workers.embed(
-                tokens.ids,
-                tokens.offsets,
-                order,
-                bounds,
-                out,
-                n_dims=n_dims,
-                pooling=self._pooling.value,
-                norm=norm,
-                p=p,
-                per_token=per_token,
-                dtype=dtype,
-                levels=levels,
-                places=places,
-                deadline=deadline,
-                progress=progress,
-            ),
+        failures, reason = self._workers.embed(
+            tokens.ids,
+            tokens.offsets,
+            order,
+            bounds,
+            rows,
+            call,
+            pooling=self._pooling.value,
+            norm=norm,
+            p=p,
         )
-        if errors is None:
+        failed = self._failures(tokens.indices, failures, reason)
+        if call.errors is None:
             self._raise(failed)
         else:
-            errors.update((index, error) for index, error in failed.items() if index is not None)
-        return out
+            call.errors.update(
+                (index, error) for index, error in failed.items() if index is not None
+            )
 
     def _raise(self, failed: dict[Index, EmbellamaError]) -> None:
         if len(failed) == 1:
@@ -396,17 +360,14 @@ class Embedder:
 
     def _failure(self, failure: int, index: Index, reason: Exception | None) -> EmbellamaError:
         if failure == Failure.NOT_FINITE:
-            return EmbeddingGenerationError(
-                f"{self._config.name}: {_where(index)} gave a NaN or an infinity: the weights are "
-                "damaged or overflow in this type; try an F32 file"
-            )
+            return EmbeddingGenerationError(not_finite(f"{self._config.name}: {_where(index)}"))
         if isinstance(reason, EmbellamaError):
             return reason
         return EmbeddingGenerationError(f"{self._config.name}: {_where(index)} was not computed")
 
 
 def _fill(template: str, query: str, document: str) -> str:
-    """In one pass: a query that spells {document} stays what it is."""
+    """Fill in both in one pass: a query that contains ``{document}`` stays as it is."""
     values = {"{query}": query, "{document}": document}
     return re.sub(r"\{query\}|\{document\}", lambda match: values[match[0]], template)
 

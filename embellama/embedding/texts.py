@@ -14,7 +14,8 @@ from embellama.errors import (
     EmbellamaError,
     InvalidInputError,
     TextTypeError,
-    spelled,
+    lone_surrogate,
+    safe_repr,
 )
 
 __all__ = ["check_str", "check_text", "check_texts", "each_text"]
@@ -50,8 +51,8 @@ def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
 def _is_table(texts: object) -> bool:
     """Whether this is a data frame of any library, a table, or an array of records.
 
-    The class is asked, not the object: some libraries warn when a query that has not run yet is
-    asked for its columns.
+    This looks at the class, not at the object: some libraries warn when the columns of a query are
+    looked at before it has run.
     """
     if isinstance(texts, np.ndarray):
         return texts.dtype.names is not None
@@ -79,7 +80,7 @@ def check_str(text: object, model: str, index: int | None = None) -> str:
     Raises
     ------
     TextTypeError
-        If it is no str, or missing.
+        If it is not a str, or missing.
     """
     # Cython takes exact str objects only; numpy.str_ is a subclass.
     if type(text) is str:
@@ -117,7 +118,7 @@ def check_text(text: object, model: str, index: int | None = None) -> str:
     InvalidInputError
         If it is empty, white space only, or holds lone surrogates.
     TextTypeError
-        If it is no str, or missing.
+        If it is not a str, or missing.
     """
     checked = check_str(text, model, index)
     if not checked or checked.isspace():
@@ -134,12 +135,9 @@ def _check_surrogates(text: str, where: str, index: int | None) -> None:
         return
     except UnicodeEncodeError as error:
         at = error.start
-    # Out here it has no context, whose traceback would make a cycle of it as its own would.
-    raise InvalidInputError(
-        f"{where} holds a lone surrogate (U+{ord(text[at]):04X} at character {at}), which has no "
-        "UTF-8 form: decode its source properly, or use text.encode('utf-8', 'replace').decode()",
-        index=index,
-    )
+    # Raised outside `except`, so that __context__ stays empty: the traceback of a chained exception
+    # would form a reference cycle.
+    raise InvalidInputError(lone_surrogate(where, text, at), index=index)
 
 
 def check_texts(
@@ -180,12 +178,12 @@ def check_texts(
     OperationTimeoutError
         If `deadline` passes.
     TypeError
-        If `texts` is no iterable of texts, as :func:`each_text` says; TextTypeError if one of them
-        is no str.
+        If `texts` is not an iterable of texts, as :func:`each_text` says; TextTypeError if one of
+        them is not a str.
     """
     source = each_text(texts, model)
     if on_error not in ("raise", "nan"):
-        raise ConfigurationError(f'on_error must be "raise" or "nan", not {spelled(on_error)}')
+        raise ConfigurationError(f'on_error must be "raise" or "nan", not {safe_repr(on_error)}')
     good = []
     errors: dict[int, EmbellamaError] = {}
     for index, text in enumerate(source, first_index):
@@ -196,6 +194,7 @@ def check_texts(
         except InvalidInputError as error:
             if on_error == "raise":
                 raise
-            # Its traceback has this frame, and this frame has `errors`: a cycle with all texts.
+            # Without its traceback: that holds this frame, which holds `errors`, a cycle that keeps
+            # all texts alive until the next garbage collection.
             errors[index] = error.with_traceback(None)
     return good, errors

@@ -7,20 +7,21 @@ import time
 
 import numpy as np
 
+from embellama.embedding.call import Call
 from embellama.embedding.embedder import Embedder, Tokens
 
 __all__ = ["fastest_micro_batch", "random_texts"]
 
 CANDIDATES = (64, 128, 256, 512, 1024, 2048)
 ROUNDS = 2
-# Of each worker, so that none has the machine to itself.
+# Tokens for each worker, so that none has the machine to itself.
 LEAST_TOKENS = 512
 # A size this much slower than the best so far is not measured again.
 HOPELESS = 1.5
 
 
 def fastest_micro_batch(embedder: Embedder) -> int:
-    """Measure the candidates in turns and return the best; what was set is set again.
+    """Measure the candidates in turns and return the best; the setting stays as it was.
 
     Every worker gets two micro-batches or more.
 
@@ -44,7 +45,7 @@ def fastest_micro_batch(embedder: Embedder) -> int:
                     n_tokens = max(2 * size, LEAST_TOKENS) * embedder.n_threads
                     tokens = random_texts(embedder, n_tokens)
                     start = time.perf_counter()
-                    embedder.vectors(tokens)
+                    embedder.vectors(tokens, Call())
                     seconds = (time.perf_counter() - start) / len(tokens.ids)
                     seconds_per_token[size] = min(seconds_per_token[size], seconds)
     finally:
@@ -66,7 +67,7 @@ def random_texts(embedder: Embedder, n_tokens: int) -> Tokens:
     Tokens
     """
     generator = np.random.default_rng(0)
-    longest = min(64, embedder.longest)
+    longest = min(64, embedder.max_sequence_length)
     lengths = generator.integers(min(8, longest), longest + 1, size=n_tokens)
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), n_tokens)) + 1]
     ids = generator.integers(0, len(embedder.vocabulary), size=int(lengths.sum()), dtype=np.int32)

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embellama.errors import EmbeddingGenerationError
+from embellama import catalog
+from embellama.config import NormalizationMode
+from embellama.errors import EmbeddingGenerationError, ModelLoadError, ModelNotFoundError
+from embellama.files.checksum import has_recorded_sha256, record_path
 
-__all__ = ["SENTENCE", "TEXTS", "check_batches", "check_known_vector", "tolerance"]
+if TYPE_CHECKING:
+    from embellama.model import EmbeddingModel
+
+__all__ = ["ENCODER_TOLERANCE", "tolerance", "verify"]
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 # Several lengths and scripts, so that they meet in micro-batches of several shapes.
@@ -28,10 +34,10 @@ TEXTS = [
 # most weights.
 TOLERANCE = {"F32": 1e-5, "F16": 1e-4, "BF16": 1e-3}
 QUANTISED_TOLERANCE = 2e-2
-# The encoder adds the products of a text in one order, whatever stands beside it and whichever
-# thread adds them: what is left is the rounding of the cosine itself. In llama.cpp's own kernels
-# other micro-batches mean other orders of sums: float noise for the float types, and up to a step
-# of the 8 bits that it rounds activations to with quantised weights.
+# The encoder adds the products of a text in one order, whatever texts stand beside it and whichever
+# thread adds them, so only the rounding of the cosine itself is left. llama.cpp's own kernels add
+# in another order in another micro-batch. With float weights that is float noise; with quantised
+# ones, whose activations are rounded to 8 bits, up to a step of those.
 ENCODER_TOLERANCE = 1e-6
 
 # The first values of sentence-transformers' float32 vector of SENTENCE, of unit length.
@@ -41,7 +47,7 @@ KNOWN = {
 
 
 def tolerance(file_type: str, instruction_set: str) -> float:
-    """Return how far the same text may lie apart (1 - cosine) alone and in any batch.
+    """Return how far a text's vectors alone and in any batch may lie apart (1 - cosine).
 
     Parameters
     ----------
@@ -65,36 +71,72 @@ def tolerance(file_type: str, instruction_set: str) -> float:
     return TOLERANCE.get(file_type, QUANTISED_TOLERANCE)
 
 
-def check_batches(
-    name: str,
-    texts: list[str],
-    allowed: float,
-    embed_batch: Callable[[list[str]], NDArray[np.float32]],
-) -> None:
-    """Raise EmbeddingGenerationError unless texts have the same vectors together and alone."""
-    together = embed_batch(texts).astype(np.float64)
-    alone = np.concatenate([embed_batch([text]) for text in texts]).astype(np.float64)
+def verify(model: EmbeddingModel) -> None:
+    """Raise unless a model's file is what it was, and it computes as it should.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+
+    Raises
+    ------
+    EmbeddingGenerationError, ModelLoadError, ModelNotFoundError, ConfigurationError
+        As :meth:`embellama.EmbeddingModel.verify`.
+    """
+    _check_file(model)
+    file_type = model.info.file_type
+    allowed = tolerance(file_type, model.core_model.instruction_set)
+    texts = [text for text in TEXTS if model.count_tokens(text) <= model.max_sequence_length]
+    _check_batches(model, texts or ["a"], allowed)
+    entry = catalog.find(os.fspath(model.config.model_path))
+    is_plain = (
+        model.config.normalization is NormalizationMode.L2
+        and model.pooling is model.info.pooling
+        and isinstance(model.config.truncate, bool)
+        and SENTENCE in texts
+    )
+    if entry is not None and is_plain:
+        _check_known_vector(model, entry.name, file_type)
+
+
+def _check_file(model: EmbeddingModel) -> None:
+    """Raise if the file is not what the record beside it says."""
+    path = model.path
+    try:
+        changed = record_path(path).is_file() and not has_recorded_sha256(path)
+    except FileNotFoundError:
+        raise ModelNotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ModelLoadError(f"{path}: the file cannot be read: {error}") from error
+    if changed:
+        raise ModelLoadError(
+            f"{path}: has changed since it was made; delete it, then obtain it again"
+        )
+
+
+def _check_batches(model: EmbeddingModel, texts: list[str], allowed: float) -> None:
+    """Raise unless texts have the same vectors together and alone."""
+    together = model.embed_batch(texts).astype(np.float64)
+    alone = np.concatenate([model.embed_batch([text]) for text in texts]).astype(np.float64)
     lengths = np.linalg.norm(together, axis=1) * np.linalg.norm(alone, axis=1)
     distances = 1 - np.einsum("ij,ij->i", together, alone) / lengths
     worst = int(np.argmax(distances))
     if not distances[worst] <= allowed:
         raise EmbeddingGenerationError(
-            f"{name}: {texts[worst][:40]!r} has another vector in a batch than alone (1 - cosine "
-            f"is {distances[worst]:.1e}, {allowed:.0e} is allowed): report this, with what "
+            f"{model.name}: {texts[worst][:40]!r} has another vector in a batch than alone (1 - "
+            f"cosine is {distances[worst]:.1e}, {allowed:.0e} is allowed): report this, with what "
             "embellama.backend_info() says"
         )
 
 
-def check_known_vector(
-    name: str, known: str, file_type: str, embed_batch: Callable[[list[str]], NDArray[np.float32]]
-) -> None:
-    """Raise EmbeddingGenerationError unless the model `known` gives the vector it is known for."""
+def _check_known_vector(model: EmbeddingModel, known: str, file_type: str) -> None:
+    """Raise unless the model gives the vector that the model `known` is known for."""
     expected = np.array(KNOWN[known])
-    found = embed_batch([SENTENCE])[0, : len(expected)]
+    found = model.embed_batch([SENTENCE])[0, : len(expected)]
     difference = float(np.abs(found - expected).max())
     allowed = TOLERANCE.get(file_type, QUANTISED_TOLERANCE) ** 0.5
     if not difference <= allowed:
         raise EmbeddingGenerationError(
-            f"{name}: the vector of {SENTENCE!r} differs from {known}'s known one by "
+            f"{model.name}: the vector of {SENTENCE!r} differs from {known}'s known one by "
             f"{difference:.1e} ({allowed:.0e} is allowed): the file is damaged or another model"
         )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """SHA-256 of files, and the record beside a file of the cache that says which it had when made.
 
-``FILE.sha256`` holds what ``sha256sum`` prints, and is younger than the file. A file that is the
-younger one has been written since, so it is read once more; otherwise a start costs two stat calls.
+``FILE.sha256`` holds what ``sha256sum`` prints, and is younger than the file. If the file is the
+younger one, it was written since, and its SHA-256 is computed again. Otherwise a check costs two
+stat calls.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def has_recorded_sha256(path: Path) -> bool:
 
 
 def is_as_recorded(path: Path) -> bool:
-    """Whether a file is there, and the one its record was made for.
+    """Whether a file is there and still the one that its record was made for.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def is_as_recorded(path: Path) -> bool:
         return True
     if not has_recorded_sha256(path):
         return False
-    # A copy, say. Where nothing may be written, the next start has to read it again.
+    # The file may be a copy. Where nothing may be written, the next start reads it again.
     with contextlib.suppress(OSError):
         os.utime(record)
     return True

@@ -6,8 +6,8 @@ vector, its tokens and whether it was cut. ``windows`` has a line for each run o
 written together: how many records there are then, and the SHA-256 of those of this line. What a
 killed run or a failing disk leaves behind the last line that is true is cut off.
 
-A text that had an error has a record without a vector. So the records of a run stand as its texts
-do, and the next run of the same texts finds them by their place; of other texts, by their digest.
+A text that had an error has a record without a vector. So the records of a run are in the order of
+its texts, and the next run of the same texts finds them by it. Other texts are found by digest.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["FinishedRows", "computed_rows", "has_finished_rows", "open_for_updat
 
 # What a record says of its text.
 _WHOLE, _TRUNCATED, _FAILED = range(3)
-# Places of texts that have no vector yet: not in the file, and there without a vector.
+# Instead of a record's number: the text has no record, or one without a vector.
 _NEW, _WITHOUT_VECTOR = -1, -2
 
 
 def open_for_update(path: Path) -> BinaryIO:
-    """Open a file for reading and writing, whether it exists or not; but no other through it."""
+    """Open a file for reading and writing, made if it is missing; a symbolic link raises."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
 
 
@@ -96,7 +96,7 @@ class FinishedRows:
             (state == _TRUNCATED) & (tokens == max_tokens)
         )
         self.n_found = int(self._usable.sum())
-        # How many of the records were met by texts in the same order; None once one was not.
+        # How many records the texts so far have matched, in the same order; None after a mismatch.
         self._in_order: int | None = 0
         self._index: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
 
@@ -113,7 +113,7 @@ class FinishedRows:
         self._journal.close()
 
     def _verified(self) -> int:
-        """Cut off what does not follow a window that is as it was written; count the records."""
+        """Count the records up to the last window that is as it was written; cut off the rest."""
         n_rows, complete = 0, 0
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
@@ -165,41 +165,42 @@ class FinishedRows:
             Errors by the index of the text.
         """
         contents = _contents(texts)
-        places = self._places(contents)
-        missing = [i for i in np.flatnonzero(places < 0).tolist() if texts[i] is not None]
+        record_of_text = self._records_of(contents)
+        missing = [i for i in np.flatnonzero(record_of_text < 0).tolist() if texts[i] is not None]
         result = computed_rows(texts, self._n_dimensions, compute, missing)
-        known = np.flatnonzero(places >= 0)
+        known = np.flatnonzero(record_of_text >= 0)
         if len(known):
-            records = self._found[places[known]]
+            records = self._found[record_of_text[known]]
             result.embeddings[known] = records["vector"]
             result.token_counts[known] = records["tokens"]
             result.truncated[known] = records["state"] == _TRUNCATED
         failed = np.array([text is None for text in texts], dtype=np.bool_)
         failed[list(result.errors)] = True
-        new = (places == _NEW) | ((places == _WITHOUT_VECTOR) & ~failed)
+        new = (record_of_text == _NEW) | ((record_of_text == _WITHOUT_VECTOR) & ~failed)
         self._append(contents[new], result, new, failed)
         return result
 
-    def _places(self, contents: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Where the vector of each text is."""
+    def _records_of(self, contents: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the record of each text's vector; negative where there is none."""
         if self._in_order is not None:
             start = self._in_order
             here = self._found["content"][start : start + len(contents)]
             if np.array_equal(here, contents[: len(here)]):
                 self._in_order = start + len(here)
-                places = np.full(len(contents), _NEW, dtype=np.int64)
-                places[: len(here)] = np.arange(start, self._in_order)
+                record_of_text = np.full(len(contents), _NEW, dtype=np.int64)
+                record_of_text[: len(here)] = np.arange(start, self._in_order)
                 without = np.flatnonzero(~self._usable[start : self._in_order])
                 if len(without):
-                    # Another run, which cut texts elsewhere, may have the vector further on.
-                    elsewhere = self._by_content(contents[without])
-                    places[without] = np.where(elsewhere == _NEW, _WITHOUT_VECTOR, elsewhere)
-                return places
+                    # A run that cut texts at another length may have written a vector further on.
+                    other = self._by_content(contents[without])
+                    other[other == _NEW] = _WITHOUT_VECTOR
+                    record_of_text[without] = other
+                return record_of_text
             self._in_order = None
         return self._by_content(contents)
 
     def _by_content(self, contents: NDArray[np.uint64]) -> NDArray[np.int64]:
-        places = np.full(len(contents), _NEW, dtype=np.int64)
+        record_of_text = np.full(len(contents), _NEW, dtype=np.int64)
         if self._index is None:
             usable = np.flatnonzero(self._usable)
             keys = self._found["content"][usable, 0]
@@ -209,8 +210,8 @@ class FinishedRows:
         if len(keys):
             at = np.searchsorted(keys, contents[:, 0]).clip(max=len(keys) - 1)
             found = (self._found["content"][order[at]] == contents).all(axis=1)
-            places[found] = order[at][found]
-        return places
+            record_of_text[found] = order[at][found]
+        return record_of_text
 
     def _append(
         self,
@@ -264,7 +265,7 @@ def computed_rows(
 
 
 def _contents(texts: Sequence[str | None]) -> NDArray[np.uint64]:
-    """128 bits of a digest of each text; 0 where there is none."""
+    """Return 128 bits of a digest of each text; 0 where there is no text."""
     digests = [
         bytes(16)
         if text is None

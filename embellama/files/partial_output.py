@@ -24,7 +24,7 @@ __all__ = ["PartialOutput", "not_written", "partial_output"]
 
 
 def not_written(name: str, error: OSError) -> str:
-    """What to say when a result can't be written."""
+    """Return the message for a result that can't be written."""
     return f"{name} can't be written ({error.strerror or error})"
 
 

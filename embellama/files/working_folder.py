@@ -16,8 +16,9 @@ from pathlib import Path
 import filelock
 
 from embellama.errors import ConfigurationError
+from embellama.progress import print_notice
 
-__all__ = ["clear", "publish", "working_folder"]
+__all__ = ["clear", "publish", "waiting_notice", "working_folder"]
 
 _LOCK = "lock"
 
@@ -62,8 +63,26 @@ def working_folder(
         lock.release()
 
 
+def waiting_notice(work: str, *, show: bool) -> Callable[[Path], None]:
+    """Return what :func:`working_folder` may call as `busy`: it says what is waited for.
+
+    Parameters
+    ----------
+    work : str
+        What the other process does, such as ``"writes model.gguf"``.
+    show : bool
+        Whether to say anything.
+    """
+
+    def busy(folder: Path) -> None:
+        if show:
+            print_notice(f"waiting for another process that {work} ({folder})")
+
+    return busy
+
+
 def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock:
-    told = False
+    has_reported = False
     while True:
         try:
             folder.mkdir(exist_ok=True)
@@ -77,9 +96,9 @@ def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                if not told:
+                if not has_reported:
                     busy(folder)
-                    told = True
+                    has_reported = True
                 lock.acquire()
             return lock
 
@@ -105,7 +124,7 @@ def _remove(folder: Path) -> None:
 
 
 def publish(made: Path, target: Path) -> None:
-    """Give a complete file its name; after a power cut too, that names all of it or what was there.
+    """Give a complete file its name, so that a power cut leaves the old file or the new one whole.
 
     Parameters
     ----------

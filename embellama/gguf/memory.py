@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small files that take much memory: what a thread needs to compute, from the header.
 
-A few megabytes can describe a network of few, very wide layers, or of very many. No model that was
-trained looks like that, so that what is out of proportion to its file is refused.
+A few megabytes can describe a network of a few very wide layers, or of very many layers. No trained
+model looks like that, so shapes out of proportion to their file are refused.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-import numpy as np
-
+from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.gguf.header import GGUFHeader
+from embellama.gguf.hyper_parameters import HyperParameters
 
 __all__ = ["check_context", "context_bytes"]
 
-# The smallest micro-batch that a context has room for.
-_TOKENS = 256
 # Measured on models of 512 layers: nodes of the graph, the scheduler's and the allocator's tables.
 _BYTES_PER_TENSOR = 2**14
 _LAYER = re.compile(r"(?:enc\.)?blk\.(\d+)\.")
@@ -27,13 +25,18 @@ _REMEDY = "No trained model is like that: it is damaged, or made to exhaust memo
 _FREE_FOR_CONTEXT = 32 * 2**20
 
 
-def context_bytes(header: GGUFHeader) -> int:
+def context_bytes(
+    header: GGUFHeader, hyper_parameters: HyperParameters, n_tokens: int = MICRO_BATCH_TOKENS
+) -> int:
     """Return about how many bytes one thread needs to compute.
 
     Parameters
     ----------
     header : GGUFHeader
-        Of a model whose hyper-parameters were checked.
+    hyper_parameters : HyperParameters
+        Of that header.
+    n_tokens : int, optional
+        Of the micro-batches. Default: what they have by default, and contexts at least.
 
     Returns
     -------
@@ -41,41 +44,42 @@ def context_bytes(header: GGUFHeader) -> int:
         An upper bound for models that llama.cpp loads: of one layer all results are counted,
         though most of them take the room of an earlier one.
     """
-    architecture = header.architecture
     columns: defaultdict[int, int] = defaultdict(int)
     cached = 0
-    n_used = int(np.max(header.metadata.get(f"{architecture}.expert_used_count", 1)))
     for tensor in header.tensors.values():
         layer = _LAYER.match(tensor.name)
         if layer is not None and len(tensor.shape) > 1:
-            n_products = max(1, n_used) if len(tensor.shape) > 2 else 1
+            n_products = max(1, hyper_parameters.n_experts_used) if len(tensor.shape) > 2 else 1
             columns[int(layer[1])] += n_products * tensor.shape[1]
             if _CACHED.search(tensor.name):
                 cached += tensor.shape[1]
-    width = int(header.metadata[f"{architecture}.embedding_length"])
-    heads = int(np.max(header.metadata.get(f"{architecture}.attention.head_count", 0)))
-    values = max(columns.values(), default=0) + 4 * width + _TOKENS * heads
+    values = (
+        max(columns.values(), default=0)
+        + 4 * hyper_parameters.embedding_length
+        + n_tokens * max(hyper_parameters.head_counts)
+    )
     return (
-        4 * _TOKENS * values
-        + 2 * _TOKENS * cached  # keys and values are float16
+        4 * n_tokens * values
+        + 2 * n_tokens * cached  # keys and values are float16
         + _BYTES_PER_TENSOR * len(header.tensors)
     )
 
 
-def check_context(header: GGUFHeader) -> None:
+def check_context(header: GGUFHeader, hyper_parameters: HyperParameters) -> None:
     """Refuse shapes with which a thread would need more than 32 MiB and half the file's size.
 
     Parameters
     ----------
     header : GGUFHeader
-        Of a model whose hyper-parameters were checked.
+    hyper_parameters : HyperParameters
+        Of that header.
 
     Raises
     ------
     ModelLoadError
         If one would.
     """
-    n_bytes = context_bytes(header)
+    n_bytes = context_bytes(header, hyper_parameters)
     if n_bytes > max(_FREE_FOR_CONTEXT, header.file_size // 2):
         raise header.error(
             f"each thread would take up to {n_bytes >> 20} MiB of memory to compute with its "

@@ -90,7 +90,7 @@ enum class Failure : int8_t { NONE = 0, NOT_FINITE = 1, NOT_COMPUTED = 2 };
 struct Rows {
     char * out = nullptr;
     int64_t stride = 0;                     // bytes from one row to the next
-    const int64_t * row_of_text = nullptr;  // null where text i has row i
+    const int64_t * row_of_text = nullptr;  // a text's row, or with per_token its first one
     int64_t n_dims = 0;                     // dimensions kept of each vector
     bool per_token = false;                 // a row per token instead of one per text, in float32
     RowType type = RowType::FLOAT32;

@@ -3,6 +3,8 @@ from libc.stdint cimport int32_t, int64_t
 from libcpp.vector cimport vector
 
 cdef extern from "native/micro_batches.hpp" namespace "embellama" nogil:
+    const int64_t MICRO_BATCH_TOKENS "embellama::MICRO_BATCH_TOKENS"
+
     cdef cppclass MicroBatches:
         vector[int32_t] order
         vector[int32_t] bounds

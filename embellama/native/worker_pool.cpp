@@ -61,6 +61,8 @@ Status tokenize_text(const Tokenizer & tokenizer, const char * text, int64_t n_b
     }
 }
 
+char * row_of(const Rows & rows, int32_t text) { return rows.out + rows.row_of_text[text] * rows.stride; }
+
 // What one worker has for itself.
 struct Worker {
     Worker(const WorkerPool::Parameters & parameters)
@@ -403,7 +405,7 @@ Failure Pool::write_text(Worker & worker, const ContextState & state, const Embe
 }
 
 Failure Pool::write_scores(const EmbedJob & job, int32_t text, const float * scores) const {
-    auto * out = reinterpret_cast<float *>(job.rows.out + text * job.rows.stride);
+    auto * out = reinterpret_cast<float *>(row_of(job.rows, text));
     std::copy_n(scores, job.rows.n_dims, out);
     return normalize(loops_, Norm::NONE, 0, out, job.rows.n_dims) ? Failure::NONE : Failure::NOT_FINITE;
 }
@@ -413,7 +415,7 @@ Failure Pool::write_vectors(Worker & worker, const EmbedJob & job, int32_t text,
     const Rows & rows = job.rows;
     const int64_t n_dims = parameters_.n_dims;
     if (rows.per_token) {
-        char * out = rows.out + job.offsets[text] * rows.stride;
+        char * out = row_of(rows, text);
         bool finite = true;
         for (int32_t token = 0; token < n_vectors; token++, out += rows.stride) {
             auto * row = reinterpret_cast<float *>(out);
@@ -422,7 +424,7 @@ Failure Pool::write_vectors(Worker & worker, const EmbedJob & job, int32_t text,
         }
         return finite ? Failure::NONE : Failure::NOT_FINITE;
     }
-    char * const out = rows.out + (rows.row_of_text ? rows.row_of_text[text] : text) * rows.stride;
+    char * const out = row_of(rows, text);
     const bool in_place = rows.type == RowType::FLOAT32 && rows.n_dims == n_dims;
     float * const vector = in_place ? reinterpret_cast<float *>(out) : worker.vector.data();
     pool(loops_, job.pooling, vectors, n_vectors, n_dims, vector);

@@ -25,9 +25,9 @@ from pathlib import Path
 from embellama.convert import convert_checkpoint
 from embellama.errors import EmbellamaError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import file_sha256, is_as_recorded, record_path, sha256_record
-from embellama.files.working_folder import clear, publish, working_folder
+from embellama.files.working_folder import clear, publish, waiting_notice, working_folder
 from embellama.obtaining.known_models import CatalogEntry
-from embellama.progress import print_notice, stderr_is_terminal
+from embellama.progress import stderr_is_terminal
 
 __all__ = ["hub_gguf", "obtain"]
 
@@ -61,11 +61,7 @@ def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -
         If a download is not the expected file, or the cache cannot be written.
     """
     directory = gguf.parent
-
-    def busy(folder: Path) -> None:
-        if progress:
-            print_notice(f"waiting for another process that obtains {entry.name} ({folder})")
-
+    busy = waiting_notice(f"obtains {entry.name}", show=progress)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with working_folder(directory / entry.name, busy) as folder:
@@ -96,7 +92,7 @@ def _make_gguf(entry: CatalogEntry, gguf: Path, file_type: str, folder: Path, sh
         convert_checkpoint(checkpoint, made, file_type=file_type, progress=show)
     except ModelLoadError as error:
         if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None  # the caller reports it as an error of the cache
+            raise error.__cause__ from None  # obtain() reports it in terms of the cache
         raise
     record_path(made).write_text(sha256_record(made, gguf.name), encoding="utf-8")
     _remove(record)

@@ -33,7 +33,7 @@ from embellama import EmbeddingModel, ModelConfig, PoolingStrategy
 from embellama.embedding.verification import ENCODER_TOLERANCE
 from embellama.errors import EmbellamaError, ModelLoadError
 from embellama.gguf.check import check_model
-from embellama.gguf.header import read_header
+from embellama.gguf.reader import read_header
 
 TEXTS = [
     "hello world",
