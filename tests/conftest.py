@@ -13,8 +13,8 @@ from pathlib import Path
 
 import filelock
 import pytest
-from known_model import Tiny, known_model, write_checkpoint, write_wheel
-from reranker_checkpoint import write_reranker_checkpoint
+from support.known_model import Tiny, known_model, write_checkpoint, write_wheel
+from support.reranker_checkpoint import write_reranker_checkpoint
 
 import embellama
 from embellama import catalog

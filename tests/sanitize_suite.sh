@@ -103,7 +103,7 @@ if [ "$which" != thread ]; then
     # Not test_examples.py and test_documentation.py, which run programs of their own at length,
     # nor test_stress.py, whose limits of memory the sanitizer passes.
     if [ $# = 0 ]; then
-        for file in "$root"/tests/test_*.py; do
+        for file in "$root"/tests/*/test_*.py; do
             case $file in
                 *_examples.py | *_documentation.py | *_stress.py) ;;
                 *) set -- "$@" "$file" ;;
@@ -131,8 +131,9 @@ if [ "$which" != address ]; then
         done
         # Not test_processes.py: GCC 12's ends a forked child, where a new thread may have the id
         # that one had in the parent ("dup thread with used id").
-        for name in async cache core encoder engine model other_libraries outputs reentrance rerank; do
-            set -- "$@" "$root/tests/test_$name.py"
+        for name in api/test_{async,cache,engine,model,rerank} core/test_core \
+            arithmetic/test_{encoder,outputs} processes/test_{other_libraries,reentrance}; do
+            set -- "$@" "$root/tests/$name.py"
         done
     fi
     suite thread "$libraries" "$@"

@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from case_runner import Case, MakeCase, MiB, run
 from checkpoint_damage import DAMAGES, Files, write
-from tiny_checkpoint import make_checkpoint, shard
+from support.tiny_checkpoint import make_checkpoint, shard
 
 from embellama import EmbeddingModel, PoolingStrategy
 from embellama.convert import convert_checkpoint

@@ -32,8 +32,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny_checkpoint import make_checkpoint
-from tiny_model import write_tiny_model
+from support.tiny_checkpoint import make_checkpoint
+from support.tiny_model import write_tiny_model
 
 import embellama
 from embellama import CacheConfig, EmbeddingModel, EmbellamaError, ModelConfig, core

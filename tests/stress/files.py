@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pyarrow
 import pyarrow.parquet
-from download_server import DownloadServer
-from known_model import known_model, write_checkpoint, write_wheel
+from support.download_server import DownloadServer
+from support.known_model import known_model, write_checkpoint, write_wheel
 
 from embellama import catalog
 from embellama.cli import main as embellama_command
