@@ -23,7 +23,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from support.known_model import Tiny
+from support.known_model import KnownModel
 
 import embellama
 from embellama.cli import main
@@ -51,7 +51,7 @@ Command = Callable[..., Done]
 
 @pytest.fixture
 def command(
-    obtained: Tiny,
+    obtained: KnownModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -263,7 +263,7 @@ def test_on_error_nan_covers_every_bad_row(name: str, command: Command) -> None:
     assert np.flatnonzero(np.isnan(np.load("x.npy")[:, 0])).tolist() == bad
 
 
-def test_the_command_covers_what_python_does(command: Command, obtained: Tiny) -> None:
+def test_the_command_covers_what_python_does(command: Command, obtained: KnownModel) -> None:
     texts: list[Any] = ["a b", None, 3, "", " ", "\ud800", "a " * 200, "c"]
     with embellama.EmbeddingModel(obtained.gguf) as model:
         expected = list(model.embed_batch(texts, on_error="nan", details=True).errors)

@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from support.tiny_checkpoint import (
+from support.checkpoints import (
     BPE,
     N_EMBD,
     N_FF,
@@ -23,9 +23,9 @@ from support.tiny_checkpoint import (
     UNIGRAM,
     WORDPIECE,
     change_json,
-    make_checkpoint,
     save_bfloat16,
     shard,
+    write_checkpoint,
     write_json,
     write_wordpiece,
 )
@@ -39,7 +39,7 @@ from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundEr
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A BertModel with a WordPiece vocabulary."""
-    make_checkpoint(tmp_path / "tiny-bert")
+    write_checkpoint(tmp_path / "tiny-bert")
     return tmp_path / "tiny-bert"
 
 
@@ -123,7 +123,7 @@ def test_general_metadata_comes_from_the_model_card(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("file_type", ["F32", "F16", "BF16"])
 def test_tensors_of_bert(tmp_path: Path, file_type: str) -> None:
-    weights = make_checkpoint(tmp_path / "tiny")
+    weights = write_checkpoint(tmp_path / "tiny")
     _, tensors = convert(tmp_path / "tiny", file_type)
     names = {
         "token_embd.weight": "embeddings.word_embeddings.weight",
@@ -154,7 +154,7 @@ def test_tensors_of_bert(tmp_path: Path, file_type: str) -> None:
 
 
 def test_shards_give_the_same_file(tmp_path: Path) -> None:
-    weights = make_checkpoint(tmp_path / "tiny")
+    weights = write_checkpoint(tmp_path / "tiny")
     whole = convert_checkpoint(tmp_path / "tiny", tmp_path / "whole.gguf")
     shard(tmp_path / "tiny", weights)
     parts = convert_checkpoint(tmp_path / "tiny", tmp_path / "parts.gguf")
@@ -171,7 +171,7 @@ def test_vocab_txt_gives_the_same_file(checkpoint: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F64"])
 def test_other_types_of_weights(tmp_path: Path, dtype: str) -> None:
-    weights = make_checkpoint(tmp_path / "tiny")
+    weights = write_checkpoint(tmp_path / "tiny")
     path = tmp_path / "tiny" / "model.safetensors"
     if dtype == "BF16":
         save_bfloat16(weights, path)
@@ -190,7 +190,7 @@ def test_other_types_of_weights(tmp_path: Path, dtype: str) -> None:
 
 
 def test_old_names_and_unused_tensors(tmp_path: Path) -> None:
-    weights = make_checkpoint(tmp_path / "tiny")
+    weights = write_checkpoint(tmp_path / "tiny")
     plain = convert_checkpoint(tmp_path / "tiny", tmp_path / "plain.gguf")
     renamed = {
         "bert." + name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): array
@@ -205,7 +205,7 @@ def test_old_names_and_unused_tensors(tmp_path: Path) -> None:
 
 
 def test_missing_tokens_are_padded(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path / "tiny")
+    write_checkpoint(tmp_path / "tiny")
     write_wordpiece(tmp_path / "tiny", WORDPIECE[:-2])
     metadata, _ = convert(tmp_path / "tiny")
     n = len(WORDPIECE)
@@ -266,7 +266,7 @@ def write_pooling(checkpoint: Path, settings: dict[str, Any], *more: str) -> Non
 
 def test_roberta(tmp_path: Path) -> None:
     tiny = tmp_path / "tiny"
-    weights = make_checkpoint(tiny, "RobertaModel", "BPE", pad_token_id=1)
+    weights = write_checkpoint(tiny, "RobertaModel", "BPE", pad_token_id=1)
     metadata, tensors = convert(tiny)
     # The first position a text can have is pad_token_id + 1.
     assert metadata["bert.context_length"] == N_POSITIONS - 2
@@ -286,7 +286,7 @@ def test_roberta(tmp_path: Path) -> None:
 def test_unigram(tmp_path: Path, architecture: str) -> None:
     """multilingual-e5-small and others put XLM-RoBERTa's vocabulary into a BertModel."""
     tiny = tmp_path / "tiny"
-    make_checkpoint(tiny, architecture, "Unigram")
+    write_checkpoint(tiny, architecture, "Unigram")
     metadata, _ = convert(tiny)
     offset = 2 if architecture == "XLMRobertaModel" else 0
     assert metadata["bert.context_length"] == N_POSITIONS - offset
@@ -304,7 +304,7 @@ def test_unigram(tmp_path: Path, architecture: str) -> None:
 
 def test_unigram_normalisation(tmp_path: Path) -> None:
     tiny = tmp_path / "tiny"
-    make_checkpoint(tiny, "XLMRobertaModel", "Unigram")
+    write_checkpoint(tiny, "XLMRobertaModel", "Unigram")
     charsmap = bytes([8, 0, 0, 0, *range(8), *b"abc\0"])  # bytes of the trie, trie, replacement
     change_json(
         tiny / "tokenizer.json",
@@ -324,7 +324,7 @@ def test_unigram_normalisation(tmp_path: Path) -> None:
 
 def test_distilbert(tmp_path: Path) -> None:
     tiny = tmp_path / "tiny"
-    weights = make_checkpoint(tiny, "DistilBertModel", activation="gelu")
+    weights = write_checkpoint(tiny, "DistilBertModel", activation="gelu")
     metadata, tensors = convert(tiny)
     assert metadata["bert.block_count"] == N_LAYERS
     assert metadata["bert.attention.layer_norm_epsilon"] == pytest.approx(1e-12)
@@ -353,7 +353,7 @@ def test_classification(
     tmp_path: Path, architecture: str, tokenizer: str, dense: str, output: str, n_labels: int
 ) -> None:
     tiny = tmp_path / "tiny"
-    weights = make_checkpoint(tiny, architecture, tokenizer, n_labels)
+    weights = write_checkpoint(tiny, architecture, tokenizer, n_labels)
     metadata, tensors = convert(tiny)
     labels = [f"label {index}" for index in range(n_labels)]
     assert list(metadata["bert.classifier.output_labels"]) == labels
@@ -396,7 +396,7 @@ def current_umask() -> int:
 
 
 def test_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
-    weights = make_checkpoint(tmp_path / "tiny")
+    weights = write_checkpoint(tmp_path / "tiny")
     # Found when the last tensors are written.
     weights["encoder.layer.1.output.dense.weight"][3, 5] = np.nan
     save_file(weights, tmp_path / "tiny" / "model.safetensors")
@@ -410,7 +410,7 @@ def test_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
 
 
 def test_too_large_for_f16(tmp_path: Path) -> None:
-    weights = make_checkpoint(tmp_path / "tiny")
+    weights = write_checkpoint(tmp_path / "tiny")
     weights["embeddings.word_embeddings.weight"][0, 0] = 1e6
     save_file(weights, tmp_path / "tiny" / "model.safetensors")
     with pytest.raises(ModelLoadError, match="too large for F16"):
@@ -654,7 +654,7 @@ def test_bad_checkpoint(checkpoint: Path, spoil: Any, message: str) -> None:
     ],
 )
 def test_bad_roberta(tmp_path: Path, tokenizer: str, spoil: Any, message: str) -> None:
-    make_checkpoint(tmp_path / "tiny", "XLMRobertaModel", tokenizer)
+    write_checkpoint(tmp_path / "tiny", "XLMRobertaModel", tokenizer)
     spoil(tmp_path / "tiny")
     with pytest.raises(ModelLoadError, match=message):
         convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")

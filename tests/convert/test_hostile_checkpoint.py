@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.checkpoints import change_json, write_checkpoint
 from support.folders import TESTS
-from support.tiny_checkpoint import change_json, make_checkpoint
 
 from embellama.convert import convert_checkpoint
 from embellama.errors import ModelLoadError
@@ -82,7 +82,7 @@ HOSTILE = {
 @pytest.mark.parametrize(("spoil", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_hostile_checkpoint(tmp_path: Path, spoil: Spoil, message: str) -> None:
     checkpoint = tmp_path / "tiny"
-    make_checkpoint(checkpoint)
+    write_checkpoint(checkpoint)
     spoil(checkpoint)
     with pytest.raises(ModelLoadError, match=message):
         convert_checkpoint(checkpoint, tmp_path / "tiny.gguf")
@@ -91,7 +91,7 @@ def test_hostile_checkpoint(tmp_path: Path, spoil: Spoil, message: str) -> None:
 
 def test_character_map_of_unigram(tmp_path: Path) -> None:
     checkpoint = tmp_path / "tiny"
-    make_checkpoint(checkpoint, "XLMRobertaModel", "Unigram")
+    write_checkpoint(checkpoint, "XLMRobertaModel", "Unigram")
     normalizer = {"type": "Precompiled", "precompiled_charsmap": "AAECAwQFBgc="}
     change_json(checkpoint / "tokenizer.json", normalizer=normalizer)
     with pytest.raises(ModelLoadError, match=r"tiny: the GGUF .* is cut short"):
@@ -99,7 +99,7 @@ def test_character_map_of_unigram(tmp_path: Path) -> None:
 
 
 def test_large_json(tmp_path: Path) -> None:
-    make_checkpoint(tmp_path / "tiny")
+    write_checkpoint(tmp_path / "tiny")
     with (tmp_path / "tiny" / "tokenizer.json").open("r+b") as file:
         file.truncate(2**27 + 1)  # without taking the room
     with pytest.raises(ModelLoadError, match="134217729 bytes large"):
@@ -116,7 +116,7 @@ class _Program:
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     checkpoint, trace = tmp_path / "tiny", tmp_path / "trace"
-    make_checkpoint(checkpoint)
+    write_checkpoint(checkpoint)
     (checkpoint / "pytorch_model.bin").write_bytes(pickle.dumps(_Program(trace)))
     convert_checkpoint(checkpoint, tmp_path / "tiny.gguf")
     (checkpoint / "model.safetensors").unlink()

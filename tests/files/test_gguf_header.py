@@ -30,7 +30,7 @@ Damage = Callable[[Draft], None]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> GGUFHeader:
+def bert_header(tmp_path_factory: pytest.TempPathFactory) -> GGUFHeader:
     return read_header(write_tiny_bert(tmp_path_factory.mktemp("tiny") / "tiny.gguf"))
 
 
@@ -89,8 +89,8 @@ def test_agrees_with_the_gguf_package(tmp_path: Path) -> None:
     assert header.n_bytes == sum(int(tensor.n_bytes) for tensor in reader.tensors)
 
 
-def test_string_array(tmp_path: Path, tiny: GGUFHeader) -> None:
-    tokens = tiny.metadata["tokenizer.ggml.tokens"]
+def test_string_array(tmp_path: Path, bert_header: GGUFHeader) -> None:
+    tokens = bert_header.metadata["tokenizer.ggml.tokens"]
     assert isinstance(tokens, StringArray)
     assert list(tokens) == tokens[:] == TINY_TOKENS
     assert tokens[-1] == TINY_TOKENS[-1]
@@ -98,7 +98,7 @@ def test_string_array(tmp_path: Path, tiny: GGUFHeader) -> None:
     assert tokens.byte_lengths[:6].tolist() == [5, 5, 5, 5, 6, 4]
     with pytest.raises(IndexError):
         tokens[len(TINY_TOKENS)]
-    draft = draft_of(tiny, SIZES)
+    draft = draft_of(bert_header, SIZES)
     draft.put("a.strings", 9, [b"\xff", b""], element=8)
     draft.put("a.none", 9, [], element=8)
     path = tmp_path / "strings.gguf"
@@ -109,8 +109,8 @@ def test_string_array(tmp_path: Path, tiny: GGUFHeader) -> None:
     assert list(metadata["a.none"]) == []
 
 
-def test_reads_version_2(tmp_path: Path, tiny: GGUFHeader) -> None:
-    content = bytearray(tiny.path.read_bytes())
+def test_reads_version_2(tmp_path: Path, bert_header: GGUFHeader) -> None:
+    content = bytearray(bert_header.path.read_bytes())
     content[4] = 2
     path = tmp_path / "v2.gguf"
     path.write_bytes(content)
@@ -172,12 +172,12 @@ def test_other_content(tmp_path: Path, content: bytes, message: str) -> None:
     refused_bytes(tmp_path, content, message)
 
 
-def test_every_cut_is_noticed(tmp_path: Path, tiny: GGUFHeader) -> None:
-    content = tiny.path.read_bytes()
-    last = max(tensor.offset + tensor.n_bytes for tensor in tiny.tensors.values())
-    end = tiny.data_offset + last
+def test_every_cut_is_noticed(tmp_path: Path, bert_header: GGUFHeader) -> None:
+    content = bert_header.path.read_bytes()
+    last = max(tensor.offset + tensor.n_bytes for tensor in bert_header.tensors.values())
+    end = bert_header.data_offset + last
     path = tmp_path / "cut.gguf"
-    for length in [*range(0, tiny.data_offset, 13), tiny.data_offset, end - 1]:
+    for length in [*range(0, bert_header.data_offset, 13), bert_header.data_offset, end - 1]:
         path.write_bytes(content[:length])
         with pytest.raises(ModelLoadError, match=r"ends at byte|missing|empty|claims|no GGUF"):
             read_header(path)
@@ -234,15 +234,15 @@ def _tensor(**changes: Any) -> Damage:
         (_tensor(shape=[2**40, 32]), "expected|missing"),
     ],
 )
-def test_malformed(tmp_path: Path, tiny: GGUFHeader, damage: Damage, message: str) -> None:
-    draft = draft_of(tiny, SIZES)
+def test_malformed(tmp_path: Path, bert_header: GGUFHeader, damage: Damage, message: str) -> None:
+    draft = draft_of(bert_header, SIZES)
     damage(draft)
     refused_bytes(tmp_path, draft.encoded(), message)
 
 
 @pytest.mark.parametrize("element", [8, 10])
-def test_claims_take_no_memory(tmp_path: Path, tiny: GGUFHeader, element: int) -> None:
-    draft = draft_of(tiny, SIZES)
+def test_claims_take_no_memory(tmp_path: Path, bert_header: GGUFHeader, element: int) -> None:
+    draft = draft_of(bert_header, SIZES)
     draft.put("a", 9, [], element)
     content = draft.encoded().replace(
         struct.pack("<IQ", element, 0), struct.pack("<IQ", element, 2**40), 1
@@ -367,16 +367,18 @@ def test_refused_models(
         ("blk.1.layer_output_norm.weight", "F16", "of type F16"),
     ],
 )
-def test_tensor_types(tmp_path: Path, tiny: GGUFHeader, name: str, kind: str, message: str) -> None:
-    draft = draft_of(tiny, SIZES)
+def test_tensor_types(
+    tmp_path: Path, bert_header: GGUFHeader, name: str, kind: str, message: str
+) -> None:
+    draft = draft_of(bert_header, SIZES)
     tensor = next(tensor for tensor in draft.tensors if tensor.name == name.encode())
     tensor.kind = {"F16": 1, "I32": 26}[kind]
     tensor.data = tensor.data[: len(tensor.data) // (2 if kind == "F16" else 1)]
     refused_bytes(tmp_path, draft.encoded(), message)
 
 
-def test_no_tensors(tmp_path: Path, tiny: GGUFHeader) -> None:
-    draft = draft_of(tiny, SIZES)
+def test_no_tensors(tmp_path: Path, bert_header: GGUFHeader) -> None:
+    draft = draft_of(bert_header, SIZES)
     draft.tensors.clear()
     refused_bytes(tmp_path, draft.encoded(), "no weights, only a vocabulary")
 
@@ -453,8 +455,8 @@ def test_small_files_that_take_much_memory(
     refused(path, "each thread would take up to .* MiB of memory")
 
 
-def test_more_strings_than_memory_for_them(tmp_path: Path, tiny: GGUFHeader) -> None:
-    draft = draft_of(tiny, SIZES)
+def test_more_strings_than_memory_for_them(tmp_path: Path, bert_header: GGUFHeader) -> None:
+    draft = draft_of(bert_header, SIZES)
     draft.put("a", 9, [b""] * 400_000, element=8)
     refused_bytes(tmp_path, draft.encoded(), "memory for 36.... strings")
 

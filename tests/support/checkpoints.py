@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Complete checkpoints of a few kilobytes, with random weights: for tests of the conversion."""
+"""Checkpoints in Hugging Face's format: small ones with random weights, and a reranker."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 N_EMBD, N_FF, N_LAYERS, N_HEADS, N_POSITIONS = 32, 64, 2, 4, 24
 
@@ -108,64 +109,91 @@ TOKENIZERS = {
 }
 
 
-def shapes(architecture: str, n_tokens: int, n_labels: int) -> dict[str, tuple[int, ...]]:
+def _shapes(
+    architecture: str, n_tokens: int, n_labels: int, width: int, n_layers: int
+) -> dict[str, tuple[int, ...]]:
     """The checkpoint's tensors: the names transformers gives them."""
     distil = architecture.startswith("Distil")
     found: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (n_tokens, N_EMBD),
-        "embeddings.position_embeddings.weight": (N_POSITIONS, N_EMBD),
+        "embeddings.word_embeddings.weight": (n_tokens, width),
+        "embeddings.position_embeddings.weight": (N_POSITIONS, width),
     }
     norms, linear = ["embeddings.LayerNorm"], {}
-    for index in range(N_LAYERS):
+    for index in range(n_layers):
         if distil:
             layer = f"transformer.layer.{index}"
             norms += [f"{layer}.sa_layer_norm", f"{layer}.output_layer_norm"]
             for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-                linear[f"{layer}.attention.{name}"] = (N_EMBD, N_EMBD)
-            linear[f"{layer}.ffn.lin1"] = (N_FF, N_EMBD)
-            linear[f"{layer}.ffn.lin2"] = (N_EMBD, N_FF)
+                linear[f"{layer}.attention.{name}"] = (width, width)
+            linear[f"{layer}.ffn.lin1"] = (2 * width, width)
+            linear[f"{layer}.ffn.lin2"] = (width, 2 * width)
         else:
             layer = f"encoder.layer.{index}"
             norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
             for name in ("self.query", "self.key", "self.value", "output.dense"):
-                linear[f"{layer}.attention.{name}"] = (N_EMBD, N_EMBD)
-            linear[f"{layer}.intermediate.dense"] = (N_FF, N_EMBD)
-            linear[f"{layer}.output.dense"] = (N_EMBD, N_FF)
+                linear[f"{layer}.attention.{name}"] = (width, width)
+            linear[f"{layer}.intermediate.dense"] = (2 * width, width)
+            linear[f"{layer}.output.dense"] = (width, 2 * width)
     if not distil:
-        found["embeddings.token_type_embeddings.weight"] = (2, N_EMBD)
+        found["embeddings.token_type_embeddings.weight"] = (2, width)
     if architecture.endswith("Classification"):
         roberta = "Roberta" in architecture
-        linear["classifier.dense" if roberta else "pooler.dense"] = (N_EMBD, N_EMBD)
-        linear["classifier.out_proj" if roberta else "classifier"] = (n_labels, N_EMBD)
+        linear["classifier.dense" if roberta else "pooler.dense"] = (width, width)
+        linear["classifier.out_proj" if roberta else "classifier"] = (n_labels, width)
     for name in norms:
-        found[f"{name}.weight"] = found[f"{name}.bias"] = (N_EMBD,)
+        found[f"{name}.weight"] = found[f"{name}.bias"] = (width,)
     for name, shape in linear.items():
         found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
     return found
 
 
-def make_checkpoint(
+def write_checkpoint(
     folder: Path,
     architecture: str = "BertModel",
     tokenizer: str = "WordPiece",
     n_labels: int = 1,
+    *,
+    width: int = N_EMBD,
+    n_layers: int = N_LAYERS,
     **config: Any,
 ) -> dict[str, np.ndarray]:
-    """Write a checkpoint with random weights; return them."""
+    """Write a complete checkpoint with random weights, and return them.
+
+    Parameters
+    ----------
+    folder : Path
+        The directory to make.
+    architecture : str
+        What config.json names, of the BERT family.
+    tokenizer : str
+        A key of :data:`TOKENIZERS`.
+    n_labels : int
+        Outputs of a classification head, where the architecture has one.
+    width : int
+        Size of the hidden states; the feed-forward layers have twice as much.
+    n_layers : int
+        How many.
+    **config
+        Keys of config.json to add or replace.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
     folder.mkdir()
     write_tokenizer, n_tokens = TOKENIZERS[tokenizer]
     write_tokenizer(folder)
     sizes: dict[str, Any] = {
-        "num_hidden_layers": N_LAYERS,
-        "hidden_size": N_EMBD,
+        "num_hidden_layers": n_layers,
+        "hidden_size": width,
         "num_attention_heads": N_HEADS,
-        "intermediate_size": N_FF,
+        "intermediate_size": 2 * width,
         "hidden_act": "gelu",
         "type_vocab_size": 2,
         "layer_norm_eps": 1e-5,
     }
     if architecture.startswith("Distil"):
-        sizes = {"n_layers": N_LAYERS, "dim": N_EMBD, "n_heads": N_HEADS, "hidden_dim": N_FF}
+        sizes = {"n_layers": n_layers, "dim": width, "n_heads": N_HEADS, "hidden_dim": 2 * width}
     if architecture.endswith("Classification"):
         sizes["id2label"] = {str(index): f"label {index}" for index in range(n_labels)}
     write_json(
@@ -181,7 +209,7 @@ def make_checkpoint(
     random = np.random.default_rng(7)
     weights = {
         name: random.normal(0, 0.1, shape).astype(np.float32)
-        for name, shape in shapes(architecture, n_tokens, n_labels).items()
+        for name, shape in _shapes(architecture, n_tokens, n_labels, width, n_layers).items()
     }
     save_file(weights, folder / "model.safetensors")
     return weights
@@ -210,3 +238,55 @@ def shard(checkpoint: Path, weights: dict[str, np.ndarray]) -> None:
         save_file({name: weights[name] for name in part}, checkpoint / file)
         weight_map.update(dict.fromkeys(part, file))
     write_json(checkpoint / "model.safetensors.index.json", {"weight_map": weight_map})
+
+
+def write_reranker_checkpoint(encoder: Path, target: Path) -> Path:
+    """Write a BertForSequenceClassification checkpoint with one label.
+
+    The encoder is the real MiniLM, as no reranker is at hand that is small enough; the head is made
+    of seeded random numbers. The scores mean nothing: tests see that they are computed right. The
+    maker of the reference (``data/make_reranker_reference.py``) writes the same checkpoint.
+
+    The head is ``classifier(tanh(pooler(h)))`` of the last hidden state ``h`` of [CLS].
+
+    Parameters
+    ----------
+    encoder : Path
+        Checkpoint directory of sentence-transformers/all-MiniLM-L6-v2.
+    target : Path
+        The directory to write, made if missing.
+
+    Returns
+    -------
+    Path
+        `target`.
+    """
+    config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+    n_dims = config["hidden_size"]
+    generator = np.random.Generator(np.random.PCG64(20261122))
+
+    def uniform(bound: float, *shape: int) -> np.ndarray:
+        return (bound * (2 * generator.random(shape) - 1)).astype(np.float32)
+
+    tensors = {
+        f"bert.{name}": tensor
+        for name, tensor in load_file(encoder / "model.safetensors").items()
+        if not name.startswith("pooler.")
+    }
+    # The bounds keep tanh off its flat ends and spread the scores over several units.
+    tensors["bert.pooler.dense.weight"] = uniform(0.15, n_dims, n_dims)
+    tensors["bert.pooler.dense.bias"] = uniform(0.15, n_dims)
+    tensors["classifier.weight"] = uniform(0.5, 1, n_dims)
+    tensors["classifier.bias"] = uniform(0.5, 1)
+
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    config |= {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+    }
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copyfile(encoder / name, target / name)
+    return target
