@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -73,18 +72,23 @@ def test_the_event_loop_keeps_running(minilm: EmbeddingModel) -> None:
 
 
 def test_cancelling_stops_the_work(minilm: EmbeddingModel) -> None:
-    async def main() -> float:
-        task = asyncio.create_task(minilm.aembed_batch(["word " * 400] * 3000))
+    n_done = 0
+
+    def count(done: int, total: int) -> None:
+        nonlocal n_done
+        n_done = done
+
+    async def main() -> None:
+        task = asyncio.create_task(minilm.aembed_batch(["word " * 400] * 3000, progress=count))
         await asyncio.sleep(0.3)
-        start = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        # The workers are free again: this would wait for minutes otherwise.
+        # The workers are free again; busy ones would finish the texts first.
         await minilm.aembed("works on")
-        return time.monotonic() - start
 
-    assert asyncio.run(main()) < 30
+    asyncio.run(main())
+    assert n_done < 3000
 
 
 def test_many_at_once(minilm: EmbeddingModel) -> None:

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import subprocess
 import sys
-import textwrap
 import threading
 from pathlib import Path
 
@@ -289,77 +287,6 @@ def test_log_is_silent_unless_asked_for(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_exit_with_threads_inside_a_compute(minilm_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import threading, time, embellama
-        model = embellama.EmbeddingModel({str(minilm_path)!r})
-        for _ in range(3):
-            threading.Thread(
-                target=model.embed_batch, args=(["word " * 400] * 2000,), daemon=True
-            ).start()
-        time.sleep(0.5)
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_interrupt(minilm_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import signal, embellama
-        # A shell has what runs in the background ignore it.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        model = embellama.EmbeddingModel({str(minilm_path)!r})
-        print("go", flush=True)
-        try:
-            model.embed_batch(["word " * 400] * 5000)
-        except KeyboardInterrupt:
-            print(model.embed("works on").shape)
-    """)
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "go\n"
-    threading.Event().wait(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30)[0] == "(384,)\n"
-
-
-def test_a_forked_child_computes(minilm_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import os, warnings, embellama
-        warnings.simplefilter("ignore", DeprecationWarning)
-        model = embellama.EmbeddingModel({str(minilm_path)!r})
-        parent = model.embed("hello")
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if abs(model.embed("hello") - parent).max() < 1e-6 else 1)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), model.embed("hello").shape)
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout == "0 (384,)\n", done.stderr
-
-
-def test_an_idle_model_uses_no_processor(minilm_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import time, embellama
-        model = embellama.EmbeddingModel({str(minilm_path)!r})
-        model.embed("a cat")
-        model.embed_batch(["a cat", "a dog"] * 20)
-        time.sleep(0.2)
-        before = time.process_time()
-        time.sleep(1.5)
-        print(time.process_time() - before)
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    # One thread that spins would use all of 1.5 seconds.
-    assert float(done.stdout) < 0.05
 
 
 def test_public_names_exist() -> None:

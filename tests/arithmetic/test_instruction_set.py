@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import child_process
+from support.child_process import TIMEOUT
 from support.folders import REPOSITORY, TESTS
 
 import embellama
@@ -266,7 +267,7 @@ def test_another_ggml_in_the_process(minilm_path: Path, tmp_path: Path, first: s
     log = tmp_path / "bindings"
     environment = {"LD_DEBUG": "bindings", "LD_DEBUG_OUTPUT": str(log), "LD_BIND_NOW": "1"}
     answer = child_process.run(
-        program, timeout=300, path=str(minilm_path), first=first, environment=environment
+        program, timeout=3 * TIMEOUT, path=str(minilm_path), first=first, environment=environment
     )
     with embellama.EmbeddingModel(minilm_path) as model:
         expected = model.embed("The quick brown fox")
@@ -309,7 +310,9 @@ def test_beside_other_packages(minilm_path: Path, package: str, first: str) -> N
     with EmbeddingModel(path) as model:
         assert (model.embed("The quick brown fox") == before).all()
     """
-    child_process.run(program, timeout=300, path=str(minilm_path), package=package, first=first)
+    child_process.run(
+        program, timeout=3 * TIMEOUT, path=str(minilm_path), package=package, first=first
+    )
 
 
 # Linux, uapi/linux/seccomp.h and filter.h: system call 158 (arch_prctl) answers EPERM.
@@ -398,4 +401,4 @@ def test_several_in_one_process_and_after_a_fork(minilm_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     print(wrong)
     """
-    assert child_process.run(program, path=str(minilm_path), timeout=120) == "[]\n"
+    assert child_process.run(program, path=str(minilm_path)) == "[]\n"

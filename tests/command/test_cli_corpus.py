@@ -18,6 +18,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
+from support.child_process import TIMEOUT
 
 import embellama
 
@@ -28,7 +29,7 @@ TEXTS = ["a cat, and a dog", 'she said "no"', "two\nlines", "猫が好きです"
 
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, **options)
 
 
 def succeed(*arguments: str | Path) -> str:

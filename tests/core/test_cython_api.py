@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.child_process import TIMEOUT
 from support.folders import DATA, REPOSITORY
 
 import embellama
@@ -44,7 +45,7 @@ def run(command: list[str | Path], folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=3 * TIMEOUT,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -19,6 +19,7 @@ from pathlib import Path
 import filelock
 import pytest
 from support import child_process
+from support.child_process import TIMEOUT
 from support.download_server import FAULTS, DownloadServer
 from support.known_model import KnownModel, digest
 from support.tampering import TAMPERINGS, WAYS, damage
@@ -162,14 +163,14 @@ def test_a_read_only_cache_is_used_as_it_is(read_only: KnownModel) -> None:
 
     before = state()
     text = "import embellama; print(embellama.EmbeddingModel('tiny').embed('a b').shape)"
-    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=60)
+    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=TIMEOUT)
     assert stdout == "(32,)\n", stderr
     assert state() == before
     # Also where it has to be read once more, and a note of that is not allowed: others own it.
     os.utime(read_only.gguf)
     if os.geteuid() == 0:
         os.chown(read_only.gguf.with_name(f"{read_only.gguf.name}.sha256"), 65534, 65534)
-    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=60)
+    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=TIMEOUT)
     assert stdout == "(32,)\n", stderr
 
 
@@ -181,7 +182,7 @@ def test_a_read_only_cache_that_was_tampered_with(read_only: KnownModel) -> None
         "except catalog.ModelLoadError as error:\n"
         "    print(error)\n"
     )
-    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=60)
+    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=TIMEOUT)
     for part in ("tiny-F16.gguf is not as it was made", "Permission denied", "EMBELLAMA_CACHE"):
         assert part in stdout, stderr
 
@@ -195,7 +196,7 @@ def test_what_a_read_only_cache_lacks(read_only: KnownModel, mode: int) -> None:
         "except catalog.ModelLoadError as error:\n"
         "    print(error)\n"
     )
-    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=60)
+    stdout, stderr = read_only.python(WITHOUT_PRIVILEGES + text).communicate(timeout=TIMEOUT)
     for part in (str(read_only.directory), "Permission denied", "EMBELLAMA_CACHE"):
         assert part in stdout, stderr
 
@@ -244,7 +245,7 @@ def test_a_download_that_fails(
         environment = {**server.hub, "PIP_FIND_LINKS": "/nonexistent"}
     server.fault = fault
     process = known_model.python(RESOLVE, **environment)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=TIMEOUT)
     if (source, fault) == ("pip", "long") and stdout.strip() == str(known_model.gguf):
         return  # pip before 25.1 does not mind, and all of the file has come
     assert stdout.startswith(("ModelNotFoundError", "ModelLoadError")), stdout + stderr
@@ -252,7 +253,7 @@ def test_a_download_that_fails(
     assert "embellama convert" in stdout
     assert not [path.name for path in known_model.directory.iterdir()]
     server.fault = ""
-    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=TIMEOUT)
     assert stdout.strip() == str(known_model.gguf), stdout + stderr
 
 
@@ -261,12 +262,12 @@ def test_a_hub_cache_that_was_tampered_with(
     known_model: KnownModel, server: DownloadServer
 ) -> None:
     environment = {**server.hub, "PIP_FIND_LINKS": "/nonexistent"}
-    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=TIMEOUT)
     assert stdout.strip() == str(known_model.gguf), stdout + stderr
     shutil.rmtree(known_model.directory)
     for path in Path(os.environ["HF_HOME"]).rglob("model.safetensors"):
         damage(path)
-    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=TIMEOUT)
     assert stdout.strip() == str(known_model.gguf), stdout + stderr
 
 
@@ -281,7 +282,7 @@ def test_a_full_disk_for_the_hub(known_model: KnownModel, server: DownloadServer
         "except catalog.ModelLoadError as error:\n"
         "    print(error)\n"
     )
-    stdout, stderr = known_model.python(text, **server.hub).communicate(timeout=60)
+    stdout, stderr = known_model.python(text, **server.hub).communicate(timeout=TIMEOUT)
     assert "cannot download org/repository/file.gguf" in stdout, stderr
     for part in ("File too large", "make room", os.environ["HF_HOME"], "HF_HOME"):
         assert part in stdout
@@ -293,9 +294,9 @@ def test_a_server_that_knows_no_ranges(known_model: KnownModel, server: Download
     environment = {**server.hub, "PIP_FIND_LINKS": "/nonexistent"}
     server.knows_ranges = False
     server.fault = "cut"
-    known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    known_model.python(RESOLVE, **environment).communicate(timeout=TIMEOUT)
     server.fault = ""
-    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=60)
+    stdout, stderr = known_model.python(RESOLVE, **environment).communicate(timeout=TIMEOUT)
     assert stdout.strip() == str(known_model.gguf), stdout + stderr
 
 
@@ -320,7 +321,7 @@ def test_pip_ends_with_the_process_that_started_it(
     (pip,) = (child for child in Path("/proc").glob("[0-9]*") if parent(child) == process.pid)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + TIMEOUT
     while parent(pip) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -373,7 +374,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(works, 0)[1]) == 7
 print(*results)
 """
     )
-    stdout, stderr = known_model.python(text).communicate(timeout=60)
+    stdout, stderr = known_model.python(text).communicate(timeout=TIMEOUT)
     assert stdout.strip() == str(known_model.gguf), stderr
     assert not (known_model.directory / "tiny.partial").exists()
 
@@ -395,9 +396,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert process.stdout is not None
     child = int(process.stdout.readline())
     try:
-        process.wait(10)
+        process.wait(TIMEOUT)
         resolved = known_model.python("print(catalog.resolve('tiny'))")
-        stdout, stderr = resolved.communicate(timeout=30)
+        stdout, stderr = resolved.communicate(timeout=TIMEOUT)
         assert stdout.strip() == str(known_model.gguf), stderr
     finally:
         os.kill(child, 9)
@@ -457,7 +458,7 @@ if child == 0:
 os.waitpid(child, 0)
 print(catalog.resolve("tiny"))
 """
-    stdout, stderr = known_model.python(text).communicate(timeout=60)
+    stdout, stderr = known_model.python(text).communicate(timeout=TIMEOUT)
     assert stdout.strip() == str(known_model.gguf), stderr
 
 
@@ -519,7 +520,7 @@ def test_a_disk_that_is_full_for_the_quantiser(
         "except catalog.ModelLoadError as error:\n"
         "    print(error)\n"
     )
-    stdout, stderr = known_model.python(text).communicate(timeout=60)
+    stdout, stderr = known_model.python(text).communicate(timeout=TIMEOUT)
     assert stdout.startswith(f"{tmp_path / 'x'}: can't be written"), stderr
     assert "make room" in stdout
     assert not (tmp_path / "x.partial").exists()

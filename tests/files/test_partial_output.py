@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from support.child_process import TIMEOUT
 from support.known_model import KnownModel
 from support.tampering import TAMPERINGS, WAYS
 
@@ -182,7 +183,7 @@ def test_a_standard_output_that_is_full(obtained: KnownModel) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=TIMEOUT,
             check=False,
         )
     assert done.returncode == 1
@@ -225,7 +226,7 @@ def test_a_full_disk_amid_a_corpus(obtained: KnownModel, corpus: Path, tmp_path:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.returncode == 1
@@ -233,6 +234,10 @@ def test_a_full_disk_amid_a_corpus(obtained: KnownModel, corpus: Path, tmp_path:
     assert not output.exists()
     # Once there is room.
     done = subprocess.run(
-        [*command, "--on-error", "raise"], capture_output=True, text=True, timeout=60, check=False
+        [*command, "--on-error", "raise"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
     )
     assert done.stderr.startswith("embellama: 1024 texts were done before\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import child_process
+from support.child_process import TIMEOUT
 from support.gguf_draft import draft_of
 from support.tiny_model import SIZES, write_tiny_bert, write_tiny_model
 
@@ -233,7 +234,9 @@ attempt(lambda: bert.tokenize(text))
 attempt(lambda: core.Vocabulary(core.Model(str(bert.path))).tokenize(text))
 del text
 """
-    printed = child_process.run(PROLOGUE + program + EPILOGUE, folder=str(tmp_path), timeout=300)
+    printed = child_process.run(
+        PROLOGUE + program + EPILOGUE, folder=str(tmp_path), timeout=3 * TIMEOUT
+    )
     *answers, last = printed.splitlines()
     assert last == "works on"
     assert [answer.split()[0] for answer in answers] == [
@@ -271,6 +274,9 @@ for pre in names:
             assert "without a break" in str(error), (pre, unit, error)
 """
     printed = child_process.run(
-        PROLOGUE + program + EPILOGUE, folder=str(tmp_path), names=PRE_TOKENIZERS, timeout=200
+        PROLOGUE + program + EPILOGUE,
+        folder=str(tmp_path),
+        names=PRE_TOKENIZERS,
+        timeout=3 * TIMEOUT,
     )
     assert printed == "works on\n"

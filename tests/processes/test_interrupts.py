@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A call that is to end does so soon, whatever a thread is busy with, and leaves nothing behind.
 
-How soon is measured by ``tests/stress/interrupts.py``; here a bound that no busy machine passes
-tells a call that was ended from one that ran to its end.
+How soon is measured by ``tests/stress/interrupts.py``. Here a process has far more work than it may
+take time for, so that it ends in time only if the call was ended.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +18,8 @@ from support.tiny_model import write_tiny_model
 
 from embellama import CacheConfig, EmbeddingModel, ModelConfig, OperationTimeoutError
 
-SOON = 5.0
 # One computation of this takes llama.cpp's own kernels some tenths of a second.
 LONG = "a b c d " * 1_000
-# std::regex searches it from end to end for what it does not hold, without a look at a flag.
-HUGE = "word " * 500_000
 
 
 @pytest.fixture(scope="module")
@@ -43,32 +39,12 @@ def model(path: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddingModel
         yield model
 
 
-CALLS: dict[str, Callable[[EmbeddingModel, float], Any]] = {
-    "tokenizing": lambda model, timeout: model.embed_batch([HUGE] * 60, timeout=timeout),
-    "computing": lambda model, timeout: model.embed_batch(
-        [LONG + str(i) for i in range(300)], timeout=timeout
-    ),
-    "computing tokens": lambda model, timeout: model.embed_batch_multi(
-        [LONG] * 300, timeout=timeout
-    ),
-    "reading texts": lambda model, timeout: model.embed_batch(slowly(), timeout=timeout),
-}
-
-
-def slowly() -> Iterator[str]:
-    for i in range(1_000):
-        time.sleep(0.05)
-        yield f"text {i}"
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_time_out(model: EmbeddingModel, name: str) -> None:
-    expected = model.embed("works on")
-    start = time.monotonic()
-    with pytest.raises(OperationTimeoutError, match=r"not finished within 0\.3 seconds"):
-        CALLS[name](model, 0.3)
-    assert time.monotonic() - start < SOON
-    np.testing.assert_allclose(model.embed_batch(["works on"])[0], expected, atol=1e-5)
+@pytest.mark.parametrize("cached", ["plain", "cached"])
+@pytest.mark.parametrize("call", ["tokenizing", "computing", "computing tokens", "reading texts"])
+def test_time_out(path: Path, call: str, cached: str) -> None:
+    """A call that ran to its end would take longer than its process may."""
+    printed = child_process.run_file("time_out.py", str(path), call, cached)
+    assert "not finished within 0.3 seconds" in printed
 
 
 def test_rows_are_the_callers_after_a_time_out(model: EmbeddingModel) -> None:
@@ -98,30 +74,27 @@ def test_the_process_ends_while_a_daemon_threads_loop_computes(minilm_path: Path
     program = """
     import asyncio, threading, time, embellama
     model = embellama.EmbeddingModel(path)
-    texts = ["word " * 500] * 5_000
+    texts = ["word " * 500] * 50_000
     main = lambda: asyncio.run(model.aembed_batch(texts))
     threading.Thread(target=main, daemon=True).start()
     time.sleep(0.5)
-    print(time.time())
     """
-    ended = float(child_process.run(program, path=str(minilm_path), timeout=300))
-    assert time.time() - ended < SOON
+    child_process.run(program, path=str(minilm_path))
 
 
 @pytest.mark.parametrize("text", ["'word ' * 100_000", "'a b c d ' * 1_000"])
 def test_the_process_ends_after_ctrl_c(path: Path, text: str) -> None:
     """While it tokenizes, and while it computes."""
     program = """
-    import os, signal, threading, time, embellama
+    import os, signal, threading, embellama
     config = embellama.ModelConfig(path, truncate=True, n_threads=1)
     model = embellama.EmbeddingModel(config)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
-        model.embed_batch([eval(text)] * 300)
+        model.embed_batch([eval(text)] * 30_000)
     except KeyboardInterrupt:
-        print(time.time())
+        print("stopped")
     assert model.embed("works on").shape == (32,)
     """
-    ended = float(child_process.run(program, path=str(path), text=text, timeout=300))
-    assert time.time() - ended < SOON
+    assert child_process.run(program, path=str(path), text=text) == "stopped\n"

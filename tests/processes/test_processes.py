@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,57 +11,10 @@ from support import child_process
 
 from embellama import EmbeddingEngine, EmbeddingModel, EngineConfig, ModelConfig
 
-POOL = """
-import multiprocessing, os
-import numpy as np
-from embellama import EmbeddingModel, ModelConfig
-
-config = ModelConfig(path, n_threads=2)
-model = None
-
-def embed(text):
-    # A forked child has the parent's model; a fresh one loads its own from the config.
-    global model
-    if model is None:
-        model = EmbeddingModel(config)
-    return model.embed(text), model.embed_batch([text] * 20)
-
-def load(pickled):
-    global config
-    config = pickled
-
-if __name__ == "__main__":
-    texts = ["hello world", "a cat", "some dogs"] * 4
-    with EmbeddingModel(config) as alone:
-        expected = alone.embed_batch(texts)
-        if method == "fork":
-            model = alone
-        context = multiprocessing.get_context(method)
-        with context.Pool(3, initializer=load, initargs=(config,)) as pool:
-            for (row, rows), vector in zip(pool.map(embed, texts), expected):
-                assert np.abs(row - vector).max() < 1e-5
-                assert np.abs(rows - vector).max() < 1e-5
-        assert alone.embed("works on").shape == (384,)
-    print("well")
-"""
-
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_multiprocessing(minilm_path: Path, tmp_path: Path, method: str) -> None:
-    program = tmp_path / "pool.py"
-    program.write_text(f"path = {str(minilm_path)!r}\nmethod = {method!r}\n{POOL}")
-    runner = """
-    import runpy
-    runpy.run_path(script, run_name="__main__")
-    """
-    if method != "fork":
-        # Children of these find the main module by its path.
-        runner = """
-        import subprocess
-        print(subprocess.run([sys.executable, script], check=True, capture_output=True,
-                             text=True, timeout=50 * PATIENCE).stdout, end="")
-        """
-    assert child_process.run(runner, script=str(program)) == "well\n"
+def test_multiprocessing(minilm_path: Path, method: str) -> None:
+    assert child_process.run_file("pool.py", str(minilm_path), method) == "well\n"
 
 
 def test_a_prefork_server(minilm_path: Path) -> None:
@@ -146,7 +97,7 @@ def test_a_fork_while_other_threads_work(minilm_path: Path) -> None:
         thread.join()
     print("well")
     """
-    assert child_process.run(program, path=str(minilm_path), timeout=120) == "well\n"
+    assert child_process.run(program, path=str(minilm_path)) == "well\n"
 
 
 def test_a_fork_inside_a_progress_function(minilm_path: Path) -> None:
@@ -304,100 +255,46 @@ def test_models_do_not_pickle(minilm: EmbeddingModel, minilm_path: Path) -> None
         engine.drop_model(name)
 
 
-@pytest.mark.parametrize("ending", ["", "sys.exit(3)", "raise KeyError", "os._exit(3)"])
-def test_exit_inside_a_compute(minilm_path: Path, tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["return", "sys.exit", "raise", "os._exit"])
+def test_exit_inside_a_compute(minilm_path: Path, ending: str) -> None:
     """With other threads inside every kind of call, in any way a program may end."""
-    script = tmp_path / "program.py"
-    script.write_text(
-        f"""
-import os, sys, threading, time, embellama
-model = embellama.EmbeddingModel({str(minilm_path)!r})
-begun, never = threading.Event(), threading.Event()
-
-def wait_for_ever(done, total):
-    begun.set()
-    never.wait()
-
-calls = [
-    lambda: model.embed_batch(["word " * 400] * 2000),
-    lambda: model.embed_batch_multi(["word " * 400] * 2000),
-    lambda: [model.embed("a cat") for _ in range(10**6)],
-    lambda: model.tokenize("word " * 10**6),
-    lambda: model.embed_batch(["word " * 400] * 2000, progress=wait_for_ever),
-]
-for call in calls:
-    threading.Thread(target=call, daemon=True).start()
-begun.wait()
-time.sleep(0.2)
-{ending}
-"""
-    )
-    done = subprocess.run(
-        [sys.executable, script],
-        capture_output=True,
-        text=True,
-        timeout=30 * child_process.PATIENCE,
-        check=False,
-    )
-    expected = {"": 0, "sys.exit(3)": 3, "raise KeyError": 1, "os._exit(3)": 3}
-    assert done.returncode == expected[ending], done.stderr
+    status = {"return": 0, "sys.exit": 3, "raise": 1, "os._exit": 3}[ending]
+    child_process.run_file("exit_inside_a_compute.py", str(minilm_path), ending, status=status)
 
 
 def test_exit_while_models_come_and_go(
     minilm_path: Path, minilm_f32_path: Path, tmp_path: Path
 ) -> None:
     """With daemon threads inside loads, unloads, a conversion, and contexts of the Cython API."""
-    script = tmp_path / "program.py"
-    script.write_text(
-        f"""
-import ctypes, sys, threading, time
+    paths = map(str, (minilm_path, minilm_f32_path, tmp_path / "quantised.gguf"))
+    assert child_process.run_file("exit_while_models_come_and_go.py", *paths, status=1) == ""
 
-# Between the destructors of llama.cpp's static objects and the end of the threads lies the
-# sleep of as many seconds as the exit code.
-libc = ctypes.CDLL(None)
-libc.on_exit(libc.sleep, None)
 
-from embellama import EmbellamaError, EmbeddingModel, ModelConfig
-from embellama.core import Context, Vocabulary, quantize
+def test_interrupt(minilm_path: Path) -> None:
+    program = """
+    import os, signal, threading, embellama
+    # A shell has what runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    model = embellama.EmbeddingModel(path)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        model.embed_batch(["word " * 400] * 50_000)
+    except KeyboardInterrupt:
+        print(model.embed("works on").shape)
+    """
+    assert child_process.run(program, path=str(minilm_path)) == "(384,)\n"
 
-config = ModelConfig({str(minilm_path)!r}, n_threads=2)
-model = EmbeddingModel(config)
 
-def load():
-    other = EmbeddingModel(config)
-    other.embed_batch(["a cat"] * 20)
-    other.unload()
-
-def reload():
-    model.unload()
-    model.load()
-
-def compute():
-    core_model = model.core_model
-    Context(core_model, n_threads=3).token_vectors([101] * 500)
-    Vocabulary(core_model).tokenize("word " * 10**5)
-
-def convert():
-    quantize({str(minilm_f32_path)!r}, {str(tmp_path / "quantised.gguf")!r}, 15, 1)
-
-def repeat(call):
-    while True:
-        try:
-            call()
-        except EmbellamaError:
-            pass
-
-for call in (load, load, reload, compute, convert):
-    threading.Thread(target=repeat, args=(call,), daemon=True).start()
-time.sleep(0.5)
-sys.exit(1)
-"""
-    )
-    done = subprocess.run(
-        [sys.executable, script],
-        capture_output=True,
-        text=True,
-        timeout=60 * child_process.PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (1, "")
+def test_an_idle_model_uses_no_processor(minilm_path: Path) -> None:
+    program = """
+    import time, embellama
+    model = embellama.EmbeddingModel(path)
+    model.embed("a cat")
+    model.embed_batch(["a cat", "a dog"] * 20)
+    time.sleep(0.2)
+    before = time.process_time()
+    time.sleep(1.5)
+    print(time.process_time() - before)
+    """
+    # One thread that spins would use all of 1.5 seconds.
+    assert float(child_process.run(program, path=str(minilm_path))) < 0.05

@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.child_process import TIMEOUT
 from support.folders import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -71,7 +72,7 @@ def run_sh(match: re.Match[str], where: str) -> None:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (0, ""), where
     assert_prints(match, done.stdout, where)
@@ -130,6 +131,6 @@ def test_what_does_not_run_here_says_where() -> None:
 def test_drawing(name: str, tmp_path: Path) -> None:
     """Those that measure take minutes, and nothing here could compare their figures."""
     script = REPOSITORY / "docs" / "drawings" / f"{name}.py"
-    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True, timeout=300)
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True, timeout=3 * TIMEOUT)
     assert (tmp_path / f"{name}.svg").read_text().count("<path") > 20
     assert (REPOSITORY / "docs" / "drawings" / f"{name}.svg").exists()

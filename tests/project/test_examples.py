@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.child_process import TIMEOUT
 from support.folders import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
@@ -23,7 +24,9 @@ def run_example(name: str, *arguments: str) -> list[str]:
         if not variable.startswith("EMBELLAMA_") or variable == "EMBELLAMA_CACHE"
     }
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=3 * TIMEOUT
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 

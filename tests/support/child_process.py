@@ -14,12 +14,14 @@ from support.folders import TESTS
 
 # How many times longer than usual a program may take: sanitizers slow it down.
 PATIENCE = int(os.environ.get("TEST_PATIENCE", "1"))
+# Seconds until a program counts as hung.
+TIMEOUT = 120 * PATIENCE
 
 
 def run(
     program: str,
     *,
-    timeout: float = 60,
+    timeout: float = TIMEOUT,
     environment: Mapping[str, str] | None = None,
     **values: Any,
 ) -> str:
@@ -30,7 +32,7 @@ def run(
     program : str
         Python source; it may import :mod:`support`.
     timeout : float
-        Seconds until it counts as hung, times PATIENCE.
+        Seconds until it counts as hung.
     environment : mapping, optional
         Environment variables to add to this process's own.
     **values
@@ -43,16 +45,33 @@ def run(
     head = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
     head += f"PATIENCE = {PATIENCE}\n"
     head += "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    return _output("-c", head + textwrap.dedent(program), timeout=timeout, environment=environment)
+
+
+def run_file(name: str, *arguments: str, status: int = 0) -> str:
+    """Run a file of tests/programs and return all it printed, once it has ended with `status`."""
+    return _output(
+        str(TESTS / "programs" / name), *arguments, status=status, stderr=subprocess.STDOUT
+    )
+
+
+def _output(
+    *arguments: str,
+    timeout: float = TIMEOUT,
+    environment: Mapping[str, str] | None = None,
+    status: int = 0,
+    stderr: int = subprocess.PIPE,
+) -> str:
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", "ignore::DeprecationWarning", "-c",
-         head + textwrap.dedent(program)],
-        capture_output=True,
+        [sys.executable, "-X", "faulthandler", "-W", "ignore::DeprecationWarning", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
-        timeout=timeout * PATIENCE,
+        timeout=timeout,
         env=os.environ | dict(environment or {}),
         check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, (
-        f"ended with {done.returncode} after {done.stdout[-500:]!r}: {done.stderr[-3000:]}"
+    )
+    assert done.returncode == status, (
+        f"ended with {done.returncode} after {done.stdout[-3000:]!r}: {(done.stderr or '')[-3000:]}"
     )
     return done.stdout
