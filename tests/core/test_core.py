@@ -333,7 +333,6 @@ def test_a_cycle_is_freed_in_order(minilm_path: Path) -> None:
 
 def test_backend_info() -> None:
     info = embellama.backend_info()
-    assert info["llama_cpp"] == "b11549"
     assert any(device.startswith("CPU") for device in info["devices"])
 
 
