@@ -44,9 +44,9 @@ install() { # name, value of b_sanitize, further options of meson
 }
 
 under() { # name of the environment, libraries to load first, command
-    local environment=$folder/$1 libraries=() library
+    local environment=$folder/$1 preloaded=() library
     for library in $2; do
-        libraries+=("$(gcc -print-file-name="$library")")
+        preloaded+=("$(gcc -print-file-name="$library")")
     done
     shift 2
     # Without address randomisation, whose layouts GCC 12's thread sanitizer does not all know.
@@ -54,7 +54,7 @@ under() { # name of the environment, libraries to load first, command
     (
         cd "$folder" &&
             PATH=$environment/bin:$PATH PYTHONMALLOC=malloc \
-                LD_PRELOAD="${libraries[*]}" setarch --addr-no-randomize "$@"
+                LD_PRELOAD="${preloaded[*]}" setarch --addr-no-randomize "$@"
     )
 }
 
