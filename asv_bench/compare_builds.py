@@ -125,7 +125,7 @@ class Build:
 
 def write_models(folder: Path) -> dict[str, str]:
     sys.path.insert(0, str(TOP / "tests"))
-    from tiny_model import write_tiny_model
+    from support.tiny_model import write_tiny_model
 
     from embellama.core import quantize
 

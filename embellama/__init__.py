@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "this is embellama's source tree, which holds no compiled modules: start Python in another "
-        "directory, or install with `pip install -e .`"
+        "directory, or see CONTRIBUTING.md and run `pip install --no-build-isolation -e .`"
     ) from error
 
 from embellama.config import (

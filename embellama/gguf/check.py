@@ -6,7 +6,7 @@ ends the Python process. :func:`check_model` refuses those files first. What lla
 itself, with an exception that becomes a null pointer, is left to it: missing tensors, wrong
 shapes (``llama_model_loader::check_tensor_dims``), metadata of the wrong type.
 
-File names below are those of the pinned llama.cpp release, b11549.
+File names below are those of the pinned llama.cpp release.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _check_kind(header: GGUFHeader) -> None:
         near = difflib.get_close_matches(architecture, sorted(ARCHITECTURES), n=3)
         hint = f"Did its converter mean {' or '.join(map(repr, near))}? " if near else ""
         raise header.error(
-            f"the architecture {architecture!r} is unknown to llama.cpp b11549",
+            f"the architecture {architecture!r} is unknown to this release of llama.cpp",
             f"{hint}Among those supported are {', '.join(sorted(EXAMINED_ARCHITECTURES))}",
         )
     if architecture in NOT_FOR_TEXTS:

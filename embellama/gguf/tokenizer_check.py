@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is there a tokenizer in this file that llama.cpp may load?
 
-Files and functions named here are those of the pinned llama.cpp release, b11549.
+Files and functions named here are those of the pinned llama.cpp release.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What llama.cpp's tokenizers do where a file says nothing (llama-vocab.cpp of b11549)."""
+"""What llama.cpp's tokenizers do where a file says nothing (llama-vocab.cpp)."""
 
 from __future__ import annotations
 

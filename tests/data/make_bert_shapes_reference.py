@@ -18,7 +18,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from bert_shapes import LENGTHS, MODELS, N_TOKENS, SHAPES, tokens, write_bert
+from support.bert_shapes import LENGTHS, MODELS, N_TOKENS, SHAPES, tokens, write_bert
 from transformers import BertConfig, BertModel
 
 OUTER = {

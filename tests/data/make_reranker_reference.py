@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write ``reranker_reference.npz``: scores of the reranker of ``tests/reranker_checkpoint.py``.
+"""Write ``reranker_reference.npz``: scores of the reranker of ``support/checkpoints.py``.
 
 Argument: the checkpoint directory of sentence-transformers/all-MiniLM-L6-v2. From the root of the
 repository::
 
-    python -m tests.data.make_reranker_reference all-MiniLM-L6-v2
+    PYTHONPATH=tests python tests/data/make_reranker_reference.py all-MiniLM-L6-v2
 
 Made with transformers 5.23.0, tokenizers 0.23.3, torch 2.13.0 (CPU), safetensors 0.8.0 and
 numpy 2.4.6.
@@ -25,9 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from support.checkpoints import write_reranker_checkpoint
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-from tests.reranker_checkpoint import write_reranker_checkpoint
 
 QUERIES = (
     "What is the capital of France?",

@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from case_runner import Case, MakeCase, MiB, run
 from checkpoint_damage import DAMAGES, Files, write
-from tiny_checkpoint import make_checkpoint, shard
+from support.checkpoints import shard, write_checkpoint
 
 from embellama import EmbeddingModel, PoolingStrategy
 from embellama.convert import convert_checkpoint
@@ -43,7 +43,7 @@ def _bases(folder: Path) -> list[Files]:
     bases = []
     for number, (architecture, tokenizer) in enumerate(2 * _KINDS):
         path = folder / f"base-{number}"
-        weights = make_checkpoint(path, architecture, tokenizer)
+        weights = write_checkpoint(path, architecture, tokenizer)
         if number >= len(_KINDS):
             shard(path, weights)
         (path / "README.md").write_text("---\nlicense: mit\ntags: [a, b]\nlanguage: en\n---\n")
@@ -118,7 +118,7 @@ def warm_up(folder: Path) -> None:
     for file_type in _FILE_TYPES:
         place = folder / file_type
         place.mkdir()
-        make_checkpoint(place / "checkpoint", "BertForSequenceClassification")
+        write_checkpoint(place / "checkpoint", "BertForSequenceClassification")
         convert(str(place), file_type)
 
 

@@ -25,8 +25,8 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from case_runner import Case, MakeCase, MiB, run
 from gguf_damage import DAMAGES, add_many, damage_bytes
-from gguf_draft import Draft, draft_of
-from tiny_model import ARCHITECTURES, SIZES, write_tiny_model
+from support.gguf_draft import Draft, draft_of
+from support.tiny_model import ARCHITECTURES, SIZES, write_tiny_model
 
 import embellama
 from embellama import EmbeddingModel, ModelConfig, PoolingStrategy

