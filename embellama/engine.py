@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +57,6 @@ class EmbeddingEngine:
     ['all-MiniLM-L6-v2']
     """
 
-    _shared: ClassVar[EmbeddingEngine | None] = None
-    _shared_lock: ClassVar[threading.RLock] = threading.RLock()
-
     def __init__(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
         self._config = _engine_config(config)
         self._renew_after_fork()
@@ -72,10 +69,6 @@ class EmbeddingEngine:
     def _renew_after_fork(self) -> None:
         # Reentrant, as others here: a signal handler may unload what its thread is loading.
         self._lock = threading.RLock()
-
-    @classmethod
-    def _renew_shared_lock(cls) -> None:
-        cls._shared_lock = threading.RLock()
 
     @classmethod
     def get_or_init(
@@ -105,10 +98,10 @@ class EmbeddingEngine:
         True
         >>> embellama.EmbeddingEngine.reset()
         """
-        with cls._shared_lock:
-            if cls._shared is None:
-                cls._shared = cls(config)
-            return cls._shared
+        with _shared.lock:
+            if _shared.engine is None:
+                _shared.engine = cls(config)
+            return _shared.engine
 
     @classmethod
     def instance(cls) -> EmbeddingEngine | None:
@@ -124,7 +117,7 @@ class EmbeddingEngine:
         >>> embellama.EmbeddingEngine.instance() is None
         True
         """
-        return cls._shared
+        return _shared.engine
 
     @classmethod
     def reset(cls) -> None:
@@ -138,8 +131,8 @@ class EmbeddingEngine:
         >>> embellama.EmbeddingEngine.instance() is None
         True
         """
-        with cls._shared_lock:
-            engine, cls._shared = cls._shared, None
+        with _shared.lock:
+            engine, _shared.engine = _shared.engine, None
         if engine is not None:
             for name in engine.list_models():
                 engine.drop_model(name)
@@ -474,7 +467,19 @@ class EmbeddingEngine:
             )
 
 
-os.register_at_fork(after_in_child=EmbeddingEngine._renew_shared_lock)
+class _Shared:
+    """The engine that a process shares, if it has one."""
+
+    def __init__(self) -> None:
+        self.engine: EmbeddingEngine | None = None
+        self._renew_after_fork()
+        renew_after_fork(self)
+
+    def _renew_after_fork(self) -> None:
+        self.lock = threading.RLock()
+
+
+_shared = _Shared()
 
 
 def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> EngineConfig:

@@ -85,6 +85,8 @@ class CachedEmbedder:
         }
 
         def compute(positions: list[int]) -> dict[str, CachedVector]:
+            if not positions:
+                return {}
             report = call.progress and partial(_report, call.progress, len(texts))
             return self._compute(
                 [texts[i] for i in positions],
@@ -126,12 +128,10 @@ class CachedEmbedder:
         self, texts: list[str], indices: list[Index], n_dims: int, call: Call
     ) -> dict[str, CachedVector]:
         """Compute texts and remember them; those that fail are missing from what is returned."""
-        entries: dict[str, CachedVector] = {}
-        if not texts:
-            return entries
         vectors = np.empty((len(texts), n_dims), dtype=np.float32)
         rows = Rows(vectors, n_dims, np.arange(len(texts), dtype=np.int64))
         done = self._embed(texts, indices, rows, call)
+        entries = {}
         for row, n_tokens, truncated in zip(
             done.row_of_text.tolist(),
             done.token_counts.tolist(),

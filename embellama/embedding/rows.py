@@ -53,7 +53,7 @@ class Rows:
         array, width = self.array, quantized_width(self.n_dims, self.dtype)
         if array.ndim != 2 or array.shape[1] != width or array.dtype != DTYPES[self.dtype][0]:
             raise ValueError(f"rows of {width} {self.dtype} are not {array.dtype} {array.shape}")
-        if not (array.flags.writeable and is_direct(array)):
+        if not (array.flags.writeable and _is_direct(array)):
             raise ValueError("the values of a row must be writable, aligned and side by side")
         if len(self.row_of_text) and not (
             self.row_of_text.min() >= 0 and self.row_of_text.max() < len(array)
@@ -67,7 +67,7 @@ class Rows:
         return dataclasses.replace(self, row_of_text=self.row_of_text[positions])
 
 
-def is_direct(array: NDArray[Any]) -> bool:
+def _is_direct(array: NDArray[Any]) -> bool:
     """Whether threads can write the rows of an array."""
     adjacent = array.shape[1] < 2 or array.strides[1] == array.itemsize
     return array.size == 0 or (array.flags.aligned and adjacent)
@@ -142,18 +142,20 @@ class Output:
             If it does not fit.
         """
         shape, kind = (n_texts, self._width), DTYPES[self._dtype][0]
-        # As a plain array: a subclass may report another shape or type than it has.
-        array = np.empty(shape, dtype=kind) if self._out is None else np.asarray(self._out)
-        if self._out is not None:
+        if self._out is None:
+            array = np.empty(shape, dtype=kind)
+        else:
             if not isinstance(self._out, np.ndarray):
                 raise TypeError(f"out must be a numpy array, not {type(self._out).__name__}")
+            # As a plain array: a subclass may report another shape or type than it has.
+            array = np.asarray(self._out)
             if array.shape != shape or array.dtype != kind or not array.flags.writeable:
                 raise DimensionMismatchError(
                     f"{self._model}: out must be a writable array of {np.dtype(kind)} {shape}, not "
                     f"{'a read-only ' if not array.flags.writeable else ''}"
                     f"{array.dtype} {array.shape}"
                 )
-        if not is_direct(array):
+        if not _is_direct(array):
             array = np.empty_like(array, order="C")
         return Rows(array, self._n_dims, row_of_text, self._dtype, self._levels)
 
@@ -162,6 +164,6 @@ class Output:
         if self._out is None:
             return rows.array
         array = np.asarray(self._out)
-        if not is_direct(array):
+        if not _is_direct(array):
             array[...] = rows.array
         return self._out

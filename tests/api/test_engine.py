@@ -180,6 +180,8 @@ def test_from_env(monkeypatch: pytest.MonkeyPatch) -> None:
         ("USE_MMAP", "2"),
         ("TRUNCATE", "maybe"),
         ("POOLING", "median"),
+        ("NORMALIZATION", "l3"),
+        ("NORMALIZATION", "0.5"),
         ("MEMORY_LIMIT_MB", "-1"),
         ("MEMORY_LIMIT_MB", "x"),
         ("USE_GPU", "perhaps"),
