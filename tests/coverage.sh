@@ -34,6 +34,6 @@ INI
 cd "$tree"
 export PYTHONPATH="$tree"
 coverage run --rcfile=coverage.ini "$(command -v pytest)" -q \
-    -c "$root/pyproject.toml" --rootdir "$root" --ignore "$root/tests/test_documentation.py" \
+    -c "$root/pyproject.toml" --rootdir "$root" --ignore "$root/tests/project/test_documentation.py" \
     -k "not test_allocation" "$root/tests"
 coverage report --rcfile=coverage.ini

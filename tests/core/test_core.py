@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import child_process
+from support.installation import needs_a_package
 from support.tiny_model import write_tiny_model
 
 import embellama
@@ -347,6 +348,7 @@ def test_extensions_export_their_init_function_only(module: object) -> None:
     assert names == [f"PyInit_{Path(path).name.split('.')[0]}"]
 
 
+@needs_a_package
 def test_the_package_is_small() -> None:
     folder = Path(core.__file__).parent
     size = sum(path.stat().st_size for path in folder.rglob("*.so"))
