@@ -5,6 +5,7 @@
 import logging
 import operator
 import os
+import unicodedata
 import weakref
 
 import numpy as np
@@ -40,7 +41,7 @@ from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling
 from embellama.libllama cimport ggml, llama
 from embellama.native cimport encode as native_encode
 from embellama.native cimport encoder, guarded, micro_batches, worker_pool
-from embellama.native.context_state cimport ContextState
+from embellama.native.context_state cimport ContextParameters, ContextState
 from embellama.native.tokenizer cimport Tokenizer
 from embellama.native.use_count cimport (
     begin_use,
@@ -96,6 +97,10 @@ chatglm-bpe glm4 glm5
 qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 qwen35
 gemma4 granite-embed-multi-311m sarvam-moe mmbert
 """.split())
+
+
+# Those of models whose tokenizer.json begins with NFC.
+_IN_NFC = frozenset(("qwen2", "qwen35", "f2llmv2", "modern-bert", "olmo"))
 
 
 def _listen():
@@ -176,14 +181,9 @@ cdef class Vocabulary:
         kind = llama.llama_vocab_type_of(vocabulary)
         cdef bint word_piece = kind == llama.LLAMA_VOCAB_TYPE_WPM
         # The regular expressions of BPE pre-tokenizers run on std::regex, but for the commonest.
-        cdef char[64] pre_tokenizer
-        pre_tokenizer[0] = 0
-        llama.llama_model_meta_val_str(
-            model.handle, b"tokenizer.ggml.pre", pre_tokenizer, sizeof(pre_tokenizer)
-        )
         self.recurses = kind not in (
             llama.LLAMA_VOCAB_TYPE_WPM, llama.LLAMA_VOCAB_TYPE_SPM, llama.LLAMA_VOCAB_TYPE_UGM
-        ) and pre_tokenizer.decode("utf-8", "replace") not in _WITHOUT_REGEX
+        ) and pre_tokenizer_of(model) not in _WITHOUT_REGEX
         cdef bint add_bos = word_piece or llama.llama_vocab_get_add_bos(vocabulary)
         cdef bint add_eos = llama.llama_vocab_get_add_eos(vocabulary)
         cdef bint add_sep = llama.llama_vocab_get_add_sep(vocabulary)
@@ -234,6 +234,25 @@ cdef class Vocabulary:
             raise InvalidInputError(f"token ids go from 0 to {len(self) - 1}, not {id}")
         return llama.llama_vocab_get_text(self.handle, id).decode("utf-8", "replace")
 
+    def normalized(self, str text not None):
+        """Return a text in the Unicode form that the model's tokenizer wants.
+
+        llama.cpp does not compose characters, as the tokenizers of Qwen and ModernBERT do first.
+        :meth:`tokenize` calls this; callers of the Cython API's ``tokenize`` do it themselves.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        str
+            In NFC for such a tokenizer, else the text itself.
+        """
+        if text.isascii() or pre_tokenizer_of(self.model) not in _IN_NFC:
+            return text
+        return unicodedata.normalize("NFC", text)
+
     def tokenize(self, str text not None, *, bint add_special=True, bint parse_special=True):
         """Turn a text into token ids.
 
@@ -259,6 +278,7 @@ cdef class Vocabulary:
             If the model is closed.
         """
         cdef Py_ssize_t n_bytes = 0
+        text = self.normalized(text)
         cdef const char *utf8 = utf8_of(text, &n_bytes)
         cdef int64_t n_ids = min(n_bytes + 16, INT_MAX)
         cdef int64_t capacity = -1
@@ -272,6 +292,14 @@ cdef class Vocabulary:
                     self, utf8, n_bytes, &ids[0], capacity, add_special, parse_special
                 )
         return buffer[:n_ids].copy()
+
+
+cdef str pre_tokenizer_of(Model model):
+    """What the file says in ``tokenizer.ggml.pre``, or an empty string."""
+    cdef char[64] name
+    if llama.llama_model_meta_val_str(model.handle, b"tokenizer.ggml.pre", name, sizeof(name)) < 0:
+        return ""
+    return name.decode("utf-8", "replace")
 
 
 cdef const encoder.Kernels *_kernels_for(
@@ -536,7 +564,10 @@ cdef class Context:
         if not 1 <= operator.index(n_threads) <= MAX_THREADS:
             raise ConfigurationError(f"n_threads must be from 1 to {MAX_THREADS}")
         model.check_open()
-        self.state = new ContextState(model.handle, n_threads, False)
+        cdef ContextParameters parameters
+        parameters.model = model.handle
+        parameters.n_threads = n_threads
+        self.state = new ContextState(parameters)
         self.model = model
         model.dependents.add(self)
         renew_after_fork(self)

@@ -13,6 +13,7 @@ from embellama import catalog
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
 from embellama.gguf.header import GGUFHeader
+from embellama.gguf.hyper_parameters import NEVER_CAUSAL
 from embellama.gguf.reader import read_header
 
 __all__ = ["ModelInfo", "model_info"]
@@ -128,6 +129,15 @@ class ModelInfo:
     def is_causal(self) -> bool:
         """Whether a token sees only those before it."""
         return self.hyper_parameters.is_causal
+
+    @property
+    def pooling_is_guessed(self) -> bool:
+        """Whether neither the file nor its architecture says how the model pools."""
+        return (
+            self.hyper_parameters.pooling_type == 0
+            and not self.has_classification_head
+            and self.architecture not in NEVER_CAUSAL
+        )
 
     @property
     def pooling(self) -> PoolingStrategy:

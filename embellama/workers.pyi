@@ -26,6 +26,7 @@ class Workers:
         micro_batch_tokens: int,
         n_sequences: int,
         ranks: bool = False,
+        half_keys: bool = False,
     ) -> None: ...
     @property
     def model(self) -> Model: ...

@@ -88,6 +88,8 @@ cdef class Workers:
         Texts a micro-batch may hold, from 1 to 256.
     ranks : bool, optional
         Compute the scores of the classification head instead of vectors (default False).
+    half_keys : bool, optional
+        Keep keys and values of a causal model in float16 (default False: in float32).
     """
 
     cdef readonly core.Model model
@@ -108,17 +110,18 @@ cdef class Workers:
 
     def __init__(
         self, core.Model model not None, str name not None, *, int n_threads,
-        int micro_batch_tokens, int n_sequences, bint ranks=False,
+        int micro_batch_tokens, int n_sequences, bint ranks=False, bint half_keys=False,
     ):
         self.model = model
         self.name = name
         self.vocabulary = core.Vocabulary(model)
-        self.parameters.model = model.handle
+        self.parameters.context.model = model.handle
+        self.parameters.context.ranks = ranks
+        self.parameters.context.half_keys = half_keys
         self.parameters.n_workers = n_threads
         self.parameters.max_tokens = micro_batch_tokens
         self.parameters.max_texts = n_sequences
         self.parameters.n_dims = model.n_dimensions
-        self.parameters.ranks = ranks
         self.parameters.instruction_set = <InstructionSet>instruction_set_limit()
         self.open()
         self.closed = False
@@ -337,9 +340,11 @@ cdef class Workers:
         cdef int32_t[::1] count_view = counts if n_texts else np.zeros(1, np.int32)
         cdef uint8_t[::1] truncated_view = truncated if n_texts else np.zeros(1, np.uint8)
         refused = {}
+        # Kept here, as the workers read its strings.
+        normalized = [self.vocabulary.normalized(text) for text in texts]
         for i in range(n_texts):
             try:
-                pointer_view[i] = <size_t>utf8_of(texts[i], &n_bytes)
+                pointer_view[i] = <size_t>utf8_of(normalized[i], &n_bytes)
             except InvalidInputError as error:
                 refused[i] = (InvalidInputError, str(error))
                 n_bytes = -1
@@ -412,7 +417,7 @@ cdef class Workers:
         reason = None
         if n_texts == 0 or n_dims == 0:
             return failures[:n_texts], reason
-        width = self.model.n_scores if self.parameters.ranks else self.parameters.n_dims
+        width = self.model.n_scores if self.parameters.context.ranks else self.parameters.n_dims
         if n_dims > width:
             raise ValueError(f"{self.name}: it has no {n_dims} dimensions")
         cdef int32_t n_items = <int32_t>bounds.shape[0] - 1
@@ -480,6 +485,7 @@ cdef class Workers:
             :meth:`embed` then say why.
         """
         cdef Py_ssize_t n_bytes = 0
+        text = self.vocabulary.normalized(text)
         cdef const char *utf8 = utf8_of(text, &n_bytes)
         # A tokenizer of regular expressions recurses, which only a worker's stack is made for.
         if n_bytes > SHORT_BYTES or self.vocabulary.recurses:

@@ -27,14 +27,21 @@ from embellama.errors import (
     EmbeddingGenerationError,
     EmbellamaError,
     InvalidInputError,
+    ResourceLimitError,
     TokenizationError,
     not_finite,
 )
+from embellama.gguf.memory import key_value_bytes
 from embellama.machine.cores import usable_cores
+from embellama.machine.usable_memory import usable_memory
 from embellama.model_info import ModelInfo
 from embellama.workers import Failure, Workers
 
 __all__ = ["Embedded", "Embedder", "Index", "Tokens"]
+
+# Keys and values of fewer tokens are small beside the weights, and asking for the usable memory
+# takes some 50 microseconds.
+_LONG_TEXT_TOKENS = 4096
 
 # The position of a text in the caller's list; None for a lone text.
 Index = int | None
@@ -107,6 +114,7 @@ class Embedder:
             micro_batch_tokens=config.micro_batch_tokens or batch.MICRO_BATCH_TOKENS,
             n_sequences=self._max_texts,
             ranks=pooling is PoolingStrategy.RANK,
+            half_keys=config.keys_in_float16,
         )
         self.vocabulary = self._workers.vocabulary
         self.max_sequence_length = config.n_ctx or info.context_length
@@ -314,6 +322,7 @@ class Embedder:
 
     def compute(self, tokens: Tokens, rows: Rows, call: Call) -> None:
         """Write the rows of tokenized texts; a failure raises, or goes into ``call.errors``."""
+        self._require_memory(int(tokens.counts.max(initial=0)))
         order, bounds = batch.plan(
             tokens.counts,
             max_tokens=self.micro_batch_tokens,
@@ -338,6 +347,20 @@ class Embedder:
         else:
             call.errors.update(
                 (index, error) for index, error in failed.items() if index is not None
+            )
+
+    def _require_memory(self, longest: int) -> None:
+        # Linux grants memory that it does not have, and ends the process when that is used.
+        if longest < _LONG_TEXT_TOKENS or not self._info.is_causal:
+            return
+        wanted = key_value_bytes(
+            self._info.header, longest, in_float16=self._config.keys_in_float16
+        )
+        if wanted > (usable := usable_memory()):
+            raise ResourceLimitError(
+                f"{self._config.name}: the keys and values of a text of {longest} tokens take "
+                f"{wanted / 1e9:.1f} GB, and this process can have {usable / 1e9:.1f} GB: split "
+                "the text, use truncate, or keys_in_float16=True"
             )
 
     def _raise(self, failed: dict[Index, EmbellamaError]) -> None:

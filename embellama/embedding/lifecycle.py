@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 
 from embellama.config import ModelConfig, PoolingStrategy
@@ -16,6 +17,8 @@ from embellama.machine.forking import renew_after_fork
 from embellama.model_info import ModelInfo, model_info
 
 __all__ = ["Lifecycle", "Loaded"]
+
+_logger = logging.getLogger("embellama")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,15 @@ class Lifecycle:
         config = self._config
         self.info: ModelInfo = model_info(config.model_path)
         self.pooling: PoolingStrategy = config.pooling or self.info.pooling
+        if config.pooling is None and self.info.pooling_is_guessed:
+            _logger.warning(
+                "%s: the file does not say how the model pools; %s is used, as is usual for %s. "
+                "Name what the model was trained with: pooling=%r or another one",
+                config.name,
+                self.pooling.value,
+                "causal models" if self.info.is_causal else "encoders",
+                self.pooling.value,
+            )
         trained_for = self.info.context_length
         if config.n_ctx is not None and config.n_ctx > trained_for:
             raise ConfigurationError(

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from embellama.gguf.architectures import FAMILIES, MAX_LAYERS, Family
 from embellama.gguf.header import GGUFHeader
 
-__all__ = ["HyperParameters", "read_hyper_parameters"]
+__all__ = ["NEVER_CAUSAL", "HyperParameters", "read_hyper_parameters"]
 
 _MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS, llama-hparams.h
 # A graph has room for 8 nodes a tensor (llama_context::graph_max_nodes), each used expert of a
@@ -23,6 +23,10 @@ _MAX_CONTEXT = 2**27
 _MAX_WIDTH = 2**20
 # llama_kv_cache_iswa multiplies the window by up to 256 sequences in 32 bits.
 _MAX_WINDOW = 2**23
+
+# Their converters do not write attention.causal. llama.cpp computes all but llama-embed without a
+# causal mask in any case; native/context_state.cpp takes the mask of that one away.
+NEVER_CAUSAL = frozenset(("gemma-embedding", "gemma-embedding2", "llama-embed", "t5encoder"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +118,7 @@ def read_hyper_parameters(header: GGUFHeader) -> HyperParameters:
         head_counts=tuple(head_counts),
         n_experts_used=n_experts_used,
         # llama-hparams.h: attention is causal unless the file says otherwise.
-        is_causal=True if is_causal is None else is_causal,
+        is_causal=keys.architecture not in NEVER_CAUSAL if is_causal is None else is_causal,
         pooling_type=pooling_type,
         n_labels=len(keys.value("classifier.output_labels", "arr[str]") or ()),
         feed_forward_length=feed_forward_length,

@@ -14,7 +14,7 @@ from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.gguf.header import GGUFHeader
 from embellama.gguf.hyper_parameters import HyperParameters
 
-__all__ = ["check_context", "context_bytes"]
+__all__ = ["check_context", "context_bytes", "key_value_bytes"]
 
 # Measured on models of 512 layers: nodes of the graph, the scheduler's and the allocator's tables.
 _BYTES_PER_TENSOR = 2**14
@@ -45,14 +45,11 @@ def context_bytes(
         though most of them take the room of an earlier one.
     """
     columns: defaultdict[int, int] = defaultdict(int)
-    cached = 0
     for tensor in header.tensors.values():
         layer = _LAYER.match(tensor.name)
         if layer is not None and len(tensor.shape) > 1:
             n_products = max(1, hyper_parameters.n_experts_used) if len(tensor.shape) > 2 else 1
             columns[int(layer[1])] += n_products * tensor.shape[1]
-            if _CACHED.search(tensor.name):
-                cached += tensor.shape[1]
     values = (
         max(columns.values(), default=0)
         + 4 * hyper_parameters.embedding_length
@@ -60,9 +57,34 @@ def context_bytes(
     )
     return (
         4 * n_tokens * values
-        + 2 * n_tokens * cached  # keys and values are float16
+        + key_value_bytes(header, n_tokens)
         + _BYTES_PER_TENSOR * len(header.tensors)
     )
+
+
+def key_value_bytes(header: GGUFHeader, n_tokens: int, *, in_float16: bool = False) -> int:
+    """Return about how many bytes the keys and values of a causal model's attention take.
+
+    Parameters
+    ----------
+    header : GGUFHeader
+    n_tokens : int
+        Of a micro-batch.
+    in_float16 : bool, optional
+        Whether they are float16. Default False: float32.
+
+    Returns
+    -------
+    int
+        An upper bound: a layer with a sliding window keeps fewer, and a model that is not causal
+        none.
+    """
+    columns = sum(
+        tensor.shape[1]
+        for tensor in header.tensors.values()
+        if len(tensor.shape) > 1 and _CACHED.search(tensor.name)
+    )
+    return (2 if in_float16 else 4) * n_tokens * columns
 
 
 def check_context(header: GGUFHeader, hyper_parameters: HyperParameters) -> None:

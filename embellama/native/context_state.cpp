@@ -2,10 +2,24 @@
 #include "context_state.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "guarded.hpp"
 
 namespace embellama {
+
+namespace {
+
+// llama.cpp computes llama-embed (llama-nemotron) with a causal mask where the file does not say otherwise,
+// and no converter says so. The models were trained without one.
+bool attends_both_ways(const llama_model * model) {
+    char value[16];
+    return llama_model_meta_val_str(model, "general.architecture", value, sizeof(value)) > 0 &&
+           strcmp(value, "llama-embed") == 0 &&
+           llama_model_meta_val_str(model, "llama-embed.attention.causal", value, sizeof(value)) < 0;
+}
+
+}  // namespace
 
 Status ContextState::reserve(int32_t n_tokens, int32_t n_sequences) noexcept {
     message_ = {};
@@ -15,25 +29,33 @@ Status ContextState::reserve(int32_t n_tokens, int32_t n_sequences) noexcept {
     n_tokens = std::max(n_tokens, n_tokens_);
     n_sequences = std::max(n_sequences, n_sequences_);
     release();
+    llama_model * const model = parameters_.model;
+    const int32_t n_threads = parameters_.n_threads;
     llama_context_params params = llama_context_default_params();
     // The whole micro-batch is one ubatch; more sequences than tokens would abort.
     params.n_ctx = params.n_batch = params.n_ubatch = std::max(n_tokens, n_sequences);
     params.n_seq_max = n_sequences;
-    params.n_threads = params.n_threads_batch = n_threads_;
-    params.pooling_type = ranks_ ? LLAMA_POOLING_TYPE_RANK : LLAMA_POOLING_TYPE_NONE;
+    params.n_threads = params.n_threads_batch = n_threads;
+    params.pooling_type = parameters_.ranks ? LLAMA_POOLING_TYPE_RANK : LLAMA_POOLING_TYPE_NONE;
+    // llama.cpp's default is float16. Its rounding moved vectors by 1e-3, and made a text's vector depend
+    // on the other texts of its micro-batch.
+    params.type_k = params.type_v = parameters_.half_keys ? GGML_TYPE_F16 : GGML_TYPE_F32;
     params.embeddings = true;
     params.kv_unified = true;
     params.no_perf = true;
-    Status status = new_context(model_, params, context_, message_);
+    Status status = new_context(model, params, context_, message_);
     if (status == OK) {
         status = new_batch(context_, batch_, message_);
     }
     if (status == OK) {
-        status = new_threadpool(n_threads_, threadpool_, message_);
+        status = new_threadpool(n_threads, threadpool_, message_);
     }
     if (status != OK) {
         release();
         return status;
+    }
+    if (attends_both_ways(model)) {
+        llama_set_causal_attn(context_, false);
     }
     llama_attach_threadpool(context_, threadpool_, threadpool_);
     n_tokens_ = n_tokens;
@@ -84,7 +106,7 @@ Status ContextState::compute(const int32_t * const * ids, const int32_t * length
     }
     llama_process_type type = LLAMA_PROCESS_TYPE_ENCODE;
     llama_memory_t memory = llama_get_memory(context_);
-    if (memory && !llama_model_has_encoder(model_)) {
+    if (memory && !llama_model_has_encoder(parameters_.model)) {
         llama_memory_clear(memory, false);
         type = LLAMA_PROCESS_TYPE_DECODE;
     }

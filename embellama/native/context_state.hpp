@@ -17,17 +17,20 @@ namespace embellama {
 // has to fit. One thread uses it at a time.
 class ContextState {
 public:
-    // With `ranks` it computes the scores of the model's classification head, else token vectors.
-    ContextState(llama_model * model, int32_t n_threads, bool ranks)
-        : model_(model),
-          n_threads_(n_threads),
-          ranks_(ranks) {}
+    struct Parameters {
+        llama_model * model = nullptr;
+        int32_t n_threads = 1;
+        bool ranks = false;      // compute the scores of the classification head, not token vectors
+        bool half_keys = false;  // keep keys and values of a causal model in float16, not float32
+    };
+
+    explicit ContextState(const Parameters & parameters) : parameters_(parameters) {}
     ~ContextState() { release(); }
     ContextState(const ContextState &) = delete;
     ContextState & operator=(const ContextState &) = delete;
 
-    int32_t n_threads() const { return n_threads_; }
-    bool ranks() const { return ranks_; }
+    int32_t n_threads() const { return parameters_.n_threads; }
+    bool ranks() const { return parameters_.ranks; }
     // Tokens that fit into what is open.
     int32_t n_tokens() const { return n_tokens_; }
 
@@ -51,9 +54,7 @@ public:
     const Message & message() const { return message_; }
 
 private:
-    llama_model * model_;
-    int32_t n_threads_;
-    bool ranks_;
+    const Parameters parameters_;
     llama_context * context_ = nullptr;
     llama_batch_ext * batch_ = nullptr;
     ggml_threadpool * threadpool_ = nullptr;

@@ -5,8 +5,14 @@ from libcpp cimport bool as cpp_bool
 from embellama.libllama.handles cimport llama_model
 
 cdef extern from "native/context_state.hpp" namespace "embellama" nogil:
+    cdef cppclass ContextParameters "embellama::ContextState::Parameters":
+        llama_model *model
+        int32_t n_threads
+        cpp_bool ranks
+        cpp_bool half_keys
+
     cdef cppclass ContextState:
-        ContextState(llama_model *model, int32_t n_threads, cpp_bool ranks) except +
+        ContextState(const ContextParameters &parameters) except +
         int32_t n_tokens() noexcept
         void release() noexcept
         void abandon() noexcept

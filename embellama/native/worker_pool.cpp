@@ -14,7 +14,6 @@
 #include "../runtime/exceptions.hpp"
 #include "../runtime/job_queue.hpp"
 #include "../runtime/process_end.hpp"
-#include "context_state.hpp"
 
 namespace embellama {
 
@@ -66,7 +65,7 @@ char * row_of(const Rows & rows, int32_t text) { return rows.out + rows.row_of_t
 // What one worker has for itself.
 struct Worker {
     Worker(const WorkerPool::Parameters & parameters)
-        : state(parameters.model, 1, parameters.ranks),
+        : state(parameters.context),
           ids(parameters.max_texts),
           lengths(parameters.max_texts),
           vector(parameters.n_dims) {}
@@ -78,12 +77,17 @@ struct Worker {
     std::vector<float> vector;
 };
 
+ContextState::Parameters with_threads(ContextState::Parameters parameters, int32_t n_threads) {
+    parameters.n_threads = n_threads;
+    return parameters;
+}
+
 class Pool final : public WorkerPool {
 public:
     explicit Pool(const Parameters & parameters)
         : parameters_(parameters),
           loops_(loops_for(parameters.instruction_set)),
-          all_threads_(parameters.model, parameters.n_workers, parameters.ranks),
+          all_threads_(with_threads(parameters.context, parameters.n_workers)),
           queue_(parameters.n_workers, parameters.max_tokens, parameters.max_texts) {
         for (int32_t i = 0; i < parameters.n_workers; i++) {
             workers_.emplace_back(parameters);

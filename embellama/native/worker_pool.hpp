@@ -4,9 +4,8 @@
 #include <cstdint>
 
 #include "../runtime/cpu_features.hpp"
+#include "context_state.hpp"
 #include "jobs.hpp"
-
-struct llama_model;
 
 namespace embellama {
 
@@ -18,12 +17,11 @@ namespace embellama {
 class WorkerPool {
 public:
     struct Parameters {
-        llama_model * model = nullptr;
+        ContextState::Parameters context;  // for a worker
         int32_t n_workers = 1;
         int64_t max_tokens = 0;                                    // of a micro-batch made of several jobs' items
         int32_t max_texts = 1;                                     // of any micro-batch
         int64_t n_dims = 0;                                        // of a token vector
-        bool ranks = false;                                        // compute the scores of the classification head
         InstructionSet instruction_set = InstructionSet::GENERIC;  // what rows are pooled with
     };
 

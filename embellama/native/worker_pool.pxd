@@ -6,7 +6,7 @@ from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from embellama.libllama.handles cimport llama_model
+from embellama.native.context_state cimport ContextParameters
 from embellama.native.tokenizer cimport Tokenizer
 from embellama.rows cimport Norm, Pooling, RowType
 from embellama.runtime.cpu_features cimport InstructionSet
@@ -68,12 +68,11 @@ cdef extern from "native/jobs.hpp" namespace "embellama" nogil:
 
 cdef extern from "native/worker_pool.hpp" namespace "embellama" nogil:
     cdef cppclass Parameters "embellama::WorkerPool::Parameters":
-        llama_model *model
+        ContextParameters context
         int32_t n_workers
         int64_t max_tokens
         int32_t max_texts
         int64_t n_dims
-        cpp_bool ranks
         InstructionSet instruction_set
 
     cdef cppclass WorkerPool:

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every architecture that llama.cpp computes, on small models of random weights."""
+
+from __future__ import annotations
+
+import logging
+import random
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tiny_model import TINY_BPE_TOKENS, TINY_MERGES, write_tiny_model
+
+from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, model_info
+from embellama.core import Context, Model, Vocabulary
+
+ARCHITECTURES = [
+    *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert"),
+    *("neo-bert", "eurobert", "t5encoder", "gemma-embedding", "llama-embed"),
+    *("llama", "qwen3", "gemma3"),
+]
+CAUSAL = ["llama", "qwen3", "gemma3"]
+
+
+def texts(n: int = 24) -> list[str]:
+    generator = random.Random(0)
+    letters = "abcdefg hij klm nopqrst"
+    lengths = [1, 5, 20, 60, 100, 200, *(generator.randint(1, 90) for _ in range(n - 6))]
+    return ["a" + "".join(generator.choice(letters) for _ in range(length)) for length in lengths]
+
+
+def difference_of_batch_and_single(config: ModelConfig) -> float:
+    with EmbeddingModel(config) as model:
+        batch = model.embed_batch(texts())
+        single = np.stack([model.embed(text) for text in texts()])
+        return float(np.abs(batch - single).max())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_vector_does_not_depend_on_its_neighbours(architecture: str, tmp_path: Path) -> None:
+    """Sums of float32 in another order differ by some 1e-7; a rounding in between by 1e-4."""
+    path = write_tiny_model(tmp_path / "model.gguf", architecture)
+    config = ModelConfig(path, truncate=True, pooling="mean")
+    assert difference_of_batch_and_single(config) <= 2e-6
+
+
+def write_causal_model(path: Path, architecture: str) -> Path:
+    metadata = {f"{architecture}.attention.causal": True, f"{architecture}.pooling_type": 3}
+    return write_tiny_model(path, architecture, metadata=metadata)
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_nor_does_that_of_a_causal_model(architecture: str, tmp_path: Path) -> None:
+    path = write_causal_model(tmp_path / "model.gguf", architecture)
+    assert difference_of_batch_and_single(ModelConfig(path, truncate=True)) <= 2e-6
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_keys_in_float16_are_rounded(architecture: str, tmp_path: Path) -> None:
+    exact = ModelConfig(write_causal_model(tmp_path / "model.gguf", architecture), truncate=True)
+    rounded = exact.replace(keys_in_float16=True)
+    with EmbeddingModel(exact) as model, EmbeddingModel(rounded) as half:
+        largest = np.abs(model.embed_batch(texts()) - half.embed_batch(texts())).max()
+    assert 1e-6 < largest < 1e-2
+
+
+def first_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The first token's vector in two texts that differ in the last token."""
+    model = Model(str(path))
+    vocabulary, context = Vocabulary(model), Context(model)
+    first = context.token_vectors(vocabulary.tokenize("hello a"))[0]
+    other = context.token_vectors(vocabulary.tokenize("hello b"))[0]
+    model.close()
+    return first, other
+
+
+@pytest.mark.parametrize("architecture", ["llama-embed", "gemma-embedding", "t5encoder"])
+def test_those_never_causal_see_the_whole_text(architecture: str, tmp_path: Path) -> None:
+    """Their converters do not say that they are not causal."""
+    metadata = {f"{architecture}.attention.causal": None}
+    path = write_tiny_model(tmp_path / "model.gguf", architecture, metadata=metadata)
+    assert not model_info(path).is_causal
+    first, other = first_vectors(path)
+    assert np.abs(first - other).max() > 1e-4
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_a_causal_model_does_not_look_ahead(architecture: str, tmp_path: Path) -> None:
+    first, other = first_vectors(write_causal_model(tmp_path / "model.gguf", architecture))
+    np.testing.assert_allclose(first, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling"),
+    [
+        ("t5encoder", PoolingStrategy.MEAN),
+        ("llama-embed", PoolingStrategy.MEAN),
+        ("gemma-embedding", PoolingStrategy.MEAN),
+        ("qwen3", PoolingStrategy.LAST),
+        ("bert", PoolingStrategy.MEAN),
+    ],
+)
+def test_pooling_where_the_file_says_nothing(
+    architecture: str, pooling: PoolingStrategy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = [f"{architecture}.pooling_type"]
+    if architecture != "bert":
+        silent.append(f"{architecture}.attention.causal")
+    path = write_tiny_model(tmp_path / "model.gguf", architecture, metadata=dict.fromkeys(silent))
+    with caplog.at_level(logging.WARNING, "embellama"), EmbeddingModel(path) as model:
+        assert model.pooling is pooling
+    told = [record.getMessage() for record in caplog.records if record.name == "embellama"]
+    if architecture in ("qwen3", "bert"):
+        assert len(told) == 1
+        assert f"pooling={pooling.value!r}" in told[0]
+    else:
+        assert told == []
+    caplog.clear()
+    with EmbeddingModel(ModelConfig(path, pooling="mean")):
+        assert not [record for record in caplog.records if record.name == "embellama"]
+
+
+@pytest.mark.parametrize("pre", ["qwen2", "modern-bert", "olmo", "gpt-2"])
+def test_nfc_where_the_tokenizer_begins_with_it(pre: str, tmp_path: Path) -> None:
+    """As the normalizer "NFC" in tokenizer.json of Qwen, ModernBERT and OLMo; GPT-2 has none."""
+    metadata = {"tokenizer.ggml.pre": pre}
+    model = Model(str(write_tiny_model(tmp_path / "model.gguf", "qwen3", metadata=metadata)))
+    vocabulary = Vocabulary(model)
+    for text in ("cafe\u0301", "\u1112\u1161\u11ab", "a\u0323\u0307", "plain", ""):
+        composed = unicodedata.normalize("NFC", text)
+        assert vocabulary.normalized(text) == (text if pre == "gpt-2" else composed)
+    model.close()
+
+
+def test_tokens_of_a_decomposed_text(tmp_path: Path) -> None:
+    """A letter that the vocabulary has composed only, through every way to its token."""
+    pieces = [*TINY_BPE_TOKENS, "\u00c3\u00a9"]  # the two bytes of an e with an acute accent
+    metadata = {
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.tokens": [*pieces, "\u00c3", "\u00a9"],
+        "tokenizer.ggml.token_type": [1] * (len(pieces) + 2),
+        "tokenizer.ggml.merges": [*TINY_MERGES, "\u00c3 \u00a9"],
+    }
+    embeddings = np.random.default_rng(0).standard_normal((len(pieces) + 2, 32), np.float32)
+    path = write_tiny_model(
+        tmp_path / "model.gguf",
+        "qwen3",
+        metadata=metadata,
+        tensors={"token_embd.weight": embeddings},
+    )
+    with EmbeddingModel(ModelConfig(path, pooling="mean")) as model:
+        composed = model.tokenize("caf\u00e9")
+        assert model.tokenize("cafe\u0301").tolist() == composed.tolist()
+        expected = model.embed_tokens(composed)
+        np.testing.assert_allclose(model.embed("cafe\u0301"), expected, atol=1e-6)
+        np.testing.assert_allclose(model.embed_batch(["cafe\u0301"])[0], expected, atol=1e-6)
