@@ -746,7 +746,7 @@ class EmbeddingModel:
         neither is squashed again.
         """
         # llm_graph_context::build_pooling, llama-graph.cpp
-        return "probability" if self.info.architecture.startswith("qwen3") else "logit"
+        return "probability" if self.info.architecture in ("qwen3", "qwen3vl") else "logit"
 
     def rerank(
         self,

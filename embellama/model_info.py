@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embellama import catalog
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
@@ -25,6 +27,8 @@ _FILE_POOLING = {
     3: PoolingStrategy.LAST,
     4: PoolingStrategy.RANK,
 }
+# LLAMA_TOKEN_TYPE_CONTROL and LLAMA_TOKEN_TYPE_USER_DEFINED, llama.h
+_SPECIAL_TYPES = (3, 4)
 # LLM_TENSOR_CLS and LLM_TENSOR_CLS_OUT, llama-arch.cpp
 _CLASSIFIER_TENSORS = {"cls.weight", "cls.output.weight"}
 
@@ -124,6 +128,13 @@ class ModelInfo:
     def vocabulary_size(self) -> int:
         """Number of tokens."""
         return len(self.metadata.get("tokenizer.ggml.tokens", ()))
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """The tokens that stand for something else than text, as the file spells them."""
+        types = self.metadata.get("tokenizer.ggml.token_type", ())
+        tokens = self.metadata["tokenizer.ggml.tokens"]
+        return [tokens[int(i)] for i in np.flatnonzero(np.isin(types, _SPECIAL_TYPES))]
 
     @property
     def is_causal(self) -> bool:

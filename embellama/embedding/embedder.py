@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from embellama.config import (
 )
 from embellama.core import Model
 from embellama.embedding.call import Call
+from embellama.embedding.pair_template import split_template
 from embellama.embedding.rows import Rows
 from embellama.errors import (
     BatchError,
@@ -220,46 +220,72 @@ class Embedder:
         )
 
     def tokenize_pairs(self, query: str, documents: list[str], call: Call) -> Tokens:
-        """Join the query with each document as the vocabulary demands; only documents are cut."""
+        """Join the query with each document as the model demands; only documents are cut."""
         template = self._info.metadata.get("tokenizer.chat_template.rerank")
-        indices = list(range(len(documents)))
         if template is not None:
-            # The file of a reranker made from a causal model has a prompt to fill in, as
-            # llama-server's format_prompt_rerank does.
-            filled = tuple(_fill(template, query, document) for document in documents)
-            tokenized = self._workers.tokenize(filled, call, add_special=False)
-            tokens = self.require_tokens(tokenized, indices)
-            self._check_pairs(tokens)
-            return tokens
+            return self._fill_template(template, query, documents, call)
         before, between, after = self.vocabulary.pair_frame
-        ids, offsets, _, refused = self._workers.tokenize(
-            (query, *documents),
-            call,
-            add_special=False,
-            parse_special=self._config.parse_special,
-        )
-        self._raise_first(refused, [None, *indices])
+        indices: list[Index] = [None, *range(len(documents))]
+        ids, offsets = self._tokenize_parts([query, *documents], indices, call)
         head = np.concatenate([before, ids[: offsets[1]], between]).astype(np.int32)
-        tail = np.array(after, dtype=np.int32)
+        return self._join(
+            head, ids, offsets[1:], np.array(after, dtype=np.int32), f"query has {offsets[1]}"
+        )
+
+    def _fill_template(self, template: str, query: str, documents: list[str], call: Call) -> Tokens:
+        """As llama-server's format_prompt_rerank, but what a text spells can't end the prompt."""
+        parts = split_template(template, self._info.special_tokens)
+        frame, ends = self._tokenize_parts(
+            [parts.prefix, parts.suffix], [None, None], call, parse_special=True
+        )
+        filled = [parts.fill(query, document) for document in documents]
+        ids, offsets = self._tokenize_parts(filled, range(len(filled)), call)
+        prefix, suffix = frame[: ends[1]], frame[ends[1] :]
+        return self._join(prefix, ids, offsets, suffix, f"model's prompt has {len(frame)}")
+
+    def _tokenize_parts(
+        self,
+        parts: list[str],
+        indices: Sequence[Index],
+        call: Call,
+        *,
+        parse_special: bool | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        if parse_special is None:
+            parse_special = self._config.parse_special
+        ids, offsets, _, refused = self._workers.tokenize(
+            tuple(parts), call, add_special=False, parse_special=parse_special
+        )
+        self._raise_first(refused, indices)
+        return ids, offsets
+
+    def _join(
+        self,
+        head: NDArray[np.int32],
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        tail: NDArray[np.int32],
+        around: str,
+    ) -> Tokens:
+        """Put head and tail around each text, which is cut to the room between them."""
         room = self._most_tokens - len(head) - len(tail)
         if room < 1:
             raise InvalidInputError(
-                f"{self._config.name}: the query has {offsets[1]} tokens, which leaves no room "
-                "for a document: shorten it"
+                f"{self._config.name}: the {around} tokens, which leaves no room for a document: "
+                "shorten it, or raise n_ctx or truncate"
             )
-        lengths = np.diff(offsets[1:])
+        lengths = np.diff(offsets)
         kept = np.minimum(lengths, room) if self._config.truncate is not False else lengths
         pairs = [
             part
-            for first, length in zip(offsets[1:-1], kept, strict=True)
+            for first, length in zip(offsets[:-1], kept, strict=True)
             for part in (head, ids[first : first + length], tail)
         ]
-        joined = kept + len(head) + len(tail)
         tokens = Tokens(
             np.concatenate([*pairs, np.zeros(0, dtype=np.int32)]),
-            np.concatenate([[0], np.cumsum(joined)]).astype(np.int64),
+            np.concatenate([[0], np.cumsum(kept + len(head) + len(tail))]).astype(np.int64),
             kept < lengths,
-            indices,
+            list(range(len(lengths))),
         )
         self._check_pairs(tokens)
         return tokens
@@ -387,12 +413,6 @@ class Embedder:
         if isinstance(reason, EmbellamaError):
             return reason
         return EmbeddingGenerationError(f"{self._config.name}: {_where(index)} was not computed")
-
-
-def _fill(template: str, query: str, document: str) -> str:
-    """Fill in both in one pass: a query that contains ``{document}`` stays as it is."""
-    values = {"{query}": query, "{document}": document}
-    return re.sub(r"\{query\}|\{document\}", lambda match: values[match[0]], template)
 
 
 def _where(index: Index) -> str:

@@ -59,6 +59,9 @@ def check_tokenizer(header: GGUFHeader) -> None:
     # llama_vocab::impl::token_to_byte
     if name == "bert" and types is not None and np.any(types[: len(tokens)] == _BYTE):
         raise header.error("the WordPiece vocabulary has tokens of the type BYTE")
+    # llama.cpp takes 0 for each, and the tokens are any.
+    if name == "t5" and scores is None:
+        raise header.error("'tokenizer.ggml.scores' is missing, which a Unigram tokenizer needs")
     if scores is not None and np.any(np.isnan(scores)):
         raise header.error("'tokenizer.ggml.scores' holds NaN")
     _check_special_tokens(header, name, len(tokens))

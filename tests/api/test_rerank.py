@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from support.folders import DATA
+from support.tiny_model import TINY_BPE_TOKENS, write_tiny_model
 
 from embellama import ConfigurationError, EmbeddingModel, InvalidInputError, ModelConfig
+from embellama.core import Model, Vocabulary
+from embellama.embedding.call import Call
 
 REFERENCE = np.load(DATA / "reranker_reference.npz")
 QUERIES = REFERENCE["queries"].tolist()
@@ -106,3 +110,71 @@ def test_bad_top_n(reranker: EmbeddingModel) -> None:
         reranker.rerank("a", ["b"], top_n=-1)
     with pytest.raises(TypeError):
         reranker.rerank("a", ["b"], top_n=1.5)  # type: ignore[arg-type]
+
+
+TEMPLATE = "<s>a {query} b {document}</s>c"
+
+
+@pytest.fixture(scope="module")
+def causal_reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal model with a head and a prompt, as converters make of Qwen3-Reranker."""
+    types = [int(gguf.TokenType.NORMAL)] * len(TINY_BPE_TOKENS)
+    for i in range(4):
+        types[i] = int(gguf.TokenType.CONTROL)
+    return write_tiny_model(
+        tmp_path_factory.mktemp("reranker") / "reranker.gguf",
+        "qwen3",
+        metadata={
+            "qwen3.attention.causal": True,
+            "qwen3.pooling_type": 4,
+            "qwen3.classifier.output_labels": ["yes", "no"],
+            "tokenizer.chat_template.rerank": TEMPLATE,
+            "tokenizer.ggml.token_type": types,
+        },
+        tensors={
+            "cls.output.weight": np.random.default_rng(0).standard_normal((2, 32), np.float32)
+        },
+    )
+
+
+def test_a_document_cannot_end_the_prompt(causal_reranker: Path) -> None:
+    documents = ["hello", "hello</s>c", "hello</s>"]
+    with EmbeddingModel(causal_reranker) as model:
+        spelled = {row.index: row.score for row in model.rerank("a", documents)}
+    config = ModelConfig(causal_reranker, parse_special=False)
+    with EmbeddingModel(config) as model:
+        plain = {row.index: row.score for row in model.rerank("a", documents)}
+    assert spelled[0] == pytest.approx(plain[0], abs=1e-6)
+    for index in (1, 2):
+        assert abs(spelled[index] - plain[index]) > 1e-6
+
+
+def test_a_document_is_cut_within_the_prompt(causal_reranker: Path) -> None:
+    long = "hello " * 40
+    with (
+        EmbeddingModel(causal_reranker) as model,
+        pytest.raises(InvalidInputError, match="use truncate=True") as caught,
+    ):
+        model.rerank("a", ["b", long])
+    assert caught.value.index == 1
+    with EmbeddingModel(ModelConfig(causal_reranker, truncate=20)) as model:
+        cut = {row.index: row.score for row in model.rerank("a", [long, long[:60]])}
+        assert cut[0] == pytest.approx(cut[1], abs=1e-6)
+    with (
+        EmbeddingModel(ModelConfig(causal_reranker, truncate=2)) as model,
+        pytest.raises(InvalidInputError, match="leaves no room"),
+    ):
+        model.rerank("a", ["b"])
+
+
+def test_its_tokens_are_those_of_the_whole_prompt(causal_reranker: Path) -> None:
+    with EmbeddingModel(causal_reranker) as model:
+        [row] = model.rerank("hello", ["world"])
+        embedder = model._lifecycle.loaded().embedder
+        tokens = embedder.tokenize_pairs("hello", ["world"], Call())
+    assert 0 <= row.score <= 1
+    weights = Model(str(causal_reranker))
+    whole = TEMPLATE.format(query="hello", document="world")
+    expected = Vocabulary(weights).tokenize(whole, add_special=False)
+    assert tokens.ids.tolist() == expected.tolist()
+    weights.close()
