@@ -306,7 +306,11 @@ cdef const encoder.Kernels *_kernels_for(
     str architecture, str instruction_set, bint exact
 ) except? NULL:
     cdef const encoder.Kernels *kernels
-    if instruction_set == "llama.cpp" or not encoder.supports(architecture.encode()):
+    if instruction_set == "llama.cpp":
+        return NULL
+    # llama.cpp rounds the activations of a product to what its weights are stored as. The encoder's
+    # exact kernels do not, and they multiply for any architecture.
+    if not exact and not encoder.supports(architecture.encode()):
         return NULL
     kernels = encoder.choose_kernels(instruction_set.encode(), exact)
     if kernels == NULL:

@@ -8,6 +8,7 @@ import random
 import unicodedata
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from support.tiny_model import TINY_BPE_TOKENS, TINY_MERGES, write_tiny_model
@@ -43,6 +44,34 @@ def test_a_vector_does_not_depend_on_its_neighbours(architecture: str, tmp_path:
     path = write_tiny_model(tmp_path / "model.gguf", architecture)
     config = ModelConfig(path, truncate=True, pooling="mean")
     assert difference_of_batch_and_single(config) <= 2e-6
+
+
+def write_dequantised(path: Path, source: Path, architecture: str) -> Path:
+    tensors = {
+        tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        for tensor in gguf.GGUFReader(source).tensors
+    }
+    return write_tiny_model(path, architecture, tensors=tensors)
+
+
+@pytest.mark.parametrize("file_type", ["F16", "BF16", "Q8_0", "Q4_0", "Q5_1"])
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if "moe" not in name])
+def test_exact_multiplies_the_weights_of_the_file(
+    architecture: str, file_type: str, tmp_path: Path
+) -> None:
+    """llama.cpp rounds activations to 16 bits for F16 and BF16, and to 8 bits for smaller types.
+
+    A file with the same weights in float32 is computed without rounding, up to the order of sums.
+    """
+    path = write_tiny_model(tmp_path / "model.gguf", architecture, file_type=file_type)
+    config = ModelConfig(path, truncate=True, pooling="mean", accuracy="exact")
+    assert difference_of_batch_and_single(config) <= 2e-6
+    same = config.replace(
+        model_path=write_dequantised(tmp_path / "float32.gguf", path, architecture)
+    )
+    with EmbeddingModel(config) as model, EmbeddingModel(same) as reference:
+        largest = np.abs(model.embed_batch(texts()) - reference.embed_batch(texts())).max()
+    assert largest <= 2e-6
 
 
 def write_causal_model(path: Path, architecture: str) -> Path:

@@ -48,6 +48,19 @@ def test_vectors(smollm2_path: Path, pooling: str) -> None:
         assert cosines(batch, single).min() >= 0.998
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_exact_vectors(smollm2_path: Path, pooling: str) -> None:
+    """Sums of up to 1,536 products in another order than torch's, through 30 layers."""
+    config = ModelConfig(smollm2_path, pooling=pooling, accuracy="exact")
+    with EmbeddingModel(config) as model:
+        texts = [TEXTS[name] for name in NAMES]
+        batch = model.embed_batch(texts)
+        expected = REFERENCE[pooling] / np.linalg.norm(REFERENCE[pooling], axis=1, keepdims=True)
+        np.testing.assert_allclose(batch, expected, atol=2e-5)
+        single = np.stack([model.embed(text) for text in texts])
+        np.testing.assert_allclose(batch, single, atol=2e-6)
+
+
 def test_truncation_keeps_eos(smollm2_path: Path) -> None:
     with EmbeddingModel(ModelConfig(smollm2_path, truncate=5)) as model:
         result = model.embed_batch(["one two three four five six seven"], details=True)
