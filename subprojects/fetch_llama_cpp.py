@@ -10,6 +10,7 @@ Without the index this script changes nothing and Meson clones the upstream repo
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -37,6 +38,11 @@ DESTINATION = SUBPROJECTS / "packagecache" / "llama.cpp"
 def download(folder: pathlib.Path) -> pathlib.Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{SDIST} --hash=sha256:{SHA256}\n")
+    # The pip that builds embellama names our own build backend in a variable, which this one would
+    # take for that of the sdist.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.endswith("BACKEND_PATH")
+    }
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
@@ -45,6 +51,7 @@ def download(folder: pathlib.Path) -> pathlib.Path:
         ],
         check=True,
         stdin=subprocess.DEVNULL,
+        env=environment,
     )
     return next(folder.glob("*.tar.gz"))
 

@@ -128,7 +128,7 @@ def test_libllama_declares_and_does_nothing() -> None:
 
 def test_every_source_file_says_its_licence() -> None:
     top = SOURCE.parent
-    for pattern in ("embellama/**/*", "tests/**/*", "subprojects/*"):
+    for pattern in ("embellama/**/*", "tests/**/*", "subprojects/*", "build_backend/*"):
         for path in top.glob(pattern):
             if path.is_file() and path.suffix in SUFFIXES:
                 assert "SPDX-License-Identifier: Apache-2.0" in path.read_text()[:200], path

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from support.folders import REPOSITORY
@@ -33,6 +38,16 @@ def test_it_is_what_the_package_index_is_asked_for() -> None:
     text = (SUBPROJECTS / "fetch_llama_cpp.py").read_text()
     asked = re.findall(r"xllamacpp[-=]+[\d.]*?(\d+)[/\"]", text)
     assert [f"b{number}" for number in asked] == [RELEASE] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefix", ["PEP517", "_PYPROJECT_HOOKS"])
+def test_it_is_fetched_while_pip_builds_embellama(tmp_path: Path, prefix: str) -> None:
+    """pip names the folder of our build backend in a variable, by one of two names."""
+    script = shutil.copy(SUBPROJECTS / "fetch_llama_cpp.py", tmp_path)
+    environment = os.environ | {f"{prefix}_BACKEND_PATH": str(REPOSITORY / "build_backend")}
+    subprocess.run([sys.executable, script], env=environment, check=True)
+    assert (tmp_path / "packagecache" / "llama.cpp" / "LICENSE").is_file()
 
 
 def test_every_patch_is_applied() -> None:
