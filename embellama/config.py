@@ -63,7 +63,7 @@ class PoolingStrategy(enum.Enum):
 
 
 class Accuracy(enum.Enum):
-    """What an encoder is computed with.
+    """How the products of a network are computed.
 
     Wherever one is expected its lower-case name is accepted too: ``accuracy="exact"``.
 
@@ -75,11 +75,14 @@ class Accuracy(enum.Enum):
     """
 
     FAST = "fast"
-    """Products of bfloat16 where the processor is faster with them. Against float32, MiniLM's least
-    cosine was 0.9999; of multilingual-e5-small's texts one in a thousand was below, the least at
-    0.997."""
+    """The BERT family: products of bfloat16 where the processor is faster with them. Against
+    float32, MiniLM's least cosine was 0.9999; of multilingual-e5-small's texts one in a thousand
+    was below, the least at 0.997. Other architectures: llama.cpp's products, which round the
+    inputs of a product to 16 bits for F16 and BF16 weights and to 8 bits for quantised weights."""
     EXACT = "exact"
-    """Float32 throughout."""
+    """The file's weights are multiplied with float32, for every architecture. Only the experts of a
+    mixture are left to llama.cpp. Weights of other types than F32, F16, BF16, Q8_0 and Q4_0 take
+    4 bytes each in memory."""
 
 
 class NormalizationMode(enum.Enum):
@@ -304,8 +307,7 @@ class ModelConfig:
         Whether a text that spells a special token, such as ``[SEP]``, gets that token, as
         Hugging Face tokenizers do (default True). False treats it as ordinary text.
     accuracy : Accuracy or str, optional
-        How encoders of the BERT family are computed: FAST, the default, or EXACT. Other
-        architectures are computed by llama.cpp, which has no such choice.
+        How products are computed: FAST, the default, or EXACT.
     instruction_set : str, optional
         What encoders of the BERT family are computed with: one of
         ``embellama.backend_info()["instruction_sets"]``, or ``"llama.cpp"`` for llama.cpp's own
