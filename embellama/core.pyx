@@ -22,6 +22,7 @@ from embellama.errors import (
     TokenizationError,
     not_finite as not_finite_message,
 )
+from embellama.gguf.tokenizers import PRE_TOKENIZERS_AFTER_NFC, PRE_TOKENIZERS_WITHOUT_REGEX
 from embellama.machine.forking import renew_after_fork
 from embellama.machine.usable_memory import usable_memory
 from embellama.token_ids import token_ids
@@ -85,22 +86,6 @@ WORKER_POOLS = PyCapsule_New(
 
 # ggml_log_level, ggml.h
 _LOG_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
-
-
-# Values of tokenizer.ggml.pre whose expression has a loop of its own in unicode.cpp
-# (unicode_regex_split_custom) and is the only one of its kind (llama-vocab.cpp).
-_WITHOUT_REGEX = frozenset("""
-gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en
-jina-v2-code roberta-bpe mpt olmo jais trillion granite-docling exaone4
-llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano dbrx smaug-bpe
-chatglm-bpe glm4 glm5
-qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 qwen35
-gemma4 granite-embed-multi-311m sarvam-moe mmbert
-""".split())
-
-
-# Those of models whose tokenizer.json begins with NFC.
-_IN_NFC = frozenset(("qwen2", "qwen35", "f2llmv2", "modern-bert", "olmo"))
 
 
 def _listen():
@@ -183,7 +168,7 @@ cdef class Vocabulary:
         # The regular expressions of BPE pre-tokenizers run on std::regex, but for the commonest.
         self.recurses = kind not in (
             llama.LLAMA_VOCAB_TYPE_WPM, llama.LLAMA_VOCAB_TYPE_SPM, llama.LLAMA_VOCAB_TYPE_UGM
-        ) and pre_tokenizer_of(model) not in _WITHOUT_REGEX
+        ) and pre_tokenizer_of(model) not in PRE_TOKENIZERS_WITHOUT_REGEX
         cdef bint add_bos = word_piece or llama.llama_vocab_get_add_bos(vocabulary)
         cdef bint add_eos = llama.llama_vocab_get_add_eos(vocabulary)
         cdef bint add_sep = llama.llama_vocab_get_add_sep(vocabulary)
@@ -249,7 +234,7 @@ cdef class Vocabulary:
         str
             In NFC for such a tokenizer, else the text itself.
         """
-        if text.isascii() or pre_tokenizer_of(self.model) not in _IN_NFC:
+        if text.isascii() or pre_tokenizer_of(self.model) not in PRE_TOKENIZERS_AFTER_NFC:
             return text
         return unicodedata.normalize("NFC", text)
 

@@ -262,33 +262,24 @@ cdef class Workers:
             raise EmbeddingGenerationError(f"{self.name}: the process is ending")
         return 0
 
-    cdef int run_tokenizing(self, TokenizeJob &job, deadline) except -1:
+    cdef int run(
+        self, TokenizeJob *tokenizing, EmbedJob *embedding, deadline, progress, int64_t n_texts
+    ) except -1:
+        """Do one of the two jobs; the other is NULL."""
+        cdef Job *job = <Job *>tokenizing if tokenizing != NULL else <Job *>embedding
         cdef Message message
         cdef int status
         self.enter()
         cdef const WorkerPool *pool = self.pool
         try:
             with nogil:
-                status = self.pool.submit(job, message)
+                if tokenizing != NULL:
+                    status = self.pool.submit(tokenizing[0], message)
+                else:
+                    status = self.pool.submit(embedding[0], message)
             if status != OK:
                 raise self.error_of(status, message)
-            self.wait(job, deadline, None, job.n_texts)
-        finally:
-            self.leave(pool)
-            flush_log()
-        return 0
-
-    cdef int run_embedding(self, EmbedJob &job, deadline, progress, int64_t n_texts) except -1:
-        cdef Message message
-        cdef int status
-        self.enter()
-        cdef const WorkerPool *pool = self.pool
-        try:
-            with nogil:
-                status = self.pool.submit(job, message)
-            if status != OK:
-                raise self.error_of(status, message)
-            self.wait(job, deadline, progress, n_texts)
+            self.wait(job[0], deadline, progress, n_texts)
         finally:
             self.leave(pool)
             flush_log()
@@ -356,7 +347,7 @@ cdef class Workers:
         job.n_texts = n_texts
         job.counts = &count_view[0]
         job.truncated = &truncated_view[0]
-        self.run_tokenizing(job, call.deadline)
+        self.run(&job, NULL, call.deadline, None, n_texts)
         reasons = reasons_of(job)
         for position in np.flatnonzero(counts < 0).tolist():
             i = position
@@ -454,7 +445,7 @@ cdef class Workers:
         try:
             job.rows.out = <char *>buffer.buf
             job.rows.stride = buffer.strides[0]
-            self.run_embedding(job, call.deadline, call.progress, n_texts)
+            self.run(NULL, &job, call.deadline, call.progress, n_texts)
         finally:
             PyBuffer_Release(&buffer)
         if job.status != OK:
@@ -530,7 +521,7 @@ cdef class Workers:
             job.rows.out = <char *>&view[0]
             job.rows.row_of_text = &row
             job.rows.n_dims = n_dims
-            self.run_embedding(job, None, None, 1)
+            self.run(NULL, &job, None, None, 1)
         finally:
             self.leave(pool)
         return vector if failure == Failure.NONE else None

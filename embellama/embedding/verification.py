@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from embellama import catalog
-from embellama.config import NormalizationMode
+from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy
+from embellama.core import Model
 from embellama.errors import EmbeddingGenerationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import has_recorded_sha256, record_path
-
-if TYPE_CHECKING:
-    from embellama.model import EmbeddingModel
+from embellama.model_info import ModelInfo
 
 __all__ = ["ENCODER_TOLERANCE", "tolerance", "verify"]
 
@@ -71,12 +71,34 @@ def tolerance(file_type: str, instruction_set: str) -> float:
     return TOLERANCE.get(file_type, QUANTISED_TOLERANCE)
 
 
-def verify(model: EmbeddingModel) -> None:
+class Verifiable(Protocol):
+    """What the checks read of an ``EmbeddingModel``, which calls them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def info(self) -> ModelInfo: ...
+    @property
+    def pooling(self) -> PoolingStrategy: ...
+    @property
+    def core_model(self) -> Model: ...
+    @property
+    def max_sequence_length(self) -> int: ...
+    def count_tokens(self, text: str) -> int: ...
+    def embed_batch(self, texts: list[str]) -> Any: ...
+
+
+def verify(model: Verifiable) -> None:
     """Raise unless a model's file is what it was, and it computes as it should.
 
     Parameters
     ----------
-    model : EmbeddingModel
+    model : Verifiable
+        An :class:`embellama.EmbeddingModel`.
 
     Raises
     ------
@@ -99,7 +121,7 @@ def verify(model: EmbeddingModel) -> None:
         _check_known_vector(model, entry.name, file_type)
 
 
-def _check_file(model: EmbeddingModel) -> None:
+def _check_file(model: Verifiable) -> None:
     """Raise if the file is not what the record beside it says."""
     path = model.path
     try:
@@ -114,7 +136,7 @@ def _check_file(model: EmbeddingModel) -> None:
         )
 
 
-def _check_batches(model: EmbeddingModel, texts: list[str], allowed: float) -> None:
+def _check_batches(model: Verifiable, texts: list[str], allowed: float) -> None:
     """Raise unless texts have the same vectors together and alone."""
     together = model.embed_batch(texts).astype(np.float64)
     alone = np.concatenate([model.embed_batch([text]) for text in texts]).astype(np.float64)
@@ -129,7 +151,7 @@ def _check_batches(model: EmbeddingModel, texts: list[str], allowed: float) -> N
         )
 
 
-def _check_known_vector(model: EmbeddingModel, known: str, file_type: str) -> None:
+def _check_known_vector(model: Verifiable, known: str, file_type: str) -> None:
     """Raise unless the model gives the vector that the model `known` is known for."""
     expected = np.array(KNOWN[known])
     found = model.embed_batch([SENTENCE])[0, : len(expected)]

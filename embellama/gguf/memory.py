@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.gguf.header import GGUFHeader
 from embellama.gguf.hyper_parameters import HyperParameters
 
@@ -21,13 +20,14 @@ _BYTES_PER_TENSOR = 2**14
 _LAYER = re.compile(r"(?:enc\.)?blk\.(\d+)\.")
 _CACHED = re.compile(r"\.attn_(?:k|v|qkv)\.weight$")
 
+# A context has room for so many at least (LEAST_ROOM, native/worker_pool.cpp).
+_LEAST_TOKENS = 256
+
 _REMEDY = "No trained model is like that: it is damaged, or made to exhaust memory"
 _FREE_FOR_CONTEXT = 32 * 2**20
 
 
-def context_bytes(
-    header: GGUFHeader, hyper_parameters: HyperParameters, n_tokens: int = MICRO_BATCH_TOKENS
-) -> int:
+def context_bytes(header: GGUFHeader, hyper_parameters: HyperParameters, n_tokens: int) -> int:
     """Return about how many bytes one thread needs to compute.
 
     Parameters
@@ -35,8 +35,8 @@ def context_bytes(
     header : GGUFHeader
     hyper_parameters : HyperParameters
         Of that header.
-    n_tokens : int, optional
-        Of the micro-batches. Default: what they have by default, and contexts at least.
+    n_tokens : int
+        Of the micro-batches.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def check_context(header: GGUFHeader, hyper_parameters: HyperParameters) -> None
     ModelLoadError
         If one would.
     """
-    n_bytes = context_bytes(header, hyper_parameters)
+    n_bytes = context_bytes(header, hyper_parameters, _LEAST_TOKENS)
     if n_bytes > max(_FREE_FOR_CONTEXT, header.file_size // 2):
         raise header.error(
             f"each thread would take up to {n_bytes >> 20} MiB of memory to compute with its "

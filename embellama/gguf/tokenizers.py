@@ -9,6 +9,7 @@ __all__ = [
     "ALWAYS_BOS",
     "DEFAULT_BOS",
     "NO_BOS_ID",
+    "PRE_TOKENIZERS_AFTER_NFC",
     "PRE_TOKENIZERS_WITHOUT_REGEX",
     "TOKENIZERS",
     "Tokenizer",
@@ -58,3 +59,6 @@ qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 
 gemma4 granite-embed-multi-311m sarvam-moe mmbert
 """.split()
 )
+
+# Those of models whose tokenizer.json begins with NFC, which llama.cpp leaves out.
+PRE_TOKENIZERS_AFTER_NFC = frozenset(("qwen2", "qwen35", "f2llmv2", "modern-bert", "olmo"))

@@ -394,6 +394,13 @@ def test_head_without_scores_for_its_labels(tmp_path: Path) -> None:
     refused(path, "2 labels for 1 scores")
 
 
+ZEROS = np.zeros(len(TINY_TOKENS), dtype=np.float32)
+
+
+def bytes_of(values: list[int]) -> np.ndarray:
+    return np.array(values, dtype=np.uint8)
+
+
 def _replaced(index: int, token: str) -> list[str]:
     return [*TINY_TOKENS[:index], token, *TINY_TOKENS[index + 1 :]]
 
@@ -420,12 +427,17 @@ def _replaced(index: int, token: str) -> list[str]:
         ({"model": "gpt2", "pre": "whitespace", "merges": ["a b"]}, "'whitespace' does not fit"),
         ({"model": "gpt2", "merges": ["a b"], "add_bos_token": True, "bos_token_id": 99}, None),
         ({"model": "gpt2", "pre": "glm4", "add_bos_token": True, "bos_token_id": 99}, "bos_token"),
+        ({"model": "t5", "scores": None}, "scores' is missing, which a Unigram tokenizer needs"),
         (
-            {"model": "t5", "precompiled_charsmap": np.array([9, 0, 0, 0], dtype=np.uint8)},
+            {"model": "t5", "scores": ZEROS, "precompiled_charsmap": bytes_of([9, 0, 0, 0])},
             "cut short",
         ),
         (
-            {"model": "t5", "precompiled_charsmap": np.array([0] * 4 + [65] * 600, dtype=np.uint8)},
+            {
+                "model": "t5",
+                "scores": ZEROS,
+                "precompiled_charsmap": bytes_of([0] * 4 + [65] * 600),
+            },
             "600 bytes in place of a character",
         ),
     ],
