@@ -10,7 +10,7 @@ from embellama.config import MAX_THREADS, integer
 from embellama.convert.architecture import read_architecture
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
-from embellama.convert.pooling import read_pooling_type
+from embellama.convert.sentence_transformers import checkpoint_of, read_sentence_transformers
 from embellama.convert.tensors import map_tensors
 from embellama.convert.tokenizer import read_tokenizer
 from embellama.convert.vocabulary import make_vocabulary
@@ -30,7 +30,7 @@ def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
     path = Path(os.path.expanduser(checkpoint))
     if path.is_dir():
         # The name of the directory becomes the model's; "." has none.
-        return Path(os.path.abspath(path))
+        return checkpoint_of(Path(os.path.abspath(path)))
     if path.exists():
         raise ModelNotFoundError(
             f"{path}: a checkpoint is a directory, not a file; name the one that holds config.json"
@@ -88,8 +88,9 @@ def convert_checkpoint(
     ----------
     checkpoint : str or os.PathLike
         A directory with ``config.json``, the weights as safetensors (one file, or several and
-        their index), and ``tokenizer.json`` or ``vocab.txt``. If sentence-transformers'
-        ``modules.json`` is there, the pooling it names goes into the GGUF.
+        their index), and ``tokenizer.json`` or ``vocab.txt``. What the files of
+        sentence-transformers say goes into the GGUF: the pooling, the prompts, the similarity
+        function, and the length to which texts are cut.
     output : str or os.PathLike
         The file to write; an existing one is replaced. The file appears when it is complete. A
         failure leaves nothing behind; files that a killed conversion leaves in ``OUTPUT.partial/``
@@ -134,10 +135,14 @@ holds config.json
     source = _checkpoint_directory(checkpoint)
     destination = _output_file(output)
 
-    architecture = read_architecture(source)
-    pooling_type = read_pooling_type(source)
-    tensors = map_tensors(architecture, source, list_tensors(source))
-    vocabulary = make_vocabulary(read_tokenizer(source), architecture.n_tokens)
+    settings = read_sentence_transformers(source)
+    folder_of_network = settings.transformer
+    architecture = read_architecture(folder_of_network)
+    tensors = map_tensors(architecture, folder_of_network, list_tensors(folder_of_network))
+    vocabulary = make_vocabulary(
+        read_tokenizer(folder_of_network, lower_cased=settings.do_lower_case),
+        architecture.n_tokens,
+    )
 
     busy = waiting_notice(f"writes {output}", show=progress)
     try:
@@ -148,7 +153,7 @@ holds config.json
                 written,
                 checkpoint=source,
                 architecture=architecture,
-                pooling_type=pooling_type,
+                settings=settings,
                 vocabulary=vocabulary,
                 tensors=tensors,
                 file_type=type_name if type_name in UNQUANTIZED else "F32",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from embellama.convert.architecture import Architecture
 from embellama.convert.file_types import FILE_TYPES
 from embellama.convert.model_card import add_general_metadata, model_card_error
+from embellama.convert.sentence_transformers import SentenceTransformers
 from embellama.convert.tensors import Tensor
 from embellama.convert.vocabulary import Vocabulary
 from embellama.errors import ModelLoadError
@@ -56,7 +57,7 @@ def write_gguf(
     *,
     checkpoint: Path,
     architecture: Architecture,
-    pooling_type: int | None,
+    settings: SentenceTransformers,
     vocabulary: Vocabulary,
     tensors: list[Tensor],
     file_type: str,
@@ -70,8 +71,7 @@ def write_gguf(
     checkpoint : pathlib.Path
         Where the model card is.
     architecture : Architecture
-    pooling_type : int or None
-        A ``llama_pooling_type``.
+    settings : SentenceTransformers
     vocabulary : Vocabulary
     tensors : list of Tensor
     file_type : str
@@ -97,10 +97,11 @@ def write_gguf(
             raw_dtype=gguf.GGMLQuantizationType[stored],
         )
     add_general_metadata(writer, checkpoint)
-    _add_architecture(writer, architecture, pooling_type, file_type)
+    _add_architecture(writer, architecture, settings.pooling_type, file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_token_type_count(architecture.n_token_types)
     vocabulary.write(writer)
+    settings.write(writer, architecture.n_position_rows - architecture.position_offset)
     try:
         writer.write_header_to_file(path)
         try:

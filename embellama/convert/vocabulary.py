@@ -7,7 +7,7 @@ import base64
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embellama.convert.special_tokens import added_special_tokens, special_token_ids
 from embellama.convert.tokenizer import Tokenizer
@@ -154,32 +154,58 @@ def _tokens_and_types(
     return tokens, types
 
 
+def _refuse_switches(tokenizer: Tokenizer, part: Mapping[str, Any], **supported: Any) -> None:
+    """Refuse a part of tokenizer.json whose switches are not `supported`, where they are there."""
+    for name, value in supported.items():
+        found = part.get(name, value)
+        if found is not None and found != value:
+            raise tokenizer.error(
+                f"{name} is {found!r}, where llama.cpp has {value!r}, so that it would split texts "
+                "in another way; this checkpoint can't become a GGUF"
+            )
+
+
 def _normalizer_flags(tokenizer: Tokenizer) -> dict[str, bool]:
     """Return whether WordPiece's text is lower-cased and loses its accents.
 
     llama.cpp assumes both if a file says nothing, and uses the first flag if the second is
     missing.
     """
-    flags = {"lowercase": False, "strip_accents": False}
-    for step in tokenizer.normalizers:
-        kind = step.get("type")
-        if kind == "BertNormalizer":
-            flags["lowercase"] = bool(step.get("lowercase", True))
-            strip_accents = step.get("strip_accents")
-            if strip_accents is None:
-                del flags["strip_accents"]
-            else:
-                flags["strip_accents"] = bool(strip_accents)
-        elif kind == "Lowercase":
-            flags["lowercase"] = True
-        elif kind == "StripAccents":
-            flags["strip_accents"] = True
-        elif kind not in ("NFC", "NFD"):
+    kinds = [step.get("type") for step in tokenizer.normalizers]
+    for kind in kinds:
+        if kind not in ("BertNormalizer", "Lowercase", "NFC", "NFD", "StripAccents"):
             raise tokenizer.error(
                 f"a normalizer of type {kind}, which llama.cpp doesn't have for WordPiece, so that "
                 "it would split texts in another way; this checkpoint can't become a GGUF"
             )
-    return flags
+    if kinds.count("BertNormalizer") != 1:
+        raise tokenizer.error(
+            "no BertNormalizer, or several, but llama.cpp always cleans texts and splits Chinese "
+            "characters as one does; this checkpoint can't become a GGUF"
+        )
+    bert = tokenizer.normalizers[kinds.index("BertNormalizer")]
+    _refuse_switches(tokenizer, bert, clean_text=True, handle_chinese_chars=True)
+    lowercase = bool(bert.get("lowercase", True))
+    strip_accents = bert.get("strip_accents")
+    strips = lowercase if strip_accents is None else bool(strip_accents)
+    if "StripAccents" in kinds:
+        # It removes marks that stand alone, and leaves those that are part of a character.
+        if not strips and "NFD" not in kinds[: kinds.index("StripAccents")]:
+            raise tokenizer.error(
+                "StripAccents without NFD before it, which llama.cpp doesn't have; this checkpoint "
+                "can't become a GGUF"
+            )
+        strip_accents = strips = True
+    if not strips and {"NFC", "NFD"} & set(kinds):
+        raise tokenizer.error(
+            "a normalizer of type NFC or NFD, which llama.cpp has only where accents are removed; "
+            "this checkpoint can't become a GGUF"
+        )
+    if "Lowercase" in kinds and not lowercase:
+        lowercase, strip_accents = True, strips
+    if strip_accents is None:
+        return {"lowercase": lowercase}
+    return {"lowercase": lowercase, "strip_accents": bool(strip_accents)}
 
 
 def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
@@ -192,6 +218,7 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     prefix = tokenizer.model.get("continuing_subword_prefix", "##")
     if prefix != "##":
         raise tokenizer.error(f"llama.cpp knows pieces that begin with '##' only, not {prefix!r}")
+    _refuse_switches(tokenizer, tokenizer.model, max_input_chars_per_word=100)
     normalizer = _normalizer_flags(tokenizer)
     known = _ids_to_tokens(tokenizer, n_tokens)
     ids = {token: index for index, token in known.items()}
@@ -227,6 +254,7 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
 
 
 def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    _refuse_switches(tokenizer, tokenizer.model, byte_fallback=False)
     charsmap = b""
     removes_spaces = False
     adds_space = None
@@ -312,6 +340,15 @@ def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
             "the normalizer or pre-tokenizer is not RoBERTa's (ByteLevel without a prefix space), "
             "the only BPE that is supported; this checkpoint can't become a GGUF"
         )
+    _refuse_switches(
+        tokenizer,
+        tokenizer.model,
+        dropout=0.0,
+        byte_fallback=False,
+        ignore_merges=False,
+        continuing_subword_prefix="",
+        end_of_word_suffix="",
+    )
     known = _ids_to_tokens(tokenizer, n_tokens)
     ids = {token: index for index, token in known.items()}
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)

@@ -219,11 +219,17 @@ def test_missing_tokens_are_padded(tmp_path: Path) -> None:
         ({"type": "BertNormalizer", "lowercase": True}, "H\u00e9", ["\u2581h", "e"]),
         ({"type": "BertNormalizer", "lowercase": False}, "h H", ["\u2581h", "[UNK]"]),
         (
-            {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]},
+            {
+                "type": "Sequence",
+                "normalizers": [
+                    {"type": "NFD"},
+                    {"type": "StripAccents"},
+                    {"type": "BertNormalizer", "lowercase": False},
+                ],
+            },
             "h\u00e9 H",
             ["\u2581h", "e", "[UNK]"],
         ),
-        (None, "h H", ["\u2581h", "[UNK]"]),
     ],
 )
 def test_normalizer(
@@ -600,6 +606,7 @@ BAD_CHECKPOINTS = {
         replace(
             "tokenizer.json",
             '{"pre_tokenizer": {"type": "BertPreTokenizer"},'
+            ' "normalizer": {"type": "BertNormalizer"},'
             ' "model": {"type": "WordPiece", "vocab": {"[CLS]": 0, "[SEP]": 1}}}',
         ),
         r"the unk token '\[UNK\]' is not in the vocabulary",
