@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from embellama.config import MAX_THREADS, integer
-from embellama.convert.architecture import read_architecture
+from embellama.convert.architecture import read_network
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
 from embellama.convert.sentence_transformers import checkpoint_of, read_sentence_transformers
@@ -136,12 +136,12 @@ holds config.json
     destination = _output_file(output)
 
     settings = read_sentence_transformers(source)
-    folder_of_network = settings.transformer
-    architecture = read_architecture(folder_of_network)
-    tensors = map_tensors(architecture, folder_of_network, list_tensors(folder_of_network))
+    folder = settings.transformer
+    stored = list_tensors(folder)
+    network = read_network(folder, stored)
+    tensors = map_tensors(network, folder, stored)
     vocabulary = make_vocabulary(
-        read_tokenizer(folder_of_network, lower_cased=settings.do_lower_case),
-        architecture.n_tokens,
+        read_tokenizer(folder, lower_cased=settings.do_lower_case), network.n_tokens
     )
 
     busy = waiting_notice(f"writes {output}", show=progress)
@@ -152,7 +152,7 @@ holds config.json
             write_gguf(
                 written,
                 checkpoint=source,
-                architecture=architecture,
+                network=network,
                 settings=settings,
                 vocabulary=vocabulary,
                 tensors=tensors,

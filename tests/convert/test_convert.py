@@ -666,3 +666,41 @@ def test_bad_roberta(tmp_path: Path, tokenizer: str, spoil: Any, message: str) -
     with pytest.raises(ModelLoadError, match=message):
         convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "tokenizer", "prefix"),
+    [
+        ("BertForMaskedLM", "BertModel", "WordPiece", "bert."),
+        ("BertForPreTraining", "BertModel", "WordPiece", "bert."),
+        ("BertForTokenClassification", "BertModel", "WordPiece", "bert."),
+        ("RobertaForMaskedLM", "RobertaModel", "BPE", "roberta."),
+        ("XLMRobertaForMaskedLM", "XLMRobertaModel", "Unigram", "roberta."),
+        ("CamembertModel", "XLMRobertaModel", "Unigram", ""),
+        ("CamembertForMaskedLM", "XLMRobertaModel", "Unigram", "roberta."),
+        ("DistilBertForMaskedLM", "DistilBertModel", "WordPiece", "distilbert."),
+    ],
+)
+def test_every_head_of_a_body_gives_the_same_file(
+    tmp_path: Path, name: str, body: str, tokenizer: str, prefix: str
+) -> None:
+    tiny = tmp_path / "tiny"
+    weights = write_checkpoint(tiny, body, tokenizer)
+    plain = convert_checkpoint(tiny, tmp_path / "plain.gguf")
+    change_json(tiny / "config.json", architectures=[name])
+    heads = {"classifier.weight"} if "Token" in name else {"cls.predictions.bias", "lm_head.bias"}
+    if body == "DistilBertModel":
+        heads = {"vocab_transform.weight", "vocab_projector.bias"}
+    renamed = {prefix + source: array for source, array in weights.items()}
+    save_file(
+        renamed | {head: np.zeros(3, np.float32) for head in heads}, tiny / "model.safetensors"
+    )
+    headed = convert_checkpoint(tiny, tmp_path / "headed.gguf")
+    assert headed.read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["MPNetModel", "NewModel", "DebertaV2ForSequenceClassification"])
+def test_architectures_that_no_converter_can_help(checkpoint: Path, name: str) -> None:
+    change_json(checkpoint / "config.json", architectures=[name])
+    with pytest.raises(ModelLoadError, match=f"llama.cpp has no graph for {name}"):
+        convert(checkpoint)
