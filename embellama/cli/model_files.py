@@ -70,7 +70,7 @@ def _description(info: ModelInfo) -> dict[str, Any]:
 @threads
 @quiet
 def convert(checkpoint: str, output: str, file_type: str, threads: int | None, quiet: bool) -> None:
-    """Turn a Hugging Face checkpoint of the BERT family into a GGUF file.
+    """Turn a Hugging Face checkpoint into a GGUF file.
 
     CHECKPOINT is the directory with config.json and model.safetensors.
     """

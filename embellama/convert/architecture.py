@@ -10,6 +10,17 @@ from pathlib import Path
 from embellama.convert.config_json import Config
 from embellama.convert.families.bert import read_bert, read_roberta
 from embellama.convert.families.distilbert import read_distilbert
+from embellama.convert.families.jina_bert_v2 import read_jina_bert_v2
+from embellama.convert.families.llama import (
+    read_eurobert,
+    read_llama,
+    read_mistral,
+    read_qwen3,
+)
+from embellama.convert.families.modern_bert import read_modern_bert
+from embellama.convert.families.neo_bert import read_neo_bert
+from embellama.convert.families.nomic_bert import read_nomic_bert
+from embellama.convert.families.xlm_roberta_flash import read_xlm_roberta_flash
 from embellama.convert.network import Network
 
 # The name of a class is that of its body and that of its head.
@@ -17,16 +28,27 @@ _BODIES: dict[str, Callable[[Config, str], Network]] = {
     "Bert": read_bert,
     "Camembert": read_roberta,
     "DistilBert": read_distilbert,
+    "EuroBert": read_eurobert,
+    "JinaBert": lambda config, head: read_jina_bert_v2(config, head, up_gated=False),
+    "Llama": read_llama,
+    "Mistral": read_mistral,
+    "ModernBert": read_modern_bert,
+    "NeoBERT": read_neo_bert,
+    "NomicBert": read_nomic_bert,
+    "Qwen3": read_qwen3,
     "Roberta": read_roberta,
     "XLMRoberta": read_roberta,
 }
 # Heads that the body can do without, and the one that llama.cpp computes.
 _HEADS = frozenset(
     {
-        *("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification"),
+        *("", "Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification"),
         *("ForNextSentencePrediction", "ForQuestionAnswering", "ForTokenClassification"),
+        "LMHead",
     }
 )
+_DECODERS = frozenset({"Llama", "Mistral", "Qwen3"})
+_DECODER_HEADS = frozenset({"Model", "ForCausalLM", "ForSequenceClassification"})
 # Bodies that are asked for, for which llama.cpp has no graph.
 _NO_GRAPH = frozenset({"Deberta", "DebertaV2", "MPNet", "New"})
 
@@ -39,18 +61,18 @@ def _class_name(config: Config) -> tuple[str, str]:
             "no architectures: add the name of the model's class, such as "
             '"architectures": ["BertModel"]'
         )
-    match = re.match(r"(.*?)(Model|LMHeadModel|For.*|)$", names[0])
+    match = re.match(r"(.*?)(Model|LMHead|LMHeadModel|For.*|)$", names[0])
     body, head = match.groups() if match else (names[0], "")
     if body in _NO_GRAPH:
         raise config.error(
             f"llama.cpp has no graph for {names[0]}, so no converter can make a GGUF of it. Models "
             "of BERT, XLM-RoBERTa and the other families that embellama converts do run"
         )
-    if body not in _BODIES or head not in _HEADS:
+    if body not in _BODIES or head not in (_DECODER_HEADS if body in _DECODERS else _HEADS):
         raise config.error(
-            f"the architecture {names[0]} is not supported, only those of {', '.join(_BODIES)} "
-            f"with {', '.join(sorted(_HEADS))}; try llama.cpp's convert_hf_to_gguf.py and give "
-            "embellama the GGUF it writes"
+            f"the architecture {names[0]} is not supported, only {', '.join(_BODIES)} with the "
+            "usual heads; try llama.cpp's convert_hf_to_gguf.py and give embellama the GGUF it "
+            "writes"
         )
     return body, head
 
@@ -70,4 +92,11 @@ def read_network(checkpoint: Path, stored: Collection[str]) -> Network:
     """
     config = Config(checkpoint / "config.json")
     body, head = _class_name(config)
+    # Two families bear the names of others, and show by their modules what they are.
+    if body == "XLMRoberta" and any(".mixer.Wqkv." in name for name in stored):
+        return read_xlm_roberta_flash(config, head)
+    if body in ("Bert", "JinaBert") and any(".mlp.up_gated_layer." in name for name in stored):
+        return read_jina_bert_v2(config, head, up_gated=True)
+    if body == "Bert" and any(".mlp.gated_layers." in name for name in stored):
+        return read_jina_bert_v2(config, head, up_gated=False)
     return _BODIES[body](config, head)

@@ -80,7 +80,7 @@ def convert_checkpoint(
     n_threads: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Convert a Hugging Face checkpoint of the BERT family to a GGUF file.
+    """Convert a Hugging Face checkpoint to a GGUF file.
 
     The tensors and metadata are those that llama.cpp's ``convert_hf_to_gguf.py`` writes.
 

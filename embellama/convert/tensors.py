@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from embellama.convert.network import Network
 from embellama.convert.weights import StoredTensor
 from embellama.errors import ModelLoadError
+
+# The adapters of jina-embeddings-v3, which its network uses for a text only if it is given a task.
+_ADAPTER = re.compile(r"\.parametrizations\.weight\.0\.lora_[AB]$")
 
 _ALWAYS_F32 = ("position_embd.weight", "token_types.weight")
 
@@ -56,6 +60,8 @@ def _module_name(name: str, prefixes: tuple[str, ...]) -> str:
     """Return the name in the bare encoder, with the current names of the layer norms."""
     for prefix in prefixes:
         name = name.removeprefix(prefix)
+    # jina-embeddings-v3 stores the weights beside the adapters of its tasks.
+    name = name.replace(".parametrizations.weight.original", ".weight")
     if name.endswith(".gamma"):
         return name.removesuffix("gamma") + "weight"
     if name.endswith(".beta"):
@@ -72,7 +78,7 @@ def map_tensors(
     for name, tensor in stored.items():
         module_name = _module_name(name, network.prefixes)
         if module_name not in places:
-            if module_name.startswith(network.unused):
+            if module_name.startswith(network.unused) or _ADAPTER.search(module_name):
                 continue
             raise ModelLoadError(
                 f"{tensor.path}: llama.cpp has no place for the tensor {name}; the checkpoint is "

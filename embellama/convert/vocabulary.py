@@ -331,30 +331,66 @@ def _merges(tokenizer: Tokenizer) -> list[str]:
     raise tokenizer.error("BPE without a list of merges; download the file again")
 
 
+# Expressions that split a text before byte-level BPE.
+_GPT2 = "GPT-2's, which ByteLevel has itself"
+_LETTERS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3, _QWEN2 = _LETTERS % "{1,3}", _LETTERS % ""
+# Whether the text is composed first (NFC), the expression, and whether a whole word that is a token
+# stays one (ignore_merges) -> llama.cpp's name for them.
+_BYTE_LEVEL = {
+    (False, _GPT2, False): "roberta-bpe",
+    (True, _GPT2, False): "modern-bert",
+    (True, _QWEN2, False): "qwen2",
+    (False, _LLAMA3, True): "llama-bpe",
+}
+
+
+def _expression(tokenizer: Tokenizer) -> str | None:
+    """Return the expression that splits a text before byte-level BPE; None for other steps."""
+    *splits, last = tokenizer.pre_tokenizers or ({},)
+    if last.get("type") != "ByteLevel" or last.get("add_prefix_space", True):
+        return None
+    if last.get("use_regex", True):
+        return None if splits else _GPT2
+    if len(splits) != 1 or splits[0].get("type") != "Split":
+        return None
+    if splits[0].get("behavior") != "Isolated" or splits[0].get("invert"):
+        return None
+    pattern = splits[0].get("pattern")
+    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+    return expression if isinstance(expression, str) else None
+
+
 def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
-    if tokenizer.normalizers or [
-        (step.get("type"), step.get("add_prefix_space"), step.get("use_regex", True))
-        for step in tokenizer.pre_tokenizers
-    ] != [("ByteLevel", False, True)]:
-        raise tokenizer.error(
-            "the normalizer or pre-tokenizer is not RoBERTa's (ByteLevel without a prefix space), "
-            "the only BPE that is supported; this checkpoint can't become a GGUF"
-        )
     _refuse_switches(
         tokenizer,
         tokenizer.model,
         dropout=0.0,
         byte_fallback=False,
-        ignore_merges=False,
         continuing_subword_prefix="",
         end_of_word_suffix="",
     )
+    normalizers = [step.get("type") for step in tokenizer.normalizers]
+    expression = _expression(tokenizer)
+    ignore_merges = tokenizer.model.get("ignore_merges", False)
+    pre = None
+    if normalizers in ([], ["NFC"]) and expression is not None:
+        pre = _BYTE_LEVEL.get((bool(normalizers), expression, bool(ignore_merges)))
+    if pre is None:
+        raise tokenizer.error(
+            "normalizer, pre-tokenizer and ignore_merges together are not those of RoBERTa, "
+            "ModernBERT, Qwen2 or Llama 3, the only BPE that is supported; this checkpoint can't "
+            "become a GGUF"
+        )
     known = _ids_to_tokens(tokenizer, n_tokens)
     ids = {token: index for index, token in known.items()}
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
     return Vocabulary(
         model="gpt2",
-        pre="roberta-bpe",
+        pre=pre,
         tokens=[
             token.replace("\u2581", " ") if kind == _Type.USER_DEFINED else token
             for token, kind in zip(tokens, types, strict=True)

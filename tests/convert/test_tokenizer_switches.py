@@ -159,7 +159,7 @@ def test_refused(tmp_path: Path, spoil: Change, message: str) -> None:
     [
         ("Unigram", model(byte_fallback=True), "byte_fallback is True"),
         ("BPE", model(dropout=0.1), "dropout is 0.1"),
-        ("BPE", model(ignore_merges=True), "ignore_merges is True"),
+        ("BPE", model(ignore_merges=True), "ignore_merges together are not those"),
         ("BPE", model(end_of_word_suffix="</w>"), "end_of_word_suffix is '</w>'"),
     ],
 )
