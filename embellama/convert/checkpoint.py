@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from embellama.config import MAX_THREADS, integer
 from embellama.convert.architecture import read_network
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
 from embellama.convert.sentence_transformers import checkpoint_of, read_sentence_transformers
-from embellama.convert.tensors import map_tensors
+from embellama.convert.tensors import Tensor, map_tensors
 from embellama.convert.tokenizer import read_tokenizer
 from embellama.convert.vocabulary import make_vocabulary
 from embellama.convert.weights import list_tensors
@@ -61,6 +63,17 @@ def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -
         raise OSError("llama.cpp could not write all of it") from error
 
 
+def _type_of_weights(tensors: list[Tensor]) -> str:
+    """Return F16, or BF16 if weights are bfloat16 that float16 can't hold."""
+    for tensor in tensors:
+        if tensor.source.dtype == "BF16" and tensor.file_type("F16") == "F16":
+            values = tensor.read()
+            with np.errstate(over="ignore", under="ignore"):
+                if not np.array_equal(values.astype(np.float16), values):
+                    return "BF16"
+    return "F16"
+
+
 def _check_loadable(path: Path, source: Path) -> None:
     """Refuse a file that llama.cpp must not load, not even to quantise it."""
     try:
@@ -76,7 +89,7 @@ def convert_checkpoint(
     checkpoint: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    file_type: str = "F16",
+    file_type: str | None = None,
     n_threads: int | None = None,
     progress: bool = False,
 ) -> Path:
@@ -96,9 +109,10 @@ def convert_checkpoint(
         failure leaves nothing behind; files that a killed conversion leaves in ``OUTPUT.partial/``
         are removed by the next conversion. Conversions to the same file wait for each other.
     file_type : str, optional
-        The type of the weights, in any case: ``"F32"``, ``"F16"`` (default), ``"BF16"``, or a
-        quantised type such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all.
-        Biases, layer norms and position embeddings are always F32.
+        The type of the weights, in any case: ``"F32"``, ``"F16"``, ``"BF16"``, or a quantised type
+        such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all. Biases, layer
+        norms and position embeddings are always F32. Default: F16, or BF16 if the checkpoint's
+        weights are bfloat16 that float16 can't hold.
     n_threads : int, optional
         CPU cores to quantise with, 1 to 512. Default: all. Unquantised files are written by one.
     progress : bool, optional
@@ -129,7 +143,7 @@ def convert_checkpoint(
     embellama.errors.ModelNotFoundError: no/such/checkpoint: no such directory; name the one that \
 holds config.json
     """
-    type_name = file_type_name(file_type)
+    type_name = "" if file_type is None else file_type_name(file_type)
     if n_threads is not None:
         n_threads = integer("n_threads", n_threads, 1, MAX_THREADS)
     source = _checkpoint_directory(checkpoint)
@@ -140,6 +154,7 @@ holds config.json
     stored = list_tensors(folder)
     network = read_network(folder, stored)
     tensors = map_tensors(network, folder, stored)
+    type_name = type_name or _type_of_weights(tensors)
     vocabulary = make_vocabulary(
         read_tokenizer(folder, lower_cased=settings.do_lower_case), network.n_tokens
     )

@@ -189,6 +189,25 @@ def test_other_types_of_weights(tmp_path: Path, dtype: str) -> None:
         np.testing.assert_array_equal(values(tensors[name]), stored[source].astype(np.float32))
 
 
+@pytest.mark.parametrize(("small", "expected"), [(False, "F16"), (True, "BF16")])
+def test_bfloat16_stays_what_it_is_unless_float16_holds_it(
+    tmp_path: Path, small: bool, expected: str
+) -> None:
+    weights = write_checkpoint(tmp_path / "tiny")
+    name = "encoder.layer.0.output.dense.weight"
+    # float16 keeps the 8 bits of a bfloat16 down to 2^-14, and fewer below.
+    for each, array in weights.items():
+        weights[each] = np.clip(np.abs(array), 2**-14, 1).astype(np.float32)
+    if small:
+        weights[name][0, 0] = (1 + 2**-7) * 2**-18
+    save_bfloat16(weights, tmp_path / "tiny" / "model.safetensors")
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(output).tensors}
+    found = tensors["blk.0.ffn_down.weight"]
+    assert found.tensor_type.name == expected
+    np.testing.assert_array_equal(values(found), bfloat16(weights[name]))
+
+
 def test_old_names_and_unused_tensors(tmp_path: Path) -> None:
     weights = write_checkpoint(tmp_path / "tiny")
     plain = convert_checkpoint(tmp_path / "tiny", tmp_path / "plain.gguf")
