@@ -16,6 +16,7 @@ from embellama.convert.families.llama import (
     read_llama,
     read_mistral,
     read_qwen3,
+    read_qwen3_reranker,
 )
 from embellama.convert.families.modern_bert import read_modern_bert
 from embellama.convert.families.neo_bert import read_neo_bert
@@ -77,7 +78,9 @@ def _class_name(config: Config) -> tuple[str, str]:
     return body, head
 
 
-def read_network(checkpoint: Path, stored: Collection[str]) -> Network:
+def read_network(
+    checkpoint: Path, stored: Collection[str], score_tokens: tuple[int, int] | None
+) -> Network:
     """Read config.json, or raise ModelLoadError if llama.cpp can't run what it describes.
 
     Parameters
@@ -85,6 +88,8 @@ def read_network(checkpoint: Path, stored: Collection[str]) -> Network:
     checkpoint : pathlib.Path
     stored : collection of str
         The names of the checkpoint's tensors.
+    score_tokens : tuple of int, or None
+        The ids of the tokens that say "yes" and "no", if the checkpoint is a reranker that does.
 
     Returns
     -------
@@ -92,6 +97,13 @@ def read_network(checkpoint: Path, stored: Collection[str]) -> Network:
     """
     config = Config(checkpoint / "config.json")
     body, head = _class_name(config)
+    if score_tokens is not None:
+        if body != "Qwen3" or head != "ForCausalLM":
+            raise config.error(
+                "a reranker that answers with a token; llama.cpp has that for Qwen3ForCausalLM only"
+            )
+        tied = "lm_head.weight" not in stored
+        return read_qwen3_reranker(config, head, score_tokens=score_tokens, tied=tied)
     # Two families bear the names of others, and show by their modules what they are.
     if body == "XLMRoberta" and any(".mixer.Wqkv." in name for name in stored):
         return read_xlm_roberta_flash(config, head)

@@ -12,6 +12,7 @@ from embellama.config import MAX_THREADS, integer
 from embellama.convert.architecture import read_network
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
+from embellama.convert.rerank_card import score_tokens_of_card
 from embellama.convert.sentence_transformers import checkpoint_of, read_sentence_transformers
 from embellama.convert.tensors import Tensor, map_tensors
 from embellama.convert.tokenizer import read_tokenizer
@@ -152,12 +153,12 @@ holds config.json
     settings = read_sentence_transformers(source)
     folder = settings.transformer
     stored = list_tensors(folder)
-    network = read_network(folder, stored)
+    tokenizer = read_tokenizer(folder, lower_cased=settings.do_lower_case)
+    score_tokens = settings.score_tokens or score_tokens_of_card(source, tokenizer)
+    network = read_network(folder, stored, score_tokens)
     tensors = map_tensors(network, folder, stored)
     type_name = type_name or _type_of_weights(tensors)
-    vocabulary = make_vocabulary(
-        read_tokenizer(folder, lower_cased=settings.do_lower_case), network.n_tokens
-    )
+    vocabulary = make_vocabulary(tokenizer, network.n_tokens)
 
     busy = waiting_notice(f"writes {output}", show=progress)
     try:

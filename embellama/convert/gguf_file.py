@@ -109,6 +109,8 @@ def write_gguf(
     if network.n_token_types is not None:
         writer.add_token_type_count(network.n_token_types)
     vocabulary.write(writer)
+    if network.rerank_template:
+        writer.add_chat_template([{"name": "rerank", "template": network.rerank_template}])
     settings.write(writer, network.context_length)
     try:
         writer.write_header_to_file(path)

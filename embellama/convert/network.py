@@ -89,6 +89,10 @@ class Network:
         The sizes that the table names.
     rows : dict of str to sequence of int
         The rows that the table names.
+    second_uses : dict of str to Module
+        Modules of the table that go to a second place too.
+    rerank_template : str
+        The text that a query and a document are filled into; empty for none.
     prefixes : tuple of str
         What may stand before the name of a module: the name of the body in a model with a head.
     unused : tuple of str
@@ -106,13 +110,19 @@ class Network:
     prefixes: tuple[str, ...]
     unused: tuple[str, ...]
     rows: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    second_uses: Mapping[str, Module] = dataclasses.field(default_factory=dict)
+    rerank_template: str = ""
 
-    def places(self) -> dict[str, Place]:
+    def places(self) -> dict[str, list[Place]]:
         """Return for each tensor of the checkpoint where it goes."""
-        return dict(self._places())
+        places: dict[str, list[Place]] = {}
+        for modules in (self.modules, self.second_uses):
+            for source, place in self._places(modules):
+                places.setdefault(source, []).append(place)
+        return places
 
-    def _places(self) -> Iterator[tuple[str, Place]]:
-        for source, module in self.modules.items():
+    def _places(self, modules: Mapping[str, Module]) -> Iterator[tuple[str, Place]]:
+        for source, module in modules.items():
             # A table for all layers, or the name of one module.
             for layer in range(self.n_layers) if "{}" in module.name else (0,):
                 origin, name = source.format(layer), module.name.format(layer)

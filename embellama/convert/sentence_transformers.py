@@ -32,7 +32,7 @@ _FLAGS = {
 
 # Modules that do not change llama.cpp's vectors. embellama normalises by default, as Normalize
 # does.
-_KNOWN_MODULES = ("Dropout", "Normalize", "Pooling", "Transformer")
+_KNOWN_MODULES = ("Dropout", "LogitScore", "Normalize", "Pooling", "Transformer")
 
 # The file of a Transformer module, whose name follows the kind of network in old checkpoints.
 _TRANSFORMER_FILES = tuple(
@@ -68,6 +68,9 @@ class SentenceTransformers:
         The folder with the network and the tokenizer.
     pooling_type : int or None
         A ``llama_pooling_type``; None if the checkpoint says nothing.
+    score_tokens : tuple of int, or None
+        The ids of the tokens that say "yes" and "no" to a query and a document; None if the
+        checkpoint names none.
     max_seq_length : int or None
         Texts are cut to so many tokens; None if the checkpoint says nothing.
     do_lower_case : bool
@@ -79,6 +82,7 @@ class SentenceTransformers:
 
     transformer: Path
     pooling_type: int | None
+    score_tokens: tuple[int, int] | None
     max_seq_length: int | None
     do_lower_case: bool
     prompts: dict[str, str]
@@ -121,7 +125,7 @@ def _modules(path: Path) -> list[tuple[str, PurePosixPath]]:
         if folder.is_absolute() or ".." in folder.parts:
             raise ModelLoadError(f"{path}: the path {module['path']!r} leaves the checkpoint")
         found.append((kind, folder))
-    for kind in ("Transformer", "Pooling"):
+    for kind in ("Transformer", "Pooling", "LogitScore"):
         if sum(module == kind for module, _ in found) > 1:
             raise ModelLoadError(
                 f"{path}: several modules {kind}; a GGUF has room for one, so that it would give "
@@ -149,6 +153,17 @@ def _pooling_type(path: Path) -> int:
             "llama.cpp can't; this checkpoint can't become a GGUF"
         )
     return _POOLING_TYPES[modes[0]]
+
+
+def _score_tokens(path: Path) -> tuple[int, int]:
+    settings = read_json_object(path)
+    ids = settings.get("true_token_id"), settings.get("false_token_id")
+    yes, no = ids
+    if type(yes) is not int or type(no) is not int:
+        raise ModelLoadError(
+            f"{path}: true_token_id and false_token_id are {ids}; a GGUF has two tokens for a score"
+        )
+    return yes, no
 
 
 def _length(path: Path, name: str, value: Any) -> int:
@@ -235,13 +250,15 @@ def read_sentence_transformers(checkpoint: Path) -> SentenceTransformers:
 
     ModelLoadError if a GGUF can't say it, or llama.cpp can't do it.
     """
-    transformer, pooling_type = checkpoint, None
+    transformer, pooling_type, score_tokens = checkpoint, None, None
     path = checkpoint / "modules.json"
     for kind, folder in _modules(path) if path.is_file() else ():
         if kind == "Transformer":
             transformer = checkpoint / folder
         elif kind == "Pooling":
             pooling_type = _pooling_type(checkpoint / folder / "config.json")
+        elif kind == "LogitScore":
+            score_tokens = _score_tokens(checkpoint / folder / "config.json")
     max_seq_length, do_lower_case = _transformer_settings(transformer)
     if max_seq_length is None:
         # transformers writes 10^30 where a tokenizer has no limit.
@@ -264,6 +281,7 @@ def read_sentence_transformers(checkpoint: Path) -> SentenceTransformers:
     return SentenceTransformers(
         transformer=transformer,
         pooling_type=pooling_type,
+        score_tokens=score_tokens,
         max_seq_length=max_seq_length,
         do_lower_case=do_lower_case,
         prompts=prompts,

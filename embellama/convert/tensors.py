@@ -74,7 +74,7 @@ def map_tensors(
 ) -> list[Tensor]:
     """Return the tensors of the GGUF file, or raise ModelLoadError if the checkpoint lacks any."""
     places = network.places()
-    found: dict[str, Tensor] = {}
+    found: dict[str, list[Tensor]] = {}
     for name, tensor in stored.items():
         module_name = _module_name(name, network.prefixes)
         if module_name not in places:
@@ -85,21 +85,23 @@ def map_tensors(
                 "not of the architecture that its config.json names, or has more layers"
             )
         if module_name in found:
+            other = found[module_name][0].source.name
             raise ModelLoadError(
-                f"{tensor.path}: {name} and {found[module_name].source.name} are the same tensor; "
-                "remove one of them"
+                f"{tensor.path}: {name} and {other} are the same tensor; remove one of them"
             )
-        place = places[module_name]
-        if tensor.shape != place.shape:
+        shape = places[module_name][0].shape
+        if tensor.shape != shape:
             raise ModelLoadError(
                 f"{tensor.path}: {name} has the shape {tensor.shape}, but config.json asks for "
-                f"{place.shape}; the files are of different checkpoints, download them again"
+                f"{shape}; the files are of different checkpoints, download them again"
             )
-        found[module_name] = Tensor(place.name, tensor, place.rows)
+        found[module_name] = [
+            Tensor(place.name, tensor, place.rows) for place in places[module_name]
+        ]
     missing = [source for source in places if source not in found]
     if missing:
         raise ModelLoadError(
             f"{checkpoint}: {len(missing)} of the model's tensors are missing, the first is "
             f"{missing[0]}; download the checkpoint again, with all its files"
         )
-    return list(found.values())
+    return [tensor for tensors in found.values() for tensor in tensors]

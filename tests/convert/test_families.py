@@ -6,10 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
-from support.checkpoints import change_json
-from support.family_checkpoints import FAMILIES, QUERY, TEXTS, write_family_checkpoint
+from safetensors.numpy import save_file
+from support.checkpoints import change_json, write_json
+from support.family_checkpoints import BYTE_BPE, FAMILIES, QUERY, TEXTS, write_family_checkpoint
 from support.folders import TESTS
 
 from embellama import EmbeddingModel, ModelConfig
@@ -30,6 +32,7 @@ TOLERANCE = {
     "llama": FLOAT16_KEYS,
     "mistral": FLOAT16_KEYS,
     "qwen3": FLOAT16_KEYS,
+    "qwen3-reranker": FLOAT16_KEYS,
 }
 
 
@@ -135,3 +138,54 @@ def test_the_window_of_mistral_limits_its_texts(tmp_path: Path) -> None:
     output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
     with EmbeddingModel(output) as model:
         assert model.max_sequence_length == 100
+
+
+def write_logit_score(folder: Path, yes: Any, no: Any) -> None:
+    write_json(
+        folder / "modules.json",
+        [
+            {"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+            {"path": "1_Score", "type": "sentence_transformers.cross_encoder.modules.LogitScore"},
+        ],
+    )
+    (folder / "1_Score").mkdir()
+    write_json(folder / "1_Score" / "config.json", {"true_token_id": yes, "false_token_id": no})
+
+
+def test_modules_name_the_tokens_of_a_reranker(tmp_path: Path) -> None:
+    weights = write_family_checkpoint(tmp_path / "tiny", "qwen3-reranker")
+    (tmp_path / "tiny" / "README.md").unlink()
+    yes, no = BYTE_BPE.index("yes"), BYTE_BPE.index("no")
+    write_logit_score(tmp_path / "tiny", yes, no)
+    # An output matrix that is not tied to the embeddings.
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"][::-1].copy()
+    save_file(weights, tmp_path / "tiny" / "model.safetensors")
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", file_type="F32")
+    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(output).tensors}
+    np.testing.assert_array_equal(
+        tensors["cls.output.weight"], weights["lm_head.weight"][[yes, no]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "yes", "no", "message"),
+    [
+        ("llama", 1, 2, "for Qwen3ForCausalLM only"),
+        ("qwen3-reranker", 1, None, "a GGUF has two tokens for a score"),
+        ("qwen3-reranker", 1, 10**6, "no tokens"),
+    ],
+)
+def test_refused_rerankers(
+    tmp_path: Path, family: str, yes: int, no: int | None, message: str
+) -> None:
+    write_family_checkpoint(tmp_path / "tiny", family)
+    write_logit_score(tmp_path / "tiny", yes, no)
+    with pytest.raises(ModelLoadError, match=message):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+
+
+def test_a_reranker_by_its_card_needs_its_answers(tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "jina-v2")
+    (tmp_path / "tiny" / "README.md").write_text("---\n---\n# Qwen3-Reranker\n")
+    with pytest.raises(ModelLoadError, match='no tokens "yes" and "no"'):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from support.family_checkpoints import (
+    BYTE_BPE,
     FAMILIES,
     N_HEADS,
     N_LAYERS,
@@ -35,7 +36,22 @@ from support.family_checkpoints import (
 )
 from tokenizers import Tokenizer
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+# The format of Qwen3-Reranker's model card.
+TEMPLATE = """<|im_start|>system
+Judge whether the Document meets the requirements based on the Query and the Instruct provided. \
+Note that the answer can only be "yes" or "no".<|im_end|>
+<|im_start|>user
+<Instruct>: Given a web search query, retrieve relevant passages that answer the query
+<Query>: {query}
+<Document>: {document}<|im_end|>
+<|im_start|>assistant
+<think>
+
+</think>
+
+"""
 
 Weights = dict[str, torch.Tensor]
 
@@ -183,11 +199,16 @@ def model_of(name: str, folder: Path, weights: Weights) -> Callable[[torch.Tenso
     if name in REWRITTEN:
         return lambda ids: REWRITTEN[name](weights, ids)
     kind = AutoModelForSequenceClassification if FAMILIES[name].classifies else AutoModel
+    if name == "qwen3-reranker":
+        kind = AutoModelForCausalLM
     # The published implementation of attention, not a fused one.
     model, report = kind.from_pretrained(
         folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True
     )
     assert not any(report.values()), report
+    if name == "qwen3-reranker":
+        answers = [BYTE_BPE.index("yes"), BYTE_BPE.index("no")]
+        return lambda ids: model(input_ids=ids[None]).logits[0, -1, answers].softmax(-1)
     if FAMILIES[name].classifies:
         return lambda ids: model(input_ids=ids[None]).logits[0]
     return lambda ids: model(input_ids=ids[None]).last_hidden_state[0]
@@ -212,8 +233,12 @@ def main() -> None:
             model = model_of(name, folder, weights)
             ids, results = [], []
             for text in TEXTS:
-                encoded = tokenizer.encode(QUERY, text) if family.classifies else None
-                ids.append((encoded or tokenizer.encode(text)).ids)
+                if name == "qwen3-reranker":
+                    filled = TEMPLATE.format(query=QUERY, document=text)
+                    encoded = tokenizer.encode(filled, add_special_tokens=False)
+                else:
+                    encoded = tokenizer.encode(*([QUERY] if family.classifies else []), text)
+                ids.append(encoded.ids)
                 result = model(torch.tensor(ids[-1]))
                 results.append(result[0] if family.classifies else pool(result, family.pooling))
             arrays[f"{name} tokens"] = np.concatenate(ids).astype(np.int32)

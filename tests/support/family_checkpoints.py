@@ -47,6 +47,7 @@ _LETTERS = (
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTES = [chr(byte) for byte in _PRINTABLE] + [chr(256 + i) for i in range(256 - len(_PRINTABLE))]
 _MERGES = [["h", "e"], ["l", "l"], ["he", "ll"], ["hell", "o"], ["\u0120", "w"], ["\u0120", "t"]]
+_MERGES += [["y", "e"], ["ye", "s"], ["n", "o"]]
 BYTE_BPE = [
     *BYTES,
     *("".join(merge) for merge in _MERGES),
@@ -313,11 +314,11 @@ class FamilyCheckpoint:
     config: dict[str, Any]
     write_tokenizer: Callable[[Path], None]
     shapes: Shapes
-    pooling: str = "mean"
+    pooling: str
 
     @property
     def classifies(self) -> bool:
-        return str(self.config["architectures"][0]).endswith("Classification")
+        return self.pooling == "rank"
 
 
 def _family(
@@ -349,7 +350,7 @@ FAMILIES = {
         "XLMRobertaForSequenceClassification",
         _UNIGRAM,
         xlm_roberta_flash(False),
-        "mean",
+        "rank",
         position_embedding_type="absolute",
         **_FLASH,
         **_LABEL,
@@ -359,7 +360,7 @@ FAMILIES = {
         "ModernBertForSequenceClassification",
         _MODERN_BPE,
         modern_bert(True),
-        "mean",
+        "rank",
         classifier_pooling="mean",
         **_MODERN,
         **_LABEL,
@@ -393,6 +394,17 @@ FAMILIES = {
         tie_word_embeddings=True,
         **_LLAMA,
     ),
+    "qwen3-reranker": _family(
+        "Qwen3ForCausalLM",
+        _QWEN_BPE,
+        llama(2, 16, normalised=True, prefix="model."),
+        "rank",
+        model_type="qwen3",
+        head_dim=16,
+        rope_theta=1000000.0,
+        tie_word_embeddings=True,
+        **{**_LLAMA, "max_position_embeddings": 2048},
+    ),
     "llama": _family(
         "LlamaModel",
         _LLAMA_BPE,
@@ -425,6 +437,8 @@ def write_family_checkpoint(folder: Path, name: str) -> dict[str, np.ndarray]:
     )
     config = {"vocab_size": embeddings[0], **family.config}
     write_json(folder / "config.json", config)
+    if name == "qwen3-reranker":
+        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Qwen3-Reranker-Tiny\n")
     if not family.classifies:
         write_json(
             folder / "modules.json",

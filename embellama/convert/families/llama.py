@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from embellama.convert.config_json import Config
@@ -150,6 +151,42 @@ def read_mistral(config: Config, head: str) -> Network:
 def read_qwen3(config: Config, head: str) -> Network:
     """Read the config.json of a Qwen3."""
     return _read(config, head, architecture="qwen3", rope_base=10000.0)
+
+
+# The model card's format, with its instruction for web search.
+_RERANK_TEMPLATE = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and "
+    'the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
+    "<|im_start|>user\n<Instruct>: Given a web search query, retrieve relevant passages that "
+    "answer the query\n<Query>: {query}\n<Document>: {document}<|im_end|>\n"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+)
+
+
+def read_qwen3_reranker(
+    config: Config, head: str, *, score_tokens: tuple[int, int], tied: bool
+) -> Network:
+    """Read the config.json of a Qwen3 that answers with one of two tokens.
+
+    llama.cpp compares their logits: the head is their two rows of the output matrix, which is
+    `tied` to the table of token embeddings or stored beside it.
+    """
+    network = read_qwen3(config, head)
+    if not all(0 <= index < network.n_tokens for index in score_tokens):
+        raise config.error(f"no tokens {score_tokens}, which the checkpoint's score is made of")
+    answer = linear("cls.output", out="tokens", bias=False, rows="yes, no")
+    return dataclasses.replace(
+        network,
+        metadata={
+            **network.metadata,
+            "pooling_type": 4,  # RANK of enum llama_pooling_type, llama.h
+            "classifier.output_labels": ("yes", "no"),
+        },
+        modules=network.modules if tied else {**network.modules, "lm_head": answer},
+        second_uses={"embed_tokens": answer} if tied else {},
+        rows={"yes, no": score_tokens},
+        rerank_template=_RERANK_TEMPLATE,
+    )
 
 
 def read_eurobert(config: Config, head: str) -> Network:
