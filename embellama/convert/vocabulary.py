@@ -28,6 +28,7 @@ class _Type(enum.IntEnum):
     CONTROL = 3
     USER_DEFINED = 4
     UNUSED = 5
+    BYTE = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,6 +366,8 @@ def _expression(tokenizer: Tokenizer) -> str | None:
 
 
 def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    if tokenizer.model.get("byte_fallback"):
+        return _sentencepiece_bpe(tokenizer, n_tokens)
     _refuse_switches(
         tokenizer,
         tokenizer.model,
@@ -401,6 +404,91 @@ def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         charsmap=b"",
         ids=special_token_ids(tokenizer, ids),
         flags={},
+    )
+
+
+_BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+
+
+def _adds_space(tokenizer: Tokenizer) -> bool | None:
+    """Return whether SentencePiece's BPE puts a space before a text; None if it does more."""
+    space = "\u2581"
+    normalizers, pre_tokenizers = tokenizer.normalizers, tokenizer.pre_tokenizers
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": space}
+    if normalizers and not pre_tokenizers:
+        *prepends, last = normalizers
+        if last == replace and prepends in ([], [{"type": "Prepend", "prepend": space}]):
+            return bool(prepends)
+    if len(pre_tokenizers) == 1 and not normalizers:
+        (step,) = pre_tokenizers
+        scheme = step.get("prepend_scheme")
+        if (step.get("type"), step.get("replacement"), step.get("split")) == (
+            *("Metaspace", space),
+            False,
+        ) and scheme in ("first", "never"):
+            return bool(scheme == "first")
+    return None
+
+
+def _check_merges(tokenizer: Tokenizer, known: Mapping[int, str]) -> None:
+    """Refuse merges that are not all splits of all tokens, in the order of the tokens' ids.
+
+    llama.cpp has a score for each token, and none for a merge.
+    """
+    ids = {token: index for index, token in known.items()}
+    pairs = [tuple(merge.split(" ")) for merge in _merges(tokenizer)]
+    results = [ids.get("".join(pair), -1) for pair in pairs]
+    added = {token.content for token in tokenizer.added_tokens}
+    splits = {
+        (token[:end], token[end:])
+        for token in known.values()
+        if token not in added and token not in _BYTES
+        for end in range(1, len(token))
+        if token[:end] in ids and token[end:] in ids
+    }
+    if -1 in results or results != sorted(results) or not splits <= set(pairs):
+        raise tokenizer.error(
+            "the merges are not those of SentencePiece, which join any two tokens that are a third "
+            "one, the lowest id first; this checkpoint can't become a GGUF"
+        )
+
+
+def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    _refuse_switches(
+        tokenizer,
+        tokenizer.model,
+        dropout=0.0,
+        ignore_merges=False,
+        continuing_subword_prefix="",
+        end_of_word_suffix="",
+    )
+    adds_space = _adds_space(tokenizer)
+    known = _ids_to_tokens(tokenizer, n_tokens)
+    if adds_space is None or not set(known.values()) >= _BYTES:
+        raise tokenizer.error(
+            "BPE with byte_fallback, but a normalizer or pre-tokenizer that is not Llama's, or not "
+            "a token for each byte; this checkpoint can't become a GGUF"
+        )
+    _check_merges(tokenizer, known)
+    ids = {token: index for index, token in known.items()}
+    special_ids = special_token_ids(tokenizer, ids)
+    tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
+    for index, token in enumerate(tokens):
+        if token in _BYTES:
+            types[index] = _Type.BYTE
+    unknown = special_ids.get("tokenizer.ggml.unknown_token_id")
+    if unknown is not None:
+        types[unknown] = _Type.UNKNOWN
+    return Vocabulary(
+        model="llama",
+        pre="default",
+        tokens=tokens,
+        types=types,
+        scores=[float(-index) for index in range(n_tokens)],
+        merges=[],
+        charsmap=b"",
+        ids=special_ids,
+        flags={"tokenizer.ggml.add_space_prefix": adds_space},
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import gguf
 import pytest
 from support.checkpoints import WORDPIECE, change_json, write_checkpoint, write_json
+from support.family_checkpoints import write_family_checkpoint
 
 from embellama.convert import convert_checkpoint
 from embellama.errors import ModelLoadError
@@ -170,3 +171,64 @@ def test_refused_switches_of_other_models(
     change(tmp_path / "tiny")
     with pytest.raises(ModelLoadError, match=message):
         convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+
+
+def merges(change: Callable[[list[Any]], list[Any]]) -> Change:
+    def spoil(folder: Path) -> None:
+        found = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        change_json(folder / "tokenizer.json", model={**found, "merges": change(found["merges"])})
+
+    return spoil
+
+
+REFUSED_BPE = {
+    "merges in another order": (merges(lambda found: found[::-1]), "not those of SentencePiece"),
+    "a merge that is missing": (merges(lambda found: found[:-1]), "not those of SentencePiece"),
+    "a merge to no token": (
+        merges(lambda found: [*found, ["x", "y"]]),
+        "not those of SentencePiece",
+    ),
+    "merged words": (model(ignore_merges=True), "ignore_merges is True"),
+    "no normalizer": (tokenizer(normalizer=None), "that is not Llama's"),
+    "another normalizer": (
+        tokenizer(normalizer={"type": "Sequence", "normalizers": [{"type": "NFKC"}]}),
+        "that is not Llama's",
+    ),
+    "spaces that split": (
+        tokenizer(
+            normalizer=None,
+            pre_tokenizer={
+                "type": "Metaspace",
+                "replacement": "\u2581",
+                "prepend_scheme": "first",
+                "split": True,
+            },
+        ),
+        "that is not Llama's",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), REFUSED_BPE.values(), ids=REFUSED_BPE)
+def test_refused_bpe_of_sentencepiece(tmp_path: Path, spoil: Change, message: str) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "mistral")
+    spoil(tmp_path / "tiny")
+    with pytest.raises(ModelLoadError, match=message):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+
+
+def test_two_ways_to_write_the_spaces_of_sentencepiece(tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "mistral")
+    legacy = convert_checkpoint(tmp_path / "tiny", tmp_path / "legacy.gguf")
+    change_json(
+        tmp_path / "tiny" / "tokenizer.json",
+        normalizer=None,
+        pre_tokenizer={
+            "type": "Metaspace",
+            "replacement": "\u2581",
+            "prepend_scheme": "first",
+            "split": False,
+        },
+    )
+    current = convert_checkpoint(tmp_path / "tiny", tmp_path / "current.gguf")
+    assert current.read_bytes() == legacy.read_bytes()

@@ -10,7 +10,7 @@ For each family:
 
 - ``<family> tokens`` int32 and ``<family> lengths``: the ids of all texts, one after another. The
   texts of a reranker are pairs of ``QUERY`` and the text.
-- ``<family> vectors`` (8, 32) float32: pooled and normalised; or ``<family> scores`` (8,).
+- ``<family> vectors`` (9, 32) float32: pooled and normalised; or ``<family> scores`` (9,).
 
 transformers runs what it knows by the layout of the checkpoint. For the others the published
 modelling code is written anew below: nomic-ai/nomic-bert-2048, jinaai/jina-bert-implementation,

@@ -38,6 +38,7 @@ TEXTS = [
     "hello " * 40,
     "the world or the other world " * 12,
     " ".join("abcdehlorw" * 20),
+    "caf\u00e9 \u4e2d\u6587 \U0001f680",
 ]
 _LETTERS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -83,6 +84,42 @@ def _byte_bpe(
         )
 
     return write
+
+
+SENTENCEPIECE = [
+    *("<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))),
+    *("he", "or", "ll", "\u2581w", "\u2581t", "wor", "ld", "\u2581wor", "\u2581the", "hello"),
+    *("\u2581", *"abcdefghijklmnopqrstuvwxyz0123456789.,!?T"),
+]
+
+
+def _sentencepiece(folder: Path) -> None:
+    """Llama 2's and Mistral's tokenizer: SentencePiece's BPE, as transformers converts it."""
+    pieces = SENTENCEPIECE[3 + 256 :]
+    merges = [
+        [piece[:end], piece[end:]]
+        for piece in pieces
+        for end in range(1, len(piece))
+        if piece[:end] in pieces and piece[end:] in pieces
+    ]
+    space = "\u2581"
+    write_tokenizer_json(
+        folder,
+        added_tokens=added_tokens(SENTENCEPIECE, SENTENCEPIECE[:3]),
+        normalizer={
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": space},
+                {"type": "Replace", "pattern": {"String": " "}, "content": space},
+            ],
+        },
+        pre_tokenizer=None,
+        post_processor=template(SENTENCEPIECE, "<s>", "</s>", 1),
+        model=bpe_model(
+            SENTENCEPIECE, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True
+        ),
+    )
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"})
 
 
 def _plain(tokenizer: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -217,7 +254,14 @@ def neo_bert() -> Shapes:
     return {f"model.{name}": shape for name, shape in found.items()}
 
 
-def llama(n_kv_heads: int, n_head: int, *, normalised: bool = False, prefix: str = "") -> Shapes:
+def llama(
+    n_kv_heads: int,
+    n_head: int,
+    *,
+    n_tokens: int = len(BYTE_BPE),
+    normalised: bool = False,
+    prefix: str = "",
+) -> Shapes:
     q, kv = N_HEADS * n_head, n_kv_heads * n_head
     layer = _linear(
         False,
@@ -235,7 +279,7 @@ def llama(n_kv_heads: int, n_head: int, *, normalised: bool = False, prefix: str
     if normalised:
         layer |= _norms("self_attn.q_norm", "self_attn.k_norm", bias=False, width=n_head)
     found = {
-        "embed_tokens.weight": (len(BYTE_BPE), WIDTH),
+        "embed_tokens.weight": (n_tokens, WIDTH),
         "norm.weight": (WIDTH,),
         **_layers("layers", layer),
     }
@@ -416,8 +460,8 @@ FAMILIES = {
     ),
     "mistral": _family(
         "MistralModel",
-        _LLAMA_BPE,
-        llama(2, WIDTH // N_HEADS),
+        _sentencepiece,
+        llama(2, WIDTH // N_HEADS, n_tokens=len(SENTENCEPIECE)),
         "lasttoken",
         model_type="mistral",
         rope_theta=10000.0,
