@@ -297,7 +297,8 @@ class ModelConfig:
         Default: L2.
     truncate : bool or int, optional
         What to do with a text that is too long: False (default) raises InvalidInputError, True
-        cuts it to `n_ctx` tokens, a number cuts every text to that many tokens, special ones
+        cuts it to `n_ctx` tokens, or where the model's authors cut
+        (`ModelInfo.max_seq_length`), a number cuts every text to that many tokens, special ones
         counted. The final special token is always kept.
     n_seq_max : int, optional
         The most texts in one micro-batch, 1 to 256. Default: 256.
@@ -320,7 +321,7 @@ class ModelConfig:
         Models that are not causal keep none.
     query_prompt, document_prompt : str, optional
         What ``embed_query`` and ``embed_documents`` put before a text. Default: the catalog's
-        for the model, else nothing.
+        for the model, else what the file says, else nothing.
     cache : CacheConfig, optional
         Keep the vectors or tokens of texts. Default: none are kept.
 

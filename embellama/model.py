@@ -48,6 +48,9 @@ __all__ = ["BatchOptions", "EmbeddingModel"]
 
 # Texts embed_iter takes from its source at a time: enough for well-packed micro-batches.
 _WINDOW_TEXTS = 2048
+# The names under which sentence-transformers looks for the prompts of its encode_query and
+# encode_document.
+_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class BatchOptions(TypedDict, total=False):
@@ -393,13 +396,14 @@ class EmbeddingModel:
         return self._embed_batch(texts, prompt=self._prompt("document"), **options).embeddings
 
     def _prompt(self, kind: Literal["query", "document"]) -> str:
-        """Return the configured prompt, else the catalog's for the model, else an empty one."""
+        """Return the configured prompt, else the catalog's, else the file's, else an empty one."""
         configured: str | None = getattr(self._config, f"{kind}_prompt")
         if configured is not None:
             return configured
         entry = catalog.find(os.fspath(self._config.model_path))
         prompt: str = getattr(entry, f"{kind}_prompt") if entry else ""
-        return prompt
+        prompts = self.info.prompts
+        return prompt or next(filter(None, map(prompts.get, _PROMPT_NAMES[kind])), "")
 
     @overload
     def embed_batch(

@@ -30,6 +30,7 @@ _FILE_POOLING = {
 # LLAMA_TOKEN_TYPE_CONTROL and LLAMA_TOKEN_TYPE_USER_DEFINED, llama.h
 _SPECIAL_TYPES = (3, 4)
 # LLM_TENSOR_CLS and LLM_TENSOR_CLS_OUT, llama-arch.cpp
+_PROMPT_KEY = "embellama.prompt."  # then the prompt's name
 _CLASSIFIER_TENSORS = {"cls.weight", "cls.output.weight"}
 
 
@@ -57,6 +58,17 @@ class ModelInfo:
     def __init__(self, header: GGUFHeader) -> None:
         self.header = header
         self.hyper_parameters = check_model(header)
+        limit = header.typed("embellama.max_seq_length", "u32")
+        if limit is not None and not 1 <= limit <= self.context_length:
+            raise header.error(
+                f"'embellama.max_seq_length' is {limit}, not from 1 to {self.context_length}"
+            )
+        self._max_seq_length: int | None = limit
+        self._prompts = {
+            key.removeprefix(_PROMPT_KEY): header.typed(key, "str")
+            for key in header.metadata
+            if key.startswith(_PROMPT_KEY)
+        }
 
     def __repr__(self) -> str:
         return f"<ModelInfo {str(self.path)!r}: {self.architecture} {self.file_type}>"
@@ -118,6 +130,19 @@ class ModelInfo:
     def context_length(self) -> int:
         """The longest text the model was trained for, in tokens."""
         return self.hyper_parameters.context_length
+
+    @property
+    def max_seq_length(self) -> int:
+        """At how many tokens ``truncate=True`` cuts a text, special ones included.
+
+        What the model's authors cut at, if the file says so; else `context_length`.
+        """
+        return self._max_seq_length or self.context_length
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """What stands before a text, by the name of the purpose, such as ``"query"``."""
+        return self._prompts
 
     @property
     def n_layers(self) -> int:

@@ -38,8 +38,9 @@ def main() -> None:
         good = [index for index in range(len(TEXTS)) if index not in result.errors]
         print(f"Embedded texts {good}: {result.embeddings[good].shape}")
 
-    # A text that is too long can be cut instead.
-    config = embellama.ModelConfig("all-MiniLM-L6-v2", truncate=True)
+    # A text that is too long can be cut instead: at a length of yours, or with truncate=True where
+    # the model's authors did.
+    config = embellama.ModelConfig("all-MiniLM-L6-v2", truncate=100)
     with embellama.EmbeddingModel(config) as model:
         result = model.embed_batch([TEXTS[2]], details=True)
         print(f"Cut to {result.token_counts[0]} tokens: {bool(result.truncated[0])}")

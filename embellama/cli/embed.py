@@ -257,11 +257,12 @@ class _Job:
         }
 
     def _max_tokens(self) -> int | None:
-        truncate = self._model.config.truncate
-        if truncate is False:
+        config = self._model.config
+        if config.truncate is False:
             return None
-        longest = self._model.max_sequence_length
-        return longest if truncate is True else min(truncate, longest)
+        if config.truncate is True:
+            return config.n_ctx or self._model.info.max_seq_length
+        return min(config.truncate, self._model.max_sequence_length)
 
     def run(self, rows: Corpus | list[Row], vector_file: VectorFile, *, show: bool) -> None:
         """Append the rows of all texts."""

@@ -63,14 +63,15 @@ def _description(info: ModelInfo) -> dict[str, Any]:
 @click.option(
     "--type",
     "file_type",
-    default="F16",
-    show_default=True,
-    help="Type of the weights, such as F32 or Q8_0.",
+    help="Type of the weights, such as F32 or Q8_0.  [default: F16, or BF16 where the checkpoint's "
+    "weights are that and F16 can't hold them]",
 )
 @threads
 @quiet
-def convert(checkpoint: str, output: str, file_type: str, threads: int | None, quiet: bool) -> None:
-    """Turn a Hugging Face checkpoint of the BERT family into a GGUF file.
+def convert(
+    checkpoint: str, output: str, file_type: str | None, threads: int | None, quiet: bool
+) -> None:
+    """Turn a Hugging Face checkpoint into a GGUF file.
 
     CHECKPOINT is the directory with config.json and model.safetensors.
     """

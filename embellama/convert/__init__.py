@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hugging Face checkpoints of the BERT family become GGUF files, without torch.
+"""Hugging Face checkpoints become GGUF files, without torch.
 
 The files are those that llama.cpp's ``convert_hf_to_gguf.py`` writes: the same tensors, types and
 metadata. If that script would write a file whose results differ from those of the checkpoint, this

@@ -1,226 +1,114 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint's config.json says about the network."""
+"""Which family a checkpoint is of, by its config.json."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
-from embellama.convert.json_file import read_json_object
-from embellama.errors import ModelLoadError
-from embellama.gguf.architectures import MAX_LAYERS
+from embellama.convert.config_json import Config
+from embellama.convert.families.bert import read_bert, read_roberta
+from embellama.convert.families.distilbert import read_distilbert
+from embellama.convert.families.jina_bert_v2 import read_jina_bert_v2
+from embellama.convert.families.llama import (
+    read_eurobert,
+    read_llama,
+    read_mistral,
+    read_qwen3,
+    read_qwen3_reranker,
+)
+from embellama.convert.families.modern_bert import read_modern_bert
+from embellama.convert.families.neo_bert import read_neo_bert
+from embellama.convert.families.nomic_bert import read_nomic_bert
+from embellama.convert.families.xlm_roberta_flash import read_xlm_roberta_flash
+from embellama.convert.network import Network
 
-# Each name belongs to one family; a family decides tensor names and defaults.
-_FAMILIES = {
-    "BertModel": "bert",
-    "BertForMaskedLM": "bert",
-    "BertForSequenceClassification": "bert",
-    "XLMRobertaModel": "roberta",
-    "XLMRobertaForSequenceClassification": "roberta",
-    "RobertaModel": "roberta",
-    "RobertaForSequenceClassification": "roberta",
-    "DistilBertModel": "distilbert",
-    "DistilBertForMaskedLM": "distilbert",
+# The name of a class is that of its body and that of its head.
+_BODIES: dict[str, Callable[[Config, str], Network]] = {
+    "Bert": read_bert,
+    "Camembert": read_roberta,
+    "DistilBert": read_distilbert,
+    "EuroBert": read_eurobert,
+    "JinaBert": lambda config, head: read_jina_bert_v2(config, head, up_gated=False),
+    "Llama": read_llama,
+    "Mistral": read_mistral,
+    "ModernBert": read_modern_bert,
+    "NeoBERT": read_neo_bert,
+    "NomicBert": read_nomic_bert,
+    "Qwen3": read_qwen3,
+    "Roberta": read_roberta,
+    "XLMRoberta": read_roberta,
 }
-
-# The exact erf form of GELU and its approximations, as transformers' ACT2FN names them. llama.cpp
-# computes one GELU for all BERT models (src/models/bert.cpp). quick_gelu and gelu_10 are other
-# functions.
-_GELU = frozenset(
+# Heads that the body can do without, and the one that llama.cpp computes.
+_HEADS = frozenset(
     {
-        "gelu",
-        "gelu_accurate",
-        "gelu_fast",
-        "gelu_new",
-        "gelu_python",
-        "gelu_python_tanh",
-        "gelu_pytorch_tanh",
+        *("", "Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification"),
+        *("ForNextSentencePrediction", "ForQuestionAnswering", "ForTokenClassification"),
+        "LMHead",
     }
 )
-
-_MAX_LABELS = 2**16  # each gets a name in the GGUF
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """The shape of an encoder.
-
-    Attributes
-    ----------
-    family : str
-        ``"bert"``, ``"roberta"`` or ``"distilbert"``.
-    classifies : bool
-        Whether the checkpoint ends in a sequence classification head.
-    n_layers, n_embd, n_heads, n_ff : int
-        Layers; width of a token's vector; attention heads; width of the feed-forward layer.
-    n_position_rows : int
-        Rows of the checkpoint's table of position embeddings.
-    position_offset : int
-        The first of those rows that a token can use. RoBERTa counts positions from the id of the
-        padding token + 1.
-    n_tokens : int
-        Rows of the table of token embeddings.
-    n_token_types : int
-        Rows of the table of token type embeddings.
-    norm_epsilon : float
-        Epsilon of the layer norms.
-    labels : tuple of str
-        The names of the head's classes; empty if they need not be written.
-    """
-
-    family: str
-    classifies: bool
-    n_layers: int
-    n_embd: int
-    n_heads: int
-    n_ff: int
-    n_position_rows: int
-    position_offset: int
-    n_tokens: int
-    n_token_types: int
-    norm_epsilon: float
-    labels: tuple[str, ...]
+_DECODERS = frozenset({"Llama", "Mistral", "Qwen3"})
+_DECODER_HEADS = frozenset({"Model", "ForCausalLM", "ForSequenceClassification"})
+# Bodies that are asked for, for which llama.cpp has no graph.
+_NO_GRAPH = frozenset({"Deberta", "DebertaV2", "MPNet", "New"})
 
 
-class _Config:
-    """config.json with checked access."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values = read_json_object(path)
-
-    def error(self, message: str) -> ModelLoadError:
-        return ModelLoadError(f"{self.path}: {message}")
-
-    def size(self, name: str, default: int) -> int:
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-            raise self.error(f"{name} must be a positive integer, not {value!r}")
-        return value
-
-    def refuse_unless(self, name: str, default: Any, accepted: Iterable[Any], why: str) -> None:
-        value = self.values.get(name, default)
-        if not any(value == possible for possible in accepted):
-            raise self.error(f"{name} is {value!r}, {why}; this checkpoint can't become a GGUF")
-
-
-def _architecture_name(config: _Config) -> str:
+def _class_name(config: Config) -> tuple[str, str]:
+    """Return the names of the body and of the head."""
     names = config.values.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise config.error(
             "no architectures: add the name of the model's class, such as "
             '"architectures": ["BertModel"]'
         )
-    name: str = names[0]
-    if name == "DistilBertForSequenceClassification":
+    match = re.match(r"(.*?)(Model|LMHead|LMHeadModel|For.*|)$", names[0])
+    body, head = match.groups() if match else (names[0], "")
+    if body in _NO_GRAPH:
         raise config.error(
-            "the head of DistilBertForSequenceClassification uses ReLU, which llama.cpp can't "
-            "compute; convert a DistilBertModel, or a reranker of another architecture"
+            f"llama.cpp has no graph for {names[0]}, so no converter can make a GGUF of it. Models "
+            "of BERT, XLM-RoBERTa and the other families that embellama converts do run"
         )
-    if name not in _FAMILIES:
+    if body not in _BODIES or head not in (_DECODER_HEADS if body in _DECODERS else _HEADS):
         raise config.error(
-            f"the architecture {name} is not supported, only {', '.join(_FAMILIES)}; try "
-            "llama.cpp's convert_hf_to_gguf.py and give embellama the GGUF it writes"
+            f"the architecture {names[0]} is not supported, only {', '.join(_BODIES)} with the "
+            "usual heads; try llama.cpp's convert_hf_to_gguf.py and give embellama the GGUF it "
+            "writes"
         )
-    return name
+    return body, head
 
 
-def _position_offset(config: _Config, family: str) -> int:
-    if family != "roberta":
-        return 0
-    padding = config.values.get("pad_token_id", 1)
-    if padding is None:
-        return 0
-    if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
-        raise config.error(f"pad_token_id must be a token's id, not {padding!r}")
-    return padding + 1
+def read_network(
+    checkpoint: Path, stored: Collection[str], score_tokens: tuple[int, int] | None
+) -> Network:
+    """Read config.json, or raise ModelLoadError if llama.cpp can't run what it describes.
 
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+    stored : collection of str
+        The names of the checkpoint's tensors.
+    score_tokens : tuple of int, or None
+        The ids of the tokens that say "yes" and "no", if the checkpoint is a reranker that does.
 
-def _labels(config: _Config, classifies: bool) -> tuple[str, ...]:
-    id2label = config.values.get("id2label")
-    if not id2label:
-        # transformers' default is two classes, called LABEL_0 and LABEL_1.
-        number = config.size("num_labels", 2)
-        if number > _MAX_LABELS:
-            raise config.error(f"num_labels is {number}; at most {_MAX_LABELS} are supported")
-        id2label = {str(index): f"LABEL_{index}" for index in range(number)}
-    try:
-        labels = {int(index): label for index, label in id2label.items()}
-    except (AttributeError, ValueError):
-        labels = {}
-    if (
-        not labels
-        or sorted(labels) != list(range(len(labels)))
-        or not all(isinstance(label, str) for label in labels.values())
-    ):
-        raise config.error(f"id2label must name the classes from 0 on, not {id2label!r}")
-    names = tuple(labels[index] for index in range(len(labels)))
-    # Without a head, two dummy labels are only transformers' default. With a head the labels must
-    # be written: llama.cpp takes the number of classes from them (llama-model.cpp, n_cls_out).
-    if not classifies and len(names) == 2 and names[0] == "LABEL_0":
-        return ()
-    return names
-
-
-def read_architecture(checkpoint: Path) -> Architecture:
-    """Read config.json, or raise ModelLoadError if llama.cpp can't run what it describes."""
-    config = _Config(checkpoint / "config.json")
-    name = _architecture_name(config)
-    family = _FAMILIES[name]
-    classifies = name.endswith("ForSequenceClassification")
-
-    other = "which llama.cpp doesn't compute for this architecture"
-    activation = "activation" if family == "distilbert" else "hidden_act"
-    config.refuse_unless(activation, "gelu", _GELU, other)
-    config.refuse_unless("position_embedding_type", "absolute", ("absolute", None), other)
-    config.refuse_unless("is_decoder", False, (False, None), other)
-    config.refuse_unless("add_cross_attention", False, (False, None), other)
-
-    norm_epsilon = 1e-12  # DistilBERT has no setting for it (modeling_distilbert.py)
-    if family == "distilbert":
-        n_layers, n_heads = config.size("n_layers", 6), config.size("n_heads", 12)
-        n_embd, n_ff = config.size("dim", 768), config.size("hidden_dim", 3072)
-        n_token_types = 1
-    else:
-        n_layers = config.size("num_hidden_layers", 12)
-        n_heads = config.size("num_attention_heads", 12)
-        n_embd = config.size("hidden_size", 768)
-        n_ff = config.size("intermediate_size", 3072)
-        n_token_types = config.size("type_vocab_size", 2)
-        norm_epsilon = config.values.get("layer_norm_eps", norm_epsilon)
-        if (
-            isinstance(norm_epsilon, bool)
-            or not isinstance(norm_epsilon, (int, float))
-            or not 0 <= norm_epsilon < 1
-        ):
+    Returns
+    -------
+    Network
+    """
+    config = Config(checkpoint / "config.json")
+    body, head = _class_name(config)
+    if score_tokens is not None:
+        if body != "Qwen3" or head != "ForCausalLM":
             raise config.error(
-                f"layer_norm_eps must be a number from 0 to below 1, not {norm_epsilon!r}"
+                "a reranker that answers with a token; llama.cpp has that for Qwen3ForCausalLM only"
             )
-    if n_layers > MAX_LAYERS:
-        raise config.error(f"{n_layers} layers; llama.cpp runs at most {MAX_LAYERS}")
-    if n_embd % n_heads:
-        raise config.error(f"a width of {n_embd} can't be split among {n_heads} attention heads")
-
-    n_position_rows = config.size("max_position_embeddings", 512)
-    position_offset = _position_offset(config, family)
-    if position_offset >= n_position_rows:
-        raise config.error(
-            f"pad_token_id {position_offset - 1} leaves none of the {n_position_rows} positions "
-            "to the text"
-        )
-    return Architecture(
-        family=family,
-        classifies=classifies,
-        n_layers=n_layers,
-        n_embd=n_embd,
-        n_heads=n_heads,
-        n_ff=n_ff,
-        n_position_rows=n_position_rows,
-        position_offset=position_offset,
-        n_tokens=config.size("vocab_size", 50265 if name.startswith("Roberta") else 30522),
-        n_token_types=n_token_types,
-        norm_epsilon=float(norm_epsilon),
-        labels=_labels(config, classifies),
-    )
+        tied = "lm_head.weight" not in stored
+        return read_qwen3_reranker(config, head, score_tokens=score_tokens, tied=tied)
+    # Two families bear the names of others, and show by their modules what they are.
+    if body == "XLMRoberta" and any(".mixer.Wqkv." in name for name in stored):
+        return read_xlm_roberta_flash(config, head)
+    if body in ("Bert", "JinaBert") and any(".mlp.up_gated_layer." in name for name in stored):
+        return read_jina_bert_v2(config, head, up_gated=True)
+    if body == "Bert" and any(".mlp.gated_layers." in name for name in stored):
+        return read_jina_bert_v2(config, head, up_gated=False)
+    return _BODIES[body](config, head)

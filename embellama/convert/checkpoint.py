@@ -6,12 +6,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from embellama.config import MAX_THREADS, integer
-from embellama.convert.architecture import read_architecture
+from embellama.convert.architecture import read_network
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
-from embellama.convert.pooling import read_pooling_type
-from embellama.convert.tensors import map_tensors
+from embellama.convert.rerank_card import score_tokens_of_card
+from embellama.convert.sentence_transformers import checkpoint_of, read_sentence_transformers
+from embellama.convert.tensors import Tensor, map_tensors
 from embellama.convert.tokenizer import read_tokenizer
 from embellama.convert.vocabulary import make_vocabulary
 from embellama.convert.weights import list_tensors
@@ -30,7 +33,7 @@ def _checkpoint_directory(checkpoint: str | os.PathLike[str]) -> Path:
     path = Path(os.path.expanduser(checkpoint))
     if path.is_dir():
         # The name of the directory becomes the model's; "." has none.
-        return Path(os.path.abspath(path))
+        return checkpoint_of(Path(os.path.abspath(path)))
     if path.exists():
         raise ModelNotFoundError(
             f"{path}: a checkpoint is a directory, not a file; name the one that holds config.json"
@@ -61,6 +64,17 @@ def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -
         raise OSError("llama.cpp could not write all of it") from error
 
 
+def _type_of_weights(tensors: list[Tensor]) -> str:
+    """Return F16, or BF16 if weights are bfloat16 that float16 can't hold."""
+    for tensor in tensors:
+        if tensor.source.dtype == "BF16" and tensor.file_type("F16") == "F16":
+            values = tensor.read()
+            with np.errstate(over="ignore", under="ignore"):
+                if not np.array_equal(values.astype(np.float16), values):
+                    return "BF16"
+    return "F16"
+
+
 def _check_loadable(path: Path, source: Path) -> None:
     """Refuse a file that llama.cpp must not load, not even to quantise it."""
     try:
@@ -76,11 +90,11 @@ def convert_checkpoint(
     checkpoint: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    file_type: str = "F16",
+    file_type: str | None = None,
     n_threads: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Convert a Hugging Face checkpoint of the BERT family to a GGUF file.
+    """Convert a Hugging Face checkpoint to a GGUF file.
 
     The tensors and metadata are those that llama.cpp's ``convert_hf_to_gguf.py`` writes.
 
@@ -88,16 +102,18 @@ def convert_checkpoint(
     ----------
     checkpoint : str or os.PathLike
         A directory with ``config.json``, the weights as safetensors (one file, or several and
-        their index), and ``tokenizer.json`` or ``vocab.txt``. If sentence-transformers'
-        ``modules.json`` is there, the pooling it names goes into the GGUF.
+        their index), and ``tokenizer.json`` or ``vocab.txt``. What the files of
+        sentence-transformers say goes into the GGUF: the pooling, the prompts, the similarity
+        function, and the length to which texts are cut.
     output : str or os.PathLike
         The file to write; an existing one is replaced. The file appears when it is complete. A
         failure leaves nothing behind; files that a killed conversion leaves in ``OUTPUT.partial/``
         are removed by the next conversion. Conversions to the same file wait for each other.
     file_type : str, optional
-        The type of the weights, in any case: ``"F32"``, ``"F16"`` (default), ``"BF16"``, or a
-        quantised type such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all.
-        Biases, layer norms and position embeddings are always F32.
+        The type of the weights, in any case: ``"F32"``, ``"F16"``, ``"BF16"``, or a quantised type
+        such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all. Biases, layer
+        norms and position embeddings are always F32. Default: F16, or BF16 if the checkpoint's
+        weights are bfloat16 that float16 can't hold.
     n_threads : int, optional
         CPU cores to quantise with, 1 to 512. Default: all. Unquantised files are written by one.
     progress : bool, optional
@@ -128,16 +144,21 @@ def convert_checkpoint(
     embellama.errors.ModelNotFoundError: no/such/checkpoint: no such directory; name the one that \
 holds config.json
     """
-    type_name = file_type_name(file_type)
+    type_name = "" if file_type is None else file_type_name(file_type)
     if n_threads is not None:
         n_threads = integer("n_threads", n_threads, 1, MAX_THREADS)
     source = _checkpoint_directory(checkpoint)
     destination = _output_file(output)
 
-    architecture = read_architecture(source)
-    pooling_type = read_pooling_type(source)
-    tensors = map_tensors(architecture, source, list_tensors(source))
-    vocabulary = make_vocabulary(read_tokenizer(source), architecture.n_tokens)
+    settings = read_sentence_transformers(source)
+    folder = settings.transformer
+    stored = list_tensors(folder)
+    tokenizer = read_tokenizer(folder, lower_cased=settings.do_lower_case)
+    score_tokens = settings.score_tokens or score_tokens_of_card(source, tokenizer)
+    network = read_network(folder, stored, score_tokens)
+    tensors = map_tensors(network, folder, stored)
+    type_name = type_name or _type_of_weights(tensors)
+    vocabulary = make_vocabulary(tokenizer, network.n_tokens)
 
     busy = waiting_notice(f"writes {output}", show=progress)
     try:
@@ -147,8 +168,8 @@ holds config.json
             write_gguf(
                 written,
                 checkpoint=source,
-                architecture=architecture,
-                pooling_type=pooling_type,
+                network=network,
+                settings=settings,
                 vocabulary=vocabulary,
                 tensors=tensors,
                 file_type=type_name if type_name in UNQUANTIZED else "F32",

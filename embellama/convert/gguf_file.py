@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from embellama.convert.architecture import Architecture
 from embellama.convert.file_types import FILE_TYPES
 from embellama.convert.model_card import add_general_metadata, model_card_error
+from embellama.convert.network import Network
+from embellama.convert.sentence_transformers import SentenceTransformers
 from embellama.convert.tensors import Tensor
 from embellama.convert.vocabulary import Vocabulary
 from embellama.errors import ModelLoadError
@@ -21,20 +22,27 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 
-def _add_architecture(
-    writer: GGUFWriter, architecture: Architecture, pooling_type: int | None, file_type: str
+def _add_network(
+    writer: GGUFWriter, network: Network, pooling_type: int | None, file_type: str
 ) -> None:
-    writer.add_block_count(architecture.n_layers)
-    writer.add_context_length(architecture.n_position_rows - architecture.position_offset)
-    writer.add_embedding_length(architecture.n_embd)
-    writer.add_feed_forward_length(architecture.n_ff)
-    writer.add_head_count(architecture.n_heads)
-    writer.add_layer_norm_eps(architecture.norm_epsilon)
+    writer.add_block_count(network.n_layers)
+    writer.add_context_length(network.context_length)
     writer.add_file_type(FILE_TYPES[file_type])
-    writer.add_causal_attention(False)
+    metadata = dict(network.metadata)
     if pooling_type is not None:
-        writer.add_uint32("bert.pooling_type", pooling_type)
-    writer.add_array("bert.classifier.output_labels", architecture.labels)
+        metadata["pooling_type"] = pooling_type
+    for name, value in metadata.items():
+        key = f"{network.architecture}.{name}"
+        if isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        elif isinstance(value, str):
+            writer.add_string(key, value)
+        else:
+            writer.add_array(key, value)
 
 
 def _encode(tensor: Tensor, file_type: str) -> npt.NDArray[Any]:
@@ -55,8 +63,8 @@ def write_gguf(
     path: Path,
     *,
     checkpoint: Path,
-    architecture: Architecture,
-    pooling_type: int | None,
+    network: Network,
+    settings: SentenceTransformers,
     vocabulary: Vocabulary,
     tensors: list[Tensor],
     file_type: str,
@@ -69,9 +77,8 @@ def write_gguf(
     path : pathlib.Path
     checkpoint : pathlib.Path
         Where the model card is.
-    architecture : Architecture
-    pooling_type : int or None
-        A ``llama_pooling_type``.
+    network : Network
+    settings : SentenceTransformers
     vocabulary : Vocabulary
     tensors : list of Tensor
     file_type : str
@@ -81,7 +88,7 @@ def write_gguf(
     """
     import gguf
 
-    writer = gguf.GGUFWriter(None, "bert")
+    writer = gguf.GGUFWriter(None, network.architecture)
     sizes = {"F32": 4, "F16": 2, "BF16": 2}
     types = [tensor.file_type(file_type) for tensor in tensors]
     n_bytes = [
@@ -97,10 +104,14 @@ def write_gguf(
             raw_dtype=gguf.GGMLQuantizationType[stored],
         )
     add_general_metadata(writer, checkpoint)
-    _add_architecture(writer, architecture, pooling_type, file_type)
+    _add_network(writer, network, settings.pooling_type, file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    writer.add_token_type_count(architecture.n_token_types)
+    if network.n_token_types is not None:
+        writer.add_token_type_count(network.n_token_types)
     vocabulary.write(writer)
+    if network.rerank_template:
+        writer.add_chat_template([{"name": "rerank", "template": network.rerank_template}])
+    settings.write(writer, network.context_length)
     try:
         writer.write_header_to_file(path)
         try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 # Benchmark results in a card's metadata take some 100 kB; PyYAML reads 100 kB a second.
-_MAX_CARD_BYTES = 2 * 2**20
+MAX_CARD_BYTES = 2 * 2**20
 # PyYAML's time for each token grows with the number of open brackets. Its time for each part of a
 # number to base 60 (1:30:00) grows with the number of parts before it.
 _MAX_DEPTH = 100
@@ -62,7 +62,7 @@ def add_general_metadata(writer: GGUFWriter, checkpoint: Path) -> None:
     try:
         card = checkpoint / "README.md"
         if card.is_file():
-            require_regular_file(card, _MAX_CARD_BYTES)
+            require_regular_file(card, MAX_CARD_BYTES)
             _check_front_matter(card)
         metadata = gguf.Metadata.load(model_path=checkpoint, total_params=n_parameters)
         for name, value in vars(metadata).items():

@@ -32,6 +32,18 @@ _OTHER_TOKENS = {
 }
 
 
+# BERT's own classes make normalizer, pre-tokenizer and post-processor anew from the settings, and
+# take the vocabulary alone from tokenizer.json (models/bert/tokenization_bert.py).
+_BERT_CLASSES = frozenset({"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"})
+# These are what tokenizer.json says.
+_KNOWN_CLASSES = _BERT_CLASSES | {
+    *("CamembertTokenizer", "GPT2Tokenizer", "LlamaTokenizer", "MPNetTokenizer", "Qwen2Tokenizer"),
+    *("PreTrainedTokenizer", "RobertaTokenizer", "TokenizersBackend", "XLMRobertaTokenizer"),
+}
+# The class where no file names one, by config.json's model_type.
+_CLASS_OF_TYPE = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
+
+
 @dataclasses.dataclass(frozen=True)
 class AddedToken:
     """A token that is found in the text before the vocabulary is applied."""
@@ -39,6 +51,17 @@ class AddedToken:
     content: str
     id: int
     special: bool
+
+    @staticmethod
+    def from_json(token: dict[str, Any]) -> AddedToken:
+        """Read an entry of added_tokens in tokenizer.json."""
+        content, special = str(token["content"]), bool(token.get("special"))
+        for switch in ("single_word", "lstrip", "rstrip"):
+            if token.get(switch) and not special:
+                raise ValueError(
+                    f"the added token {content!r} has the switch {switch}, which llama.cpp lacks"
+                )
+        return AddedToken(content, int(token["id"]), special)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +130,7 @@ def _special_tokens(checkpoint: Path, kind: str, settings: dict[str, Any]) -> di
     return {name: tokens[name] for name in _OTHER_TOKENS}
 
 
-def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
+def _read_tokenizer_json(path: Path, settings: dict[str, Any], class_name: str | None) -> Tokenizer:
     found = read_json_object(path)
     model = found.get("model")
     # Files of old versions of the package tokenizers do not name the types WordPiece and BPE.
@@ -121,14 +144,18 @@ def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
         )
     try:
         added_tokens = tuple(
-            AddedToken(str(token["content"]), int(token["id"]), bool(token.get("special")))
-            for token in found.get("added_tokens") or ()
+            AddedToken.from_json(token) for token in found.get("added_tokens") or ()
         )
         normalizers = _steps(found.get("normalizer"), "normalizers")
         pre_tokenizers = _steps(found.get("pre_tokenizer"), "pretokenizers")
         post_processors = _steps(found.get("post_processor"), "processors")
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelLoadError(f"{path}: malformed ({error!r}); download the file again") from error
+    special_tokens = _special_tokens(path.parent, kind, settings)
+    if kind == "WordPiece" and class_name in _BERT_CLASSES:
+        normalizers = (_bert_normalizer(settings),)
+        pre_tokenizers = ({"type": "BertPreTokenizer"},)
+        post_processors = (_bert_template(special_tokens),)
     return Tokenizer(
         path=path,
         kind=kind,
@@ -137,9 +164,29 @@ def _read_tokenizer_json(path: Path, settings: dict[str, Any]) -> Tokenizer:
         pre_tokenizers=pre_tokenizers,
         post_processors=post_processors,
         added_tokens=added_tokens,
-        special_tokens=_special_tokens(path.parent, kind, settings),
+        special_tokens=special_tokens,
         settings=settings,
     )
+
+
+def _bert_normalizer(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": settings.get("tokenize_chinese_chars", True),
+        "strip_accents": settings.get("strip_accents"),
+        "lowercase": settings.get("do_lower_case", True),
+    }
+
+
+def _bert_template(special_tokens: dict[str, str]) -> dict[str, Any]:
+    first, last = ({"SpecialToken": {"id": special_tokens[name]}} for name in ("cls", "sep"))
+    a, b = ({"Sequence": {"id": name}} for name in "AB")
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, a, last],
+        "pair": [first, a, last, b, last],
+    }
 
 
 def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
@@ -164,36 +211,13 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
         if isinstance(index, bool) or not isinstance(index, int):
             raise ModelLoadError(f"{path.parent}: added_tokens.json must map tokens to ids")
         added.setdefault(token, index)
-    first, last = special_tokens["cls"], special_tokens["sep"]
     return Tokenizer(
         path=path,
         kind="WordPiece",
         model={"type": "WordPiece", "vocab": vocabulary, "unk_token": special_tokens["unk"]},
-        normalizers=(
-            {
-                "type": "BertNormalizer",
-                "lowercase": settings.get("do_lower_case", True),
-                "strip_accents": settings.get("strip_accents"),
-            },
-        ),
+        normalizers=(_bert_normalizer(settings),),
         pre_tokenizers=({"type": "BertPreTokenizer"},),
-        post_processors=(
-            {
-                "type": "TemplateProcessing",
-                "single": [
-                    {"SpecialToken": {"id": first}},
-                    {"Sequence": {"id": "A"}},
-                    {"SpecialToken": {"id": last}},
-                ],
-                "pair": [
-                    {"SpecialToken": {"id": first}},
-                    {"Sequence": {"id": "A"}},
-                    {"SpecialToken": {"id": last}},
-                    {"Sequence": {"id": "B"}},
-                    {"SpecialToken": {"id": last}},
-                ],
-            },
-        ),
+        post_processors=(_bert_template(special_tokens),),
         added_tokens=tuple(
             AddedToken(token, index, token in special_tokens.values())
             for token, index in added.items()
@@ -203,17 +227,62 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
     )
 
 
-def read_tokenizer(checkpoint: Path) -> Tokenizer:
-    """Read tokenizer.json, or vocab.txt if there is none; ModelLoadError if neither is usable."""
+def _class_name(checkpoint: Path, settings: dict[str, Any]) -> str | None:
+    """Return the class that transformers would use, by its name since version 5.
+
+    ModelLoadError if it does what no file says.
+    """
+    path = checkpoint / "tokenizer_config.json"
+    code = settings.get("auto_map")
+    if isinstance(code, dict) and code.get("AutoTokenizer"):
+        raise ModelLoadError(
+            f"{path}: the tokenizer is code in the checkpoint (auto_map), which is never run; this "
+            "checkpoint can't become a GGUF"
+        )
+    name = settings.get("tokenizer_class")
+    if name is None:
+        config = read_optional_json_object(checkpoint / "config.json")
+        name = config.get("tokenizer_class") or _CLASS_OF_TYPE.get(str(config.get("model_type")))
+    if name is None:
+        return None
+    name = str(name).removesuffix("Fast")
+    if name not in _KNOWN_CLASSES:
+        raise ModelLoadError(
+            f"{path}: tokenizer_class is {name}, whose rules are not those of tokenizer.json or "
+            "vocab.txt, or are not known to be. If tokenizer.json does all that the class does, "
+            "name PreTrainedTokenizerFast in a copy of the checkpoint"
+        )
+    return name
+
+
+def read_tokenizer(checkpoint: Path, *, lower_cased: bool = False) -> Tokenizer:
+    """Read tokenizer.json, or vocab.txt if there is none; ModelLoadError if neither is usable.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+    lower_cased : bool, optional
+        Whether texts are lower-cased first, as sentence-transformers' do_lower_case has it.
+
+    Returns
+    -------
+    Tokenizer
+    """
     settings = read_optional_json_object(checkpoint / "tokenizer_config.json")
+    class_name = _class_name(checkpoint, settings)
     tokenizer_json = checkpoint / "tokenizer.json"
     vocab_txt = checkpoint / "vocab.txt"
     if tokenizer_json.is_file():
-        return _read_tokenizer_json(tokenizer_json, settings)
-    if vocab_txt.is_file():
-        return _read_vocab_txt(vocab_txt, settings)
-    raise ModelLoadError(
-        f"{checkpoint}: neither tokenizer.json nor vocab.txt; download the checkpoint again, or "
-        "make the file: AutoTokenizer.from_pretrained(directory).save_pretrained(directory) in "
-        "transformers"
-    )
+        tokenizer = _read_tokenizer_json(tokenizer_json, settings, class_name)
+    elif vocab_txt.is_file() and (class_name is None or class_name in _BERT_CLASSES):
+        tokenizer = _read_vocab_txt(vocab_txt, settings)
+    else:
+        raise ModelLoadError(
+            f"{checkpoint}: neither tokenizer.json nor vocab.txt; download the checkpoint again, "
+            "or make the file: "
+            "AutoTokenizer.from_pretrained(directory).save_pretrained(directory) in transformers"
+        )
+    if lower_cased:
+        lowercase = {"type": "Lowercase"}
+        tokenizer = dataclasses.replace(tokenizer, normalizers=(lowercase, *tokenizer.normalizers))
+    return tokenizer

@@ -7,7 +7,7 @@ import base64
 import dataclasses
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embellama.convert.special_tokens import added_special_tokens, special_token_ids
 from embellama.convert.tokenizer import Tokenizer
@@ -28,6 +28,7 @@ class _Type(enum.IntEnum):
     CONTROL = 3
     USER_DEFINED = 4
     UNUSED = 5
+    BYTE = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,32 +155,58 @@ def _tokens_and_types(
     return tokens, types
 
 
+def _refuse_switches(tokenizer: Tokenizer, part: Mapping[str, Any], **supported: Any) -> None:
+    """Refuse a part of tokenizer.json whose switches are not `supported`, where they are there."""
+    for name, value in supported.items():
+        found = part.get(name, value)
+        if found is not None and found != value:
+            raise tokenizer.error(
+                f"{name} is {found!r}, where llama.cpp has {value!r}, so that it would split texts "
+                "in another way; this checkpoint can't become a GGUF"
+            )
+
+
 def _normalizer_flags(tokenizer: Tokenizer) -> dict[str, bool]:
     """Return whether WordPiece's text is lower-cased and loses its accents.
 
     llama.cpp assumes both if a file says nothing, and uses the first flag if the second is
     missing.
     """
-    flags = {"lowercase": False, "strip_accents": False}
-    for step in tokenizer.normalizers:
-        kind = step.get("type")
-        if kind == "BertNormalizer":
-            flags["lowercase"] = bool(step.get("lowercase", True))
-            strip_accents = step.get("strip_accents")
-            if strip_accents is None:
-                del flags["strip_accents"]
-            else:
-                flags["strip_accents"] = bool(strip_accents)
-        elif kind == "Lowercase":
-            flags["lowercase"] = True
-        elif kind == "StripAccents":
-            flags["strip_accents"] = True
-        elif kind not in ("NFC", "NFD"):
+    kinds = [step.get("type") for step in tokenizer.normalizers]
+    for kind in kinds:
+        if kind not in ("BertNormalizer", "Lowercase", "NFC", "NFD", "StripAccents"):
             raise tokenizer.error(
                 f"a normalizer of type {kind}, which llama.cpp doesn't have for WordPiece, so that "
                 "it would split texts in another way; this checkpoint can't become a GGUF"
             )
-    return flags
+    if kinds.count("BertNormalizer") != 1:
+        raise tokenizer.error(
+            "no BertNormalizer, or several, but llama.cpp always cleans texts and splits Chinese "
+            "characters as one does; this checkpoint can't become a GGUF"
+        )
+    bert = tokenizer.normalizers[kinds.index("BertNormalizer")]
+    _refuse_switches(tokenizer, bert, clean_text=True, handle_chinese_chars=True)
+    lowercase = bool(bert.get("lowercase", True))
+    strip_accents = bert.get("strip_accents")
+    strips = lowercase if strip_accents is None else bool(strip_accents)
+    if "StripAccents" in kinds:
+        # It removes marks that stand alone, and leaves those that are part of a character.
+        if not strips and "NFD" not in kinds[: kinds.index("StripAccents")]:
+            raise tokenizer.error(
+                "StripAccents without NFD before it, which llama.cpp doesn't have; this checkpoint "
+                "can't become a GGUF"
+            )
+        strip_accents = strips = True
+    if not strips and {"NFC", "NFD"} & set(kinds):
+        raise tokenizer.error(
+            "a normalizer of type NFC or NFD, which llama.cpp has only where accents are removed; "
+            "this checkpoint can't become a GGUF"
+        )
+    if "Lowercase" in kinds and not lowercase:
+        lowercase, strip_accents = True, strips
+    if strip_accents is None:
+        return {"lowercase": lowercase}
+    return {"lowercase": lowercase, "strip_accents": bool(strip_accents)}
 
 
 def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
@@ -192,6 +219,7 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     prefix = tokenizer.model.get("continuing_subword_prefix", "##")
     if prefix != "##":
         raise tokenizer.error(f"llama.cpp knows pieces that begin with '##' only, not {prefix!r}")
+    _refuse_switches(tokenizer, tokenizer.model, max_input_chars_per_word=100)
     normalizer = _normalizer_flags(tokenizer)
     known = _ids_to_tokens(tokenizer, n_tokens)
     ids = {token: index for index, token in known.items()}
@@ -227,6 +255,7 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
 
 
 def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    _refuse_switches(tokenizer, tokenizer.model, byte_fallback=False)
     charsmap = b""
     removes_spaces = False
     adds_space = None
@@ -303,21 +332,68 @@ def _merges(tokenizer: Tokenizer) -> list[str]:
     raise tokenizer.error("BPE without a list of merges; download the file again")
 
 
+# Expressions that split a text before byte-level BPE.
+_GPT2 = "GPT-2's, which ByteLevel has itself"
+_LETTERS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3, _QWEN2 = _LETTERS % "{1,3}", _LETTERS % ""
+# Whether the text is composed first (NFC), the expression, and whether a whole word that is a token
+# stays one (ignore_merges) -> llama.cpp's name for them.
+_BYTE_LEVEL = {
+    (False, _GPT2, False): "roberta-bpe",
+    (True, _GPT2, False): "modern-bert",
+    (True, _QWEN2, False): "qwen2",
+    (False, _LLAMA3, True): "llama-bpe",
+}
+
+
+def _expression(tokenizer: Tokenizer) -> str | None:
+    """Return the expression that splits a text before byte-level BPE; None for other steps."""
+    *splits, last = tokenizer.pre_tokenizers or ({},)
+    if last.get("type") != "ByteLevel" or last.get("add_prefix_space", True):
+        return None
+    if last.get("use_regex", True):
+        return None if splits else _GPT2
+    if len(splits) != 1 or splits[0].get("type") != "Split":
+        return None
+    if splits[0].get("behavior") != "Isolated" or splits[0].get("invert"):
+        return None
+    pattern = splits[0].get("pattern")
+    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+    return expression if isinstance(expression, str) else None
+
+
 def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
-    if tokenizer.normalizers or [
-        (step.get("type"), step.get("add_prefix_space"), step.get("use_regex", True))
-        for step in tokenizer.pre_tokenizers
-    ] != [("ByteLevel", False, True)]:
+    if tokenizer.model.get("byte_fallback"):
+        return _sentencepiece_bpe(tokenizer, n_tokens)
+    _refuse_switches(
+        tokenizer,
+        tokenizer.model,
+        dropout=0.0,
+        byte_fallback=False,
+        continuing_subword_prefix="",
+        end_of_word_suffix="",
+    )
+    normalizers = [step.get("type") for step in tokenizer.normalizers]
+    expression = _expression(tokenizer)
+    ignore_merges = tokenizer.model.get("ignore_merges", False)
+    pre = None
+    if normalizers in ([], ["NFC"]) and expression is not None:
+        pre = _BYTE_LEVEL.get((bool(normalizers), expression, bool(ignore_merges)))
+    if pre is None:
         raise tokenizer.error(
-            "the normalizer or pre-tokenizer is not RoBERTa's (ByteLevel without a prefix space), "
-            "the only BPE that is supported; this checkpoint can't become a GGUF"
+            "normalizer, pre-tokenizer and ignore_merges together are not those of RoBERTa, "
+            "ModernBERT, Qwen2 or Llama 3, the only BPE that is supported; this checkpoint can't "
+            "become a GGUF"
         )
     known = _ids_to_tokens(tokenizer, n_tokens)
     ids = {token: index for index, token in known.items()}
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
     return Vocabulary(
         model="gpt2",
-        pre="roberta-bpe",
+        pre=pre,
         tokens=[
             token.replace("\u2581", " ") if kind == _Type.USER_DEFINED else token
             for token, kind in zip(tokens, types, strict=True)
@@ -328,6 +404,91 @@ def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         charsmap=b"",
         ids=special_token_ids(tokenizer, ids),
         flags={},
+    )
+
+
+_BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+
+
+def _adds_space(tokenizer: Tokenizer) -> bool | None:
+    """Return whether SentencePiece's BPE puts a space before a text; None if it does more."""
+    space = "\u2581"
+    normalizers, pre_tokenizers = tokenizer.normalizers, tokenizer.pre_tokenizers
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": space}
+    if normalizers and not pre_tokenizers:
+        *prepends, last = normalizers
+        if last == replace and prepends in ([], [{"type": "Prepend", "prepend": space}]):
+            return bool(prepends)
+    if len(pre_tokenizers) == 1 and not normalizers:
+        (step,) = pre_tokenizers
+        scheme = step.get("prepend_scheme")
+        if (step.get("type"), step.get("replacement"), step.get("split")) == (
+            *("Metaspace", space),
+            False,
+        ) and scheme in ("first", "never"):
+            return bool(scheme == "first")
+    return None
+
+
+def _check_merges(tokenizer: Tokenizer, known: Mapping[int, str]) -> None:
+    """Refuse merges that are not all splits of all tokens, in the order of the tokens' ids.
+
+    llama.cpp has a score for each token, and none for a merge.
+    """
+    ids = {token: index for index, token in known.items()}
+    pairs = [tuple(merge.split(" ")) for merge in _merges(tokenizer)]
+    results = [ids.get("".join(pair), -1) for pair in pairs]
+    added = {token.content for token in tokenizer.added_tokens}
+    splits = {
+        (token[:end], token[end:])
+        for token in known.values()
+        if token not in added and token not in _BYTES
+        for end in range(1, len(token))
+        if token[:end] in ids and token[end:] in ids
+    }
+    if -1 in results or results != sorted(results) or not splits <= set(pairs):
+        raise tokenizer.error(
+            "the merges are not those of SentencePiece, which join any two tokens that are a third "
+            "one, the lowest id first; this checkpoint can't become a GGUF"
+        )
+
+
+def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
+    _refuse_switches(
+        tokenizer,
+        tokenizer.model,
+        dropout=0.0,
+        ignore_merges=False,
+        continuing_subword_prefix="",
+        end_of_word_suffix="",
+    )
+    adds_space = _adds_space(tokenizer)
+    known = _ids_to_tokens(tokenizer, n_tokens)
+    if adds_space is None or not set(known.values()) >= _BYTES:
+        raise tokenizer.error(
+            "BPE with byte_fallback, but a normalizer or pre-tokenizer that is not Llama's, or not "
+            "a token for each byte; this checkpoint can't become a GGUF"
+        )
+    _check_merges(tokenizer, known)
+    ids = {token: index for index, token in known.items()}
+    special_ids = special_token_ids(tokenizer, ids)
+    tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
+    for index, token in enumerate(tokens):
+        if token in _BYTES:
+            types[index] = _Type.BYTE
+    unknown = special_ids.get("tokenizer.ggml.unknown_token_id")
+    if unknown is not None:
+        types[unknown] = _Type.UNKNOWN
+    return Vocabulary(
+        model="llama",
+        pre="default",
+        tokens=tokens,
+        types=types,
+        scores=[float(-index) for index in range(n_tokens)],
+        merges=[],
+        charsmap=b"",
+        ids=special_ids,
+        flags={"tokenizer.ggml.add_space_prefix": adds_space},
     )
 
 

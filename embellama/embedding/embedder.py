@@ -131,8 +131,10 @@ class Embedder:
     @property
     def _most_tokens(self) -> int:
         truncate = self._config.truncate
+        if truncate is True:
+            return self._config.n_ctx or self._info.max_seq_length
         longest = self.max_sequence_length
-        return longest if isinstance(truncate, bool) else min(truncate, longest)
+        return longest if truncate is False else min(truncate, longest)
 
     def tokenize(self, texts: Sequence[str], call: Call, *, truncation: int = 0) -> Tokenized:
         """Tokenize texts, and cut them where `truncation` is not 0."""

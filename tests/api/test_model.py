@@ -109,11 +109,14 @@ def test_limits(minilm: EmbeddingModel) -> None:
     assert info.value.index == 1
 
 
-@pytest.mark.parametrize(("truncate", "kept"), [(True, 512), (10, 10), (1000, 512)])
+@pytest.mark.parametrize(
+    ("truncate", "n_ctx", "kept"),
+    [(True, 512, 512), (True, 100, 100), (10, None, 10), (1000, None, 512)],
+)
 def test_truncation_keeps_the_final_special_token(
-    minilm_path: Path, truncate: bool | int, kept: int
+    minilm_path: Path, truncate: bool | int, n_ctx: int | None, kept: int
 ) -> None:
-    with EmbeddingModel(ModelConfig(minilm_path, truncate=truncate)) as model:
+    with EmbeddingModel(ModelConfig(minilm_path, truncate=truncate, n_ctx=n_ctx)) as model:
         result = model.embed_batch(["word " * 600, "short"], details=True)
         assert result.token_counts.tolist() == [kept, 3]
         assert result.truncated.tolist() == [True, False]

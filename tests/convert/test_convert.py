@@ -189,6 +189,25 @@ def test_other_types_of_weights(tmp_path: Path, dtype: str) -> None:
         np.testing.assert_array_equal(values(tensors[name]), stored[source].astype(np.float32))
 
 
+@pytest.mark.parametrize(("small", "expected"), [(False, "F16"), (True, "BF16")])
+def test_bfloat16_stays_what_it_is_unless_float16_holds_it(
+    tmp_path: Path, small: bool, expected: str
+) -> None:
+    weights = write_checkpoint(tmp_path / "tiny")
+    name = "encoder.layer.0.output.dense.weight"
+    # float16 keeps the 8 bits of a bfloat16 down to 2^-14, and fewer below.
+    for each, array in weights.items():
+        weights[each] = np.clip(np.abs(array), 2**-14, 1).astype(np.float32)
+    if small:
+        weights[name][0, 0] = (1 + 2**-7) * 2**-18
+    save_bfloat16(weights, tmp_path / "tiny" / "model.safetensors")
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(output).tensors}
+    found = tensors["blk.0.ffn_down.weight"]
+    assert found.tensor_type.name == expected
+    np.testing.assert_array_equal(values(found), bfloat16(weights[name]))
+
+
 def test_old_names_and_unused_tensors(tmp_path: Path) -> None:
     weights = write_checkpoint(tmp_path / "tiny")
     plain = convert_checkpoint(tmp_path / "tiny", tmp_path / "plain.gguf")
@@ -219,11 +238,17 @@ def test_missing_tokens_are_padded(tmp_path: Path) -> None:
         ({"type": "BertNormalizer", "lowercase": True}, "H\u00e9", ["\u2581h", "e"]),
         ({"type": "BertNormalizer", "lowercase": False}, "h H", ["\u2581h", "[UNK]"]),
         (
-            {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]},
+            {
+                "type": "Sequence",
+                "normalizers": [
+                    {"type": "NFD"},
+                    {"type": "StripAccents"},
+                    {"type": "BertNormalizer", "lowercase": False},
+                ],
+            },
             "h\u00e9 H",
             ["\u2581h", "e", "[UNK]"],
         ),
-        (None, "h H", ["\u2581h", "[UNK]"]),
     ],
 )
 def test_normalizer(
@@ -532,7 +557,7 @@ BAD_CHECKPOINTS = {
     "not an object": (replace("config.json", "[]"), r"config\.json: a JSON object is expected"),
     "not UTF-8": (lambda f: (f / "config.json").write_bytes(b"\xff"), r"not valid JSON"),
     "no architecture": (set_config(architectures=None), "no architectures"),
-    "other architecture": (set_config(architectures=["LlamaModel"]), "LlamaModel is not supported"),
+    "other architecture": (set_config(architectures=["PhiModel"]), "PhiModel is not supported"),
     "ReLU head": (set_config(architectures=["DistilBertForSequenceClassification"]), "ReLU"),
     "activation": (set_config(hidden_act="relu"), "hidden_act is 'relu'"),
     "quick GELU": (set_config(hidden_act="quick_gelu"), "hidden_act is 'quick_gelu'"),
@@ -600,6 +625,7 @@ BAD_CHECKPOINTS = {
         replace(
             "tokenizer.json",
             '{"pre_tokenizer": {"type": "BertPreTokenizer"},'
+            ' "normalizer": {"type": "BertNormalizer"},'
             ' "model": {"type": "WordPiece", "vocab": {"[CLS]": 0, "[SEP]": 1}}}',
         ),
         r"the unk token '\[UNK\]' is not in the vocabulary",
@@ -643,11 +669,11 @@ def test_bad_checkpoint(checkpoint: Path, spoil: Any, message: str) -> None:
             "not base64",
         ),
         ("BPE", set_vocabulary(merges=[]), "without a list of merges"),
-        ("BPE", set_tokenizer(normalizer={"type": "Lowercase"}), "not RoBERTa's"),
+        ("BPE", set_tokenizer(normalizer={"type": "Lowercase"}), "not those of RoBERTa"),
         (
             "BPE",
             set_tokenizer(pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True}),
-            "not RoBERTa's",
+            "not those of RoBERTa",
         ),
         ("BPE", set_config(pad_token_id=N_POSITIONS - 1), "none of the 24 positions"),
         ("BPE", set_config(pad_token_id="1"), "pad_token_id must be"),
@@ -659,3 +685,41 @@ def test_bad_roberta(tmp_path: Path, tokenizer: str, spoil: Any, message: str) -
     with pytest.raises(ModelLoadError, match=message):
         convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "tokenizer", "prefix"),
+    [
+        ("BertForMaskedLM", "BertModel", "WordPiece", "bert."),
+        ("BertForPreTraining", "BertModel", "WordPiece", "bert."),
+        ("BertForTokenClassification", "BertModel", "WordPiece", "bert."),
+        ("RobertaForMaskedLM", "RobertaModel", "BPE", "roberta."),
+        ("XLMRobertaForMaskedLM", "XLMRobertaModel", "Unigram", "roberta."),
+        ("CamembertModel", "XLMRobertaModel", "Unigram", ""),
+        ("CamembertForMaskedLM", "XLMRobertaModel", "Unigram", "roberta."),
+        ("DistilBertForMaskedLM", "DistilBertModel", "WordPiece", "distilbert."),
+    ],
+)
+def test_every_head_of_a_body_gives_the_same_file(
+    tmp_path: Path, name: str, body: str, tokenizer: str, prefix: str
+) -> None:
+    tiny = tmp_path / "tiny"
+    weights = write_checkpoint(tiny, body, tokenizer)
+    plain = convert_checkpoint(tiny, tmp_path / "plain.gguf")
+    change_json(tiny / "config.json", architectures=[name])
+    heads = {"classifier.weight"} if "Token" in name else {"cls.predictions.bias", "lm_head.bias"}
+    if body == "DistilBertModel":
+        heads = {"vocab_transform.weight", "vocab_projector.bias"}
+    renamed = {prefix + source: array for source, array in weights.items()}
+    save_file(
+        renamed | {head: np.zeros(3, np.float32) for head in heads}, tiny / "model.safetensors"
+    )
+    headed = convert_checkpoint(tiny, tmp_path / "headed.gguf")
+    assert headed.read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["MPNetModel", "NewModel", "DebertaV2ForSequenceClassification"])
+def test_architectures_that_no_converter_can_help(checkpoint: Path, name: str) -> None:
+    change_json(checkpoint / "config.json", architectures=[name])
+    with pytest.raises(ModelLoadError, match=f"llama.cpp has no graph for {name}"):
+        convert(checkpoint)

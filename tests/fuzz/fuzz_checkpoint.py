@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from case_runner import Case, MakeCase, MiB, run
 from checkpoint_damage import DAMAGES, Files, write
 from support.checkpoints import shard, write_checkpoint
+from support.family_checkpoints import FAMILIES, write_family_checkpoint
 
 from embellama import EmbeddingModel, PoolingStrategy
 from embellama.convert import convert_checkpoint
@@ -41,6 +42,9 @@ _FILE_TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_K_M"]
 
 def _bases(folder: Path) -> list[Files]:
     bases = []
+    for family in FAMILIES:
+        write_family_checkpoint(folder / family, family)
+        bases.append(_files(folder / family))
     for number, (architecture, tokenizer) in enumerate(2 * _KINDS):
         path = folder / f"base-{number}"
         weights = write_checkpoint(path, architecture, tokenizer)
@@ -53,10 +57,19 @@ def _bases(folder: Path) -> list[Files]:
         (path / "1_Pooling").mkdir()
         pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
         (path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        bases.append({str(file.relative_to(path)): file.read_bytes() for file in files})
-        shutil.rmtree(path)
+        settings = {"prompts": {"query": "the "}, "default_prompt_name": "query"}
+        (path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+        (path / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
+        bases.append(_files(path))
     return bases
+
+
+def _files(path: Path) -> Files:
+    """Take the files of a folder, which is removed."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    found: Files = {str(file.relative_to(path)): file.read_bytes() for file in files}
+    shutil.rmtree(path)
+    return found
 
 
 def prepare(folder: Path, seed: int) -> MakeCase:

@@ -65,7 +65,7 @@ def test_error_handling() -> None:
         "Skipped text 1",
         "Skipped text 2",
         "Embedded texts [0, 3]",
-        "Cut to 512 tokens",
+        "Cut to 100 tokens",
     ]
 
 

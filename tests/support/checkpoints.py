@@ -39,66 +39,114 @@ def change_json(path: Path, **changes: Any) -> None:
 
 
 def added_tokens(tokens: list[str], special: list[str]) -> list[dict[str, Any]]:
+    switches = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
-        {"id": tokens.index(token), "content": token, "special": True, "normalized": False}
+        {"id": tokens.index(token), "content": token, "special": True, **switches}
         for token in special
     ]
 
 
-def template(first: str, last: str, between: int) -> dict[str, Any]:
-    a, b = {"Sequence": {"id": "A"}}, {"Sequence": {"id": "B"}}
-    begin, end = {"SpecialToken": {"id": first}}, {"SpecialToken": {"id": last}}
+def template(tokens: list[str], first: str | None, last: str | None, n_between: int) -> Any:
+    a, b = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    begin, end = (
+        [{"SpecialToken": {"id": token, "type_id": 0}}] if token else [] for token in (first, last)
+    )
     return {
         "type": "TemplateProcessing",
-        "single": [begin, a, end],
-        "pair": [begin, a, *[end] * between, b, end],
+        "single": [*begin, a, *end],
+        "pair": [*begin, a, *end * n_between, b, *end],
+        "special_tokens": {
+            token: {"id": token, "ids": [tokens.index(token)], "tokens": [token]}
+            for token in (first, last)
+            if token
+        },
     }
 
 
+def write_tokenizer_json(folder: Path, **parts: Any) -> None:
+    """Write a complete tokenizer.json, as the package tokenizers reads it."""
+    empty = dict.fromkeys(("truncation", "padding", "normalizer", "decoder"))
+    write_json(folder / "tokenizer.json", {"version": "1.0", **empty, **parts})
+
+
 def write_wordpiece(folder: Path, tokens: list[str] = WORDPIECE) -> None:
-    write_json(
-        folder / "tokenizer.json",
-        {
-            "added_tokens": added_tokens(tokens, tokens[:5]),
-            "normalizer": {"type": "BertNormalizer", "lowercase": True, "strip_accents": None},
-            "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "post_processor": template("[CLS]", "[SEP]", 1),
-            "model": {"type": "WordPiece", "vocab": {t: i for i, t in enumerate(tokens)}},
+    write_tokenizer_json(
+        folder,
+        added_tokens=added_tokens(tokens, tokens[:5]),
+        normalizer={
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": True,
+        },
+        pre_tokenizer={"type": "BertPreTokenizer"},
+        post_processor=template(tokens, "[CLS]", "[SEP]", 1),
+        model={
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {t: i for i, t in enumerate(tokens)},
         },
     )
     write_json(folder / "tokenizer_config.json", {"do_lower_case": True, "cls_token": "[CLS]"})
 
 
-def write_unigram(folder: Path) -> None:
-    tokens = [token for token, _ in UNIGRAM]
-    write_json(
-        folder / "tokenizer.json",
-        {
-            "added_tokens": added_tokens(tokens, [*tokens[:4], "<mask>"]),
-            "normalizer": None,
-            "pre_tokenizer": {
-                "type": "Sequence",
-                "pretokenizers": [
-                    {"type": "WhitespaceSplit"},
-                    {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"},
-                ],
-            },
-            "post_processor": template("<s>", "</s>", 2),
-            "model": {"type": "Unigram", "unk_id": 3, "vocab": UNIGRAM},
+def write_unigram(folder: Path, vocabulary: list[tuple[str, float]] = UNIGRAM) -> None:
+    tokens = [token for token, _ in vocabulary]
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    write_tokenizer_json(
+        folder,
+        added_tokens=added_tokens(tokens, special),
+        pre_tokenizer={
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "WhitespaceSplit"},
+                {
+                    "type": "Metaspace",
+                    "replacement": "\u2581",
+                    "prepend_scheme": "always",
+                    "split": True,
+                },
+            ],
+        },
+        post_processor=template(tokens, "<s>", "</s>", 2),
+        model={
+            "type": "Unigram",
+            "unk_id": tokens.index("<unk>"),
+            "byte_fallback": False,
+            "vocab": vocabulary,
         },
     )
 
 
+def bpe_model(tokens: list[str], merges: list[list[str]], **changes: Any) -> dict[str, Any]:
+    absent = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
+    switches = dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False)
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    parts = {"vocab": vocabulary, "merges": merges, **changes}
+    return {"type": "BPE", **dict.fromkeys(absent), **switches, **parts}
+
+
+def byte_level(**changes: bool) -> dict[str, Any]:
+    switches = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {"type": "ByteLevel", **switches, **changes}
+
+
 def write_bpe(folder: Path) -> None:
-    write_json(
-        folder / "tokenizer.json",
-        {
-            "added_tokens": added_tokens(BPE, [*BPE[:4], "<mask>"]),
-            "normalizer": None,
-            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
-            "post_processor": {"type": "RobertaProcessing"},
-            "model": {"type": "BPE", "vocab": {t: i for i, t in enumerate(BPE)}, "merges": MERGES},
+    write_tokenizer_json(
+        folder,
+        added_tokens=added_tokens(BPE, [*BPE[:4], "<mask>"]),
+        pre_tokenizer=byte_level(),
+        post_processor={
+            "type": "RobertaProcessing",
+            "sep": ["</s>", 2],
+            "cls": ["<s>", 0],
+            "trim_offsets": True,
+            "add_prefix_space": False,
         },
+        model=bpe_model(BPE, MERGES),
     )
 
 

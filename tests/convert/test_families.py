@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each family's checkpoint, converted, gives the tokens and the vectors of the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from support.checkpoints import change_json, write_json
+from support.family_checkpoints import BYTE_BPE, FAMILIES, QUERY, TEXTS, write_family_checkpoint
+from support.folders import TESTS
+
+from embellama import EmbeddingModel, ModelConfig
+from embellama.convert import convert_checkpoint
+from embellama.errors import ModelLoadError
+
+REFERENCE = TESTS / "data" / "family_reference.npz"
+
+EXACT = 2e-6
+# llama.cpp computes the GELU of these by a table in float16, and by tanh.
+FLOAT16_GELU = 5e-4
+# llama.cpp keeps the keys and values of causal models in float16.
+FLOAT16_KEYS = 5e-4
+TOLERANCE = {
+    "jina-v2": FLOAT16_GELU,
+    "jina-v2-code": FLOAT16_GELU,
+    "jina-v3": FLOAT16_GELU,
+    "llama": FLOAT16_KEYS,
+    "mistral": FLOAT16_KEYS,
+    "qwen3": FLOAT16_KEYS,
+    "qwen3-reranker": FLOAT16_KEYS,
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_tokens_and_vectors(tmp_path: Path, family: str) -> None:
+    with np.load(REFERENCE) as reference:
+        ids, lengths = reference[f"{family} tokens"], reference[f"{family} lengths"]
+        classifies = FAMILIES[family].classifies
+        expected = reference[f"{family} {'scores' if classifies else 'vectors'}"]
+    write_family_checkpoint(tmp_path / family, family)
+    output = convert_checkpoint(tmp_path / family, tmp_path / "model.gguf", file_type="F32")
+    tolerance = TOLERANCE.get(family, EXACT)
+    with EmbeddingModel(ModelConfig(output, accuracy="exact")) as model:
+        if classifies:
+            scores = {result.index: result.score for result in model.rerank(QUERY, TEXTS)}
+            found = np.array([scores[index] for index in range(len(TEXTS))])
+            np.testing.assert_allclose(found, expected, rtol=0, atol=4 * tolerance)
+            return
+        tokens = [model.tokenize(text) for text in TEXTS]
+        np.testing.assert_array_equal(np.concatenate(tokens), ids)
+        assert [len(each) for each in tokens] == lengths.tolist()
+        found = model.embed_batch(TEXTS)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("nomic", {"num_experts": 8}, "a mixture of experts"),
+        ("nomic", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
+        ("nomic", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction is 0.5"),
+        ("nomic", {"rotary_emb_interleaved": True}, "rotary_emb_interleaved is True"),
+        ("nomic", {"rotary_emb_base": "many"}, "rotary_emb_base must be a number"),
+        ("nomic", {"qkv_proj_bias": True}, r"missing, the first is encoder.layers.0.attn.Wqkv.b"),
+        ("nomic", {"architectures": ["NomicBertForSequenceClassification"]}, "head of Nomic BERT"),
+        ("jina-v2", {"feed_forward_type": "original"}, "feed_forward_type is 'original'"),
+        ("jina-v2", {"position_embedding_type": "absolute"}, "position_embedding_type is 'absol"),
+        ("jina-v2", {"architectures": ["JinaBertForSequenceClassification"]}, "head of JinaBERT"),
+        ("jina-v3", {"pad_token_id": 600}, "none of the 514 positions"),
+        (
+            "jina-v3",
+            {"architectures": ["XLMRobertaForSequenceClassification"]},
+            "a classification head with RoPE",
+        ),
+        ("modernbert", {"mlp_bias": True}, "mlp_bias is True"),
+        ("modernbert", {"hidden_activation": "relu"}, "hidden_activation is 'relu'"),
+        ("modernbert", {"layer_types": ["full_attention"] * 4}, "layer_types is not one layer of"),
+        (
+            "modernbert",
+            {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}},
+            "rope_type is 'yarn'",
+        ),
+        (
+            "modernbert",
+            {"rope_parameters": {"full_attention": {"rope_theta": "many"}}},
+            "rope_theta must be a positive number",
+        ),
+        ("modernbert-reranker", {"classifier_pooling": "max"}, "classifier_pooling is 'max'"),
+        ("modernbert-reranker", {"classifier_activation": "relu"}, "classifier_activation is 're"),
+        ("neobert", {"rope": False}, "rope is False"),
+        ("neobert", {"architectures": ["NeoBERTForSequenceClassification"]}, "head of NeoBERT"),
+        ("eurobert", {"attention_bias": True}, "attention_bias is True"),
+        ("eurobert", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "without scaling"),
+        ("eurobert", {"rope_parameters": {"rope_theta": None}}, "rope_theta must be a positive"),
+        ("qwen3", {"use_sliding_window": True}, "use_sliding_window is True"),
+        ("qwen3", {"num_key_value_heads": 3}, "can't share 3 key-value heads"),
+        ("qwen3", {"head_dim": 2**22}, "are too many"),
+        ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "classification head"),
+    ],
+)
+def test_refused(tmp_path: Path, family: str, changes: dict[str, Any], message: str) -> None:
+    write_family_checkpoint(tmp_path / "tiny", family)
+    change_json(tmp_path / "tiny" / "config.json", **changes)
+    with pytest.raises(ModelLoadError, match=message):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_settings_of_transformers_5_give_the_same_file(tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "modernbert")
+    old = convert_checkpoint(tmp_path / "tiny", tmp_path / "old.gguf")
+    change_json(
+        tmp_path / "tiny" / "config.json",
+        global_rope_theta=None,
+        local_rope_theta=None,
+        rope_parameters={
+            "full_attention": {"rope_type": "default", "rope_theta": 160000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        layer_types=["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+    )
+    new = convert_checkpoint(tmp_path / "tiny", tmp_path / "new.gguf")
+    assert new.read_bytes() == old.read_bytes()
+
+
+def test_the_window_of_mistral_limits_its_texts(tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "mistral")
+    change_json(tmp_path / "tiny" / "config.json", sliding_window=100)
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+    with EmbeddingModel(output) as model:
+        assert model.max_sequence_length == 100
+
+
+def write_logit_score(folder: Path, yes: Any, no: Any) -> None:
+    write_json(
+        folder / "modules.json",
+        [
+            {"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+            {"path": "1_Score", "type": "sentence_transformers.cross_encoder.modules.LogitScore"},
+        ],
+    )
+    (folder / "1_Score").mkdir()
+    write_json(folder / "1_Score" / "config.json", {"true_token_id": yes, "false_token_id": no})
+
+
+def test_modules_name_the_tokens_of_a_reranker(tmp_path: Path) -> None:
+    weights = write_family_checkpoint(tmp_path / "tiny", "qwen3-reranker")
+    (tmp_path / "tiny" / "README.md").unlink()
+    yes, no = BYTE_BPE.index("yes"), BYTE_BPE.index("no")
+    write_logit_score(tmp_path / "tiny", yes, no)
+    # An output matrix that is not tied to the embeddings.
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"][::-1].copy()
+    save_file(weights, tmp_path / "tiny" / "model.safetensors")
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", file_type="F32")
+    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(output).tensors}
+    np.testing.assert_array_equal(
+        tensors["cls.output.weight"], weights["lm_head.weight"][[yes, no]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "yes", "no", "message"),
+    [
+        ("llama", 1, 2, "for Qwen3ForCausalLM only"),
+        ("qwen3-reranker", 1, None, "a GGUF has two tokens for a score"),
+        ("qwen3-reranker", 1, 10**6, "no tokens"),
+    ],
+)
+def test_refused_rerankers(
+    tmp_path: Path, family: str, yes: int, no: int | None, message: str
+) -> None:
+    write_family_checkpoint(tmp_path / "tiny", family)
+    write_logit_score(tmp_path / "tiny", yes, no)
+    with pytest.raises(ModelLoadError, match=message):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+
+
+def test_a_reranker_by_its_card_needs_its_answers(tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "jina-v2")
+    (tmp_path / "tiny" / "README.md").write_text("---\n---\n# Qwen3-Reranker\n")
+    with pytest.raises(ModelLoadError, match='no tokens "yes" and "no"'):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")

@@ -1,0 +1,507 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small checkpoints of other families than BERT's, in their published layouts.
+
+The maker of the reference (``data/make_family_reference.py``) and the tests write the same ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from support.checkpoints import (
+    UNIGRAM,
+    WORDPIECE,
+    added_tokens,
+    bpe_model,
+    byte_level,
+    template,
+    write_json,
+    write_tokenizer_json,
+    write_unigram,
+    write_wordpiece,
+)
+
+WIDTH, N_FF, N_LAYERS, N_HEADS = 32, 48, 4, 4
+QUERY = "hello world"
+TEXTS = [
+    "hello world",
+    "The cafe.",
+    "a",
+    "abc 123, hello? world!",
+    "b a c h e l o r  and the rest of the words 2",
+    "hello " * 40,
+    "the world or the other world " * 12,
+    " ".join("abcdehlorw" * 20),
+    "caf\u00e9 \u4e2d\u6587 \U0001f680",
+]
+_LETTERS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# GPT-2's alphabet for all bytes: those that are printable stand for themselves.
+_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+BYTES = [chr(byte) for byte in _PRINTABLE] + [chr(256 + i) for i in range(256 - len(_PRINTABLE))]
+_MERGES = [["h", "e"], ["l", "l"], ["he", "ll"], ["hell", "o"], ["\u0120", "w"], ["\u0120", "t"]]
+_MERGES += [["y", "e"], ["ye", "s"], ["n", "o"]]
+BYTE_BPE = [
+    *BYTES,
+    *("".join(merge) for merge in _MERGES),
+    *("<|begin|>", "<|end|>", "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"),
+]
+
+
+def _byte_bpe(
+    first: str | None, last: str | None, *, nfc: bool, digits: str | None, **model: Any
+) -> Callable[[Path], None]:
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": "" if digits is None else _LETTERS % digits},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    sequence = {"type": "Sequence", "pretokenizers": [split, byte_level(use_regex=False)]}
+
+    def write(folder: Path) -> None:
+        write_tokenizer_json(
+            folder,
+            added_tokens=added_tokens(BYTE_BPE, BYTE_BPE[-7:]),
+            normalizer={"type": "NFC"} if nfc else None,
+            pre_tokenizer=byte_level() if digits is None else sequence,
+            post_processor=template(BYTE_BPE, first, last, 1),
+            model=bpe_model(BYTE_BPE[:-7], _MERGES, **model),
+        )
+        named = {f"{name.lower()}_token": f"[{name}]" for name in ("CLS", "SEP", "PAD", "UNK")}
+        ends = {"bos_token": first, "eos_token": last}
+        write_json(
+            folder / "tokenizer_config.json",
+            {"tokenizer_class": "PreTrainedTokenizerFast", **named, **ends},
+        )
+
+    return write
+
+
+SENTENCEPIECE = [
+    *("<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))),
+    *("he", "or", "ll", "\u2581w", "\u2581t", "wor", "ld", "\u2581wor", "\u2581the", "hello"),
+    *("\u2581", *"abcdefghijklmnopqrstuvwxyz0123456789.,!?T"),
+]
+
+
+def _sentencepiece(folder: Path) -> None:
+    """Llama 2's and Mistral's tokenizer: SentencePiece's BPE, as transformers converts it."""
+    pieces = SENTENCEPIECE[3 + 256 :]
+    merges = [
+        [piece[:end], piece[end:]]
+        for piece in pieces
+        for end in range(1, len(piece))
+        if piece[:end] in pieces and piece[end:] in pieces
+    ]
+    space = "\u2581"
+    write_tokenizer_json(
+        folder,
+        added_tokens=added_tokens(SENTENCEPIECE, SENTENCEPIECE[:3]),
+        normalizer={
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": space},
+                {"type": "Replace", "pattern": {"String": " "}, "content": space},
+            ],
+        },
+        pre_tokenizer=None,
+        post_processor=template(SENTENCEPIECE, "<s>", "</s>", 1),
+        model=bpe_model(
+            SENTENCEPIECE, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True
+        ),
+    )
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"})
+
+
+def _plain(tokenizer: Callable[[Path], None]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        tokenizer(folder)
+        write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+    return write
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _norms(*names: str, bias: bool = True, width: int = WIDTH) -> Shapes:
+    kinds = ("weight", "bias") if bias else ("weight",)
+    return {f"{name}.{kind}": (width,) for name in names for kind in kinds}
+
+
+def _linear(bias: bool = True, **shapes: tuple[int, int]) -> Shapes:
+    found: Shapes = {f"{name}.weight": shape for name, shape in shapes.items()}
+    if bias:
+        found |= {f"{name}.bias": shape[:1] for name, shape in shapes.items()}
+    return found
+
+
+def _layers(prefix: str, layer: Shapes) -> Shapes:
+    return {f"{prefix}.{i}.{name}": shape for i in range(N_LAYERS) for name, shape in layer.items()}
+
+
+def nomic_bert() -> Shapes:
+    square, up, down = (WIDTH, WIDTH), (N_FF, WIDTH), (WIDTH, N_FF)
+    fused = {"attn.Wqkv": (3 * WIDTH, WIDTH), "attn.out_proj": square}
+    gated = {"mlp.fc11": up, "mlp.fc12": up, "mlp.fc2": down}
+    layer = _linear(False, **fused, **gated) | _norms("norm1", "norm2")
+    return {
+        "embeddings.word_embeddings.weight": (len(WORDPIECE), WIDTH),
+        "embeddings.token_type_embeddings.weight": (2, WIDTH),
+        **_norms("emb_ln"),
+        **_layers("encoder.layers", layer),
+    }
+
+
+def jina_bert_v2(up_gated: bool) -> Shapes:
+    square, up, down = (WIDTH, WIDTH), (2 * N_FF, WIDTH), (WIDTH, N_FF)
+    names = ("self.query", "self.key", "self.value", "output.dense")
+    layer = _linear(**{f"attention.{name}": square for name in names})
+    layer |= _norms("attention.output.LayerNorm")
+    if up_gated:
+        layer |= _linear(False, **{"mlp.up_gated_layer": up})
+        layer |= _linear(**{"mlp.down_layer": down})
+        layer |= _norms("attention.self.layer_norm_q", "attention.self.layer_norm_k")
+        layer |= _norms("layer_norm_1", "layer_norm_2")
+    else:
+        layer |= _linear(False, **{"mlp.gated_layers": up}) | _linear(**{"mlp.wo": down})
+        layer |= _norms("mlp.layernorm")
+    return {
+        "embeddings.word_embeddings.weight": (len(WORDPIECE), WIDTH),
+        "embeddings.token_type_embeddings.weight": (2, WIDTH),
+        **_norms("embeddings.LayerNorm"),
+        **_layers("encoder.layer", layer),
+    }
+
+
+def xlm_roberta_flash(rotary: bool) -> Shapes:
+    layer = _linear(
+        **{
+            "mixer.Wqkv": (3 * WIDTH, WIDTH),
+            "mixer.out_proj": (WIDTH, WIDTH),
+            "mlp.fc1": (N_FF, WIDTH),
+            "mlp.fc2": (WIDTH, N_FF),
+        }
+    )
+    found = {
+        "embeddings.word_embeddings.weight": (len(UNIGRAM), WIDTH),
+        "embeddings.token_type_embeddings.weight": (1, WIDTH),
+        **_norms("emb_ln"),
+        **_layers("encoder.layers", layer | _norms("norm1", "norm2")),
+    }
+    if rotary:
+        found = {
+            name.replace(".weight", ".parametrizations.weight.original")
+            if "norm" not in name and "_ln" not in name
+            else name: shape
+            for name, shape in found.items()
+        }
+        found["encoder.layers.0.mixer.Wqkv.parametrizations.weight.0.lora_A"] = (5, 4, WIDTH)
+    else:
+        found["embeddings.position_embeddings.weight"] = (514, WIDTH)
+        found |= _linear(**{"classifier.dense": (WIDTH, WIDTH), "classifier.out_proj": (1, WIDTH)})
+    return {f"roberta.{name}" if "class" not in name else name: s for name, s in found.items()}
+
+
+def modern_bert(classifies: bool) -> Shapes:
+    layer = _linear(
+        False,
+        **{
+            "attn.Wqkv": (3 * WIDTH, WIDTH),
+            "attn.Wo": (WIDTH, WIDTH),
+            "mlp.Wi": (2 * N_FF, WIDTH),
+            "mlp.Wo": (WIDTH, N_FF),
+        },
+    )
+    found = {
+        "embeddings.tok_embeddings.weight": (len(BYTE_BPE), WIDTH),
+        **_norms("embeddings.norm", "final_norm", bias=False),
+        **_layers("layers", layer | _norms("attn_norm", "mlp_norm", bias=False)),
+    }
+    del found["layers.0.attn_norm.weight"]
+    if not classifies:
+        return found
+    head = _linear(False, **{"head.dense": (WIDTH, WIDTH)}) | _norms("head.norm", bias=False)
+    body = {f"model.{name}": shape for name, shape in found.items()}
+    return body | head | _linear(classifier=(1, WIDTH))
+
+
+def neo_bert() -> Shapes:
+    n_ff = 32  # two thirds of N_FF
+    layer = _linear(
+        False,
+        **{
+            "qkv": (3 * WIDTH, WIDTH),
+            "wo": (WIDTH, WIDTH),
+            "ffn.w12": (2 * n_ff, WIDTH),
+            "ffn.w3": (WIDTH, n_ff),
+        },
+    )
+    found = {
+        "encoder.weight": (len(WORDPIECE), WIDTH),
+        "layer_norm.weight": (WIDTH,),
+        **_layers("transformer_encoder", layer | _norms("attention_norm", "ffn_norm", bias=False)),
+    }
+    return {f"model.{name}": shape for name, shape in found.items()}
+
+
+def llama(
+    n_kv_heads: int,
+    n_head: int,
+    *,
+    n_tokens: int = len(BYTE_BPE),
+    normalised: bool = False,
+    prefix: str = "",
+) -> Shapes:
+    q, kv = N_HEADS * n_head, n_kv_heads * n_head
+    layer = _linear(
+        False,
+        **{
+            "self_attn.q_proj": (q, WIDTH),
+            "self_attn.k_proj": (kv, WIDTH),
+            "self_attn.v_proj": (kv, WIDTH),
+            "self_attn.o_proj": (WIDTH, q),
+            "mlp.gate_proj": (N_FF, WIDTH),
+            "mlp.up_proj": (N_FF, WIDTH),
+            "mlp.down_proj": (WIDTH, N_FF),
+        },
+    )
+    layer |= _norms("input_layernorm", "post_attention_layernorm", bias=False)
+    if normalised:
+        layer |= _norms("self_attn.q_norm", "self_attn.k_norm", bias=False, width=n_head)
+    found = {
+        "embed_tokens.weight": (n_tokens, WIDTH),
+        "norm.weight": (WIDTH,),
+        **_layers("layers", layer),
+    }
+    return {f"{prefix}{name}": shape for name, shape in found.items()}
+
+
+_BERT_SIZES = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": N_HEADS,
+    "intermediate_size": N_FF,
+}
+_NOMIC = {
+    "n_embd": WIDTH,
+    "n_layer": N_LAYERS,
+    "n_head": N_HEADS,
+    "n_inner": N_FF,
+    "n_positions": 8192,
+    "max_trained_positions": 2048,
+    "layer_norm_epsilon": 1e-12,
+    "activation_function": "swiglu",
+    "qkv_proj_bias": False,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "type_vocab_size": 2,
+}
+_JINA = {
+    **_BERT_SIZES,
+    "position_embedding_type": "alibi",
+    "feed_forward_type": "geglu",
+    "hidden_act": "gelu",
+    "max_position_embeddings": 8192,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+}
+_FLASH = {
+    **_BERT_SIZES,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "type_vocab_size": 1,
+    "pad_token_id": 1,
+    "max_position_embeddings": 514,
+}
+_MODERN = {
+    **_BERT_SIZES,
+    "model_type": "modernbert",
+    "hidden_activation": "gelu",
+    "norm_eps": 1e-5,
+    "local_attention": 16,
+    "global_attn_every_n_layers": 3,
+    "global_rope_theta": 160000.0,
+    "local_rope_theta": 10000.0,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+}
+_LLAMA = {
+    **_BERT_SIZES,
+    "num_key_value_heads": 2,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 512,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyCheckpoint:
+    """A checkpoint to write: its config.json, its tokenizer and its tensors' shapes."""
+
+    config: dict[str, Any]
+    write_tokenizer: Callable[[Path], None]
+    shapes: Shapes
+    pooling: str
+
+    @property
+    def classifies(self) -> bool:
+        return self.pooling == "rank"
+
+
+def _family(
+    name: str, write_tokenizer: Callable[[Path], None], shapes: Shapes, pooling: str, **config: Any
+) -> FamilyCheckpoint:
+    return FamilyCheckpoint({"architectures": [name], **config}, write_tokenizer, shapes, pooling)
+
+
+_LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+_UNIGRAM = _plain(write_unigram)
+_WORDPIECE = _plain(write_wordpiece)
+_MODERN_BPE = _byte_bpe("[CLS]", "[SEP]", nfc=True, digits=None)
+_QWEN_BPE = _byte_bpe(None, "<|end|>", nfc=True, digits="")
+_LLAMA_BPE = _byte_bpe("<|begin|>", "<|end|>", nfc=False, digits="{1,3}", ignore_merges=True)
+FAMILIES = {
+    "nomic": _family("NomicBertModel", _WORDPIECE, nomic_bert(), "mean", **_NOMIC),
+    "jina-v2": _family("JinaBertForMaskedLM", _WORDPIECE, jina_bert_v2(False), "mean", **_JINA),
+    "jina-v2-code": _family("JinaBertForMaskedLM", _WORDPIECE, jina_bert_v2(True), "mean", **_JINA),
+    "jina-v3": _family(
+        "XLMRobertaModel",
+        _UNIGRAM,
+        xlm_roberta_flash(True),
+        "mean",
+        position_embedding_type="rotary",
+        rotary_emb_base=20000.0,
+        **_FLASH,
+    ),
+    "jina-reranker-v2": _family(
+        "XLMRobertaForSequenceClassification",
+        _UNIGRAM,
+        xlm_roberta_flash(False),
+        "rank",
+        position_embedding_type="absolute",
+        **_FLASH,
+        **_LABEL,
+    ),
+    "modernbert": _family("ModernBertModel", _MODERN_BPE, modern_bert(False), "cls", **_MODERN),
+    "modernbert-reranker": _family(
+        "ModernBertForSequenceClassification",
+        _MODERN_BPE,
+        modern_bert(True),
+        "rank",
+        classifier_pooling="mean",
+        **_MODERN,
+        **_LABEL,
+    ),
+    "eurobert": _family(
+        "EuroBertModel",
+        _LLAMA_BPE,
+        llama(2, WIDTH // N_HEADS),
+        "mean",
+        model_type="eurobert",
+        rope_theta=250000.0,
+        **_LLAMA,
+    ),
+    "neobert": _family(
+        "NeoBERTLMHead",
+        _WORDPIECE,
+        neo_bert(),
+        "mean",
+        norm_eps=1e-5,
+        max_length=4096,
+        **_BERT_SIZES,
+    ),
+    "qwen3": _family(
+        "Qwen3ForCausalLM",
+        _QWEN_BPE,
+        llama(2, 16, normalised=True, prefix="model."),
+        "lasttoken",
+        model_type="qwen3",
+        head_dim=16,
+        rope_theta=1000000.0,
+        tie_word_embeddings=True,
+        **_LLAMA,
+    ),
+    "qwen3-reranker": _family(
+        "Qwen3ForCausalLM",
+        _QWEN_BPE,
+        llama(2, 16, normalised=True, prefix="model."),
+        "rank",
+        model_type="qwen3",
+        head_dim=16,
+        rope_theta=1000000.0,
+        tie_word_embeddings=True,
+        **{**_LLAMA, "max_position_embeddings": 2048},
+    ),
+    "llama": _family(
+        "LlamaModel",
+        _LLAMA_BPE,
+        llama(2, WIDTH // N_HEADS),
+        "lasttoken",
+        model_type="llama",
+        rope_theta=10000.0,
+        **_LLAMA,
+    ),
+    "mistral": _family(
+        "MistralModel",
+        _sentencepiece,
+        llama(2, WIDTH // N_HEADS, n_tokens=len(SENTENCEPIECE)),
+        "lasttoken",
+        model_type="mistral",
+        rope_theta=10000.0,
+        sliding_window=None,
+        **_LLAMA,
+    ),
+}
+
+
+def write_family_checkpoint(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """Write the checkpoint of a key of :data:`FAMILIES`, and return its weights."""
+    family = FAMILIES[name]
+    folder.mkdir()
+    family.write_tokenizer(folder)
+    embeddings = next(
+        shape for name, shape in family.shapes.items() if "embed" in name or "enc" in name
+    )
+    config = {"vocab_size": embeddings[0], **family.config}
+    write_json(folder / "config.json", config)
+    if name == "qwen3-reranker":
+        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Qwen3-Reranker-Tiny\n")
+    if not family.classifies:
+        write_json(
+            folder / "modules.json",
+            [
+                {"path": "", "type": "sentence_transformers.models.Transformer"},
+                {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            ],
+        )
+        (folder / "1_Pooling").mkdir()
+        write_json(folder / "1_Pooling" / "config.json", {"pooling_mode": family.pooling})
+    random = np.random.default_rng(11)
+    weights = {}
+    for name, shape in family.shapes.items():
+        values = random.normal(0, 1, shape)
+        if len(shape) == 1:
+            norm = name.endswith("weight")
+            values = 0.1 * values + norm
+        else:
+            values *= 0.5 if "embed" in name else shape[-1] ** -0.5
+        weights[name] = values.astype(np.float32)
+    save_file(weights, folder / "model.safetensors")
+    return weights
