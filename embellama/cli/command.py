@@ -34,8 +34,9 @@ def command() -> None:
     embellama embed "Hello, world!"
     embellama embed -i texts.txt -o vectors.npy
 
-    A model is a GGUF file, a known name (see `embellama models`) or a file on the Hugging Face Hub,
-    org/repo/file.gguf. Known models are downloaded on first use and kept.
+    A model is a GGUF file, a known name (see `embellama models`) or a repository of the Hugging
+    Face Hub: org/repo, org/repo:Q8_0 or org/repo/file.gguf. What is not here is downloaded on first
+    use and kept.
     """
 
 

@@ -243,7 +243,8 @@ def test_errors_take_one_line(here: Here, tmp_path: Path) -> None:
     assert_error(here("info", str(tmp_path / "none.gguf")), "none.gguf")
     assert_error(here("embed", "x", "--file-type", "Q9_9"), "Q9_9")
     assert_error(here("embed", "x", "-o", str(tmp_path / "none" / "x.npy")), "No such file")
-    assert_error(here("embed", "x", "-m", str(tmp_path)), "embellama convert")
+    (tmp_path / "folder").mkdir()
+    assert_error(here("embed", "x", "-m", str(tmp_path / "folder")), "embellama convert")
     assert_error(here("embed", "a cat", " "), "text 2 is white space only")
 
 
