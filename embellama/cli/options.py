@@ -132,9 +132,7 @@ def model(**settings: Any) -> Callable[[_Function], _Function]:
 
 file_type = click.option(
     "--file-type",
-    default="F16",
-    show_default=True,
-    help="Type of the weights of a known model, such as F32 or Q8_0.",
+    help="Type of the weights, such as F32 or Q8_0.  [default: F16, where the model has it]",
 )
 accuracy = click.option(
     "--accuracy",

@@ -7,7 +7,7 @@ import dataclasses
 import re
 import urllib.parse
 
-__all__ = ["HubReference", "WebReference", "parse_reference"]
+__all__ = ["HubReference", "WebReference", "parse_reference", "split_type"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,14 @@ _REPOSITORY = re.compile(rf"({_NAME})(?:@({_REVISION}))?(?::({_TYPE}))?")
 _FILE = re.compile(rf"({_NAME})(?:@([^\s:@/]+))?/({_GGUF})")
 _HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _HUB_URL = re.compile(rf"/({_NAME})(?:/(?:resolve|blob|tree|raw)/([^/]+)(?:/(.+))?)?/?")
+
+
+def split_type(name: str) -> tuple[str, str | None]:
+    """Split a type of weights from a short name, such as ``bge-m3:Q8_0``; None if there is none."""
+    plain, _, file_type = name.partition(":")
+    if "/" not in name and re.fullmatch(_TYPE, file_type):
+        return plain, file_type.upper()
+    return name, None
 
 
 def parse_reference(name: str) -> HubReference | WebReference | None:

@@ -16,7 +16,7 @@ from support.child_process import TIMEOUT
 from support.hub_server import COMMIT, HubRepository, HubServer, serving
 from support.tiny_model import write_tiny_model
 
-from embellama import EmbeddingModel, catalog
+from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, catalog
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError
 from embellama.obtaining.hub_repository import choose_gguf, gguf_type
@@ -402,3 +402,46 @@ def test_what_is_not_a_model(hub: Hub, checkpoint: Path, monkeypatch: pytest.Mon
     write_tiny_model(checkpoint / "own.gguf", "bert")
     assert "name a file in it: own.gguf" in hub.resolve(str(checkpoint))
     assert "no file is called './m.gguf': check the path" in hub.resolve("./m.gguf")
+
+
+def test_a_short_name(hub: Hub, repository: HubRepository) -> None:
+    """It stands for its repository, and brings the prompts of its authors."""
+    hub.server.repositories = {"BAAI/bge-small-en-v1.5": repository}
+    gguf = hub.resolve("bge-small-en-v1.5")
+    assert gguf == str(hub.cache / "BAAI--bge-small-en-v1.5" / "bge-small-en-v1.5-F16.gguf")
+    assert hub.resolve("BAAI/BGE-small-en-v1.5") == gguf
+    assert hub.resolve("bge-small-en-v1.5:q8_0").endswith("-Q8_0.gguf")
+    with EmbeddingModel("bge-small-en-v1.5") as model:
+        entry = catalog.find("bge-small-en-v1.5")
+        assert entry is not None
+        prompted = model.embed(entry.query_prompt[:12] + "hello")
+        assert (model.embed_documents(["hello"])[0] == model.embed("hello")).all()
+        config = model.config.replace(query_prompt=entry.query_prompt[:12])
+        model.verify()
+    with EmbeddingModel(config) as model:
+        assert (model.embed_query("hello") == prompted).all()
+    with EmbeddingModel(ModelConfig("bge-small-en-v1.5", truncate=True)) as model:
+        expected = model.embed(entry.query_prompt + "hello")
+        assert (model.embed_query("hello") == expected).all()
+
+
+def test_a_short_name_whose_files_others_made(hub: Hub, tmp_path: Path) -> None:
+    """EmbeddingGemma overflows in float16."""
+    content = write_tiny_model(tmp_path / "tiny.gguf", "bert").read_bytes()
+    files = dict.fromkeys(("embeddinggemma-300M-Q8_0.gguf", "other-F16.gguf"), content)
+    hub.server.repositories["ggml-org/embeddinggemma-300M-GGUF"] = HubRepository(files)
+    for name in ("embeddinggemma-300m", "google/embeddinggemma-300m"):
+        assert Path(hub.resolve(name)).name == "embeddinggemma-300M-Q8_0.gguf"
+
+
+def test_the_catalog_is_consistent() -> None:
+    entries = catalog.known_models()
+    names = [name.lower() for entry in entries for name in (entry.name, entry.repository)]
+    assert len(set(names)) == len(names)
+    for entry in entries:
+        assert catalog.find(entry.name) is catalog.find(f"{entry.repository}:Q8_0") is entry
+        assert PoolingStrategy(entry.pooling)
+        assert (entry.dimensions == 0) == (entry.pooling == "rank")
+        assert all(0 < size < entry.dimensions for size in entry.matryoshka)
+        assert bool(entry.prompts_from) == bool(entry.query_prompt or entry.document_prompt)
+        assert bool(entry.sha256) == (entry.revision is not None)
