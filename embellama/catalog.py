@@ -23,13 +23,14 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from embellama.files.checksum import is_as_recorded
+from embellama.files.checksum import is_as_recorded, record_path
 from embellama.obtaining.known_models import KNOWN_MODELS, CatalogEntry
 from embellama.obtaining.reference import HubReference, WebReference, parse_reference, split_type
 from embellama.progress import stderr_is_terminal
@@ -42,6 +43,7 @@ __all__ = [
     "find",
     "known_models",
     "provenance",
+    "remove",
     "resolve",
 ]
 
@@ -286,23 +288,123 @@ def resolve(
                 f"{os.path.dirname(text) or '.'} model.gguf` and name that file"
             )
         return Path(os.path.abspath(text))
-    reference = None if _is_path(text) else parse_reference(text)
-    on_hub = reference if isinstance(reference, HubReference) else None
-    entry = find(text)
-    if entry is not None and not (on_hub and on_hub.revision):
-        stated = on_hub.file_type if on_hub else split_type(text)[1]
-        wanted = stated or file_type or entry.file_type
-        if entry.sha256:
-            return _obtain(entry, wanted, progress)
-        source = entry.gguf_repository or entry.repository
-        return _from_hub(HubReference(source), wanted, progress)
-    if is_directory:
+    entry, reference, stated = _meaning(text)
+    if entry is None and is_directory:
         raise _is_a_directory(text)
-    if on_hub is not None:
-        return _from_hub(on_hub, file_type, progress)
+    wanted = stated or file_type or (entry.file_type if entry else None)
+    if entry is not None and reference is None:
+        return _obtain(entry, wanted or "F16", progress)
+    if isinstance(reference, HubReference):
+        return _from_hub(reference, wanted, progress)
     if isinstance(reference, WebReference):
         return _from_web(reference, progress)
     raise _unknown(text)
+
+
+def _meaning(
+    name: str,
+) -> tuple[CatalogEntry | None, HubReference | WebReference | None, str | None]:
+    """Return the known model of a name, where it is obtained from, and the type that is stated.
+
+    A model whose files are pinned has no reference. With a revision a known model is its repository
+    as any other.
+    """
+    reference = None if _is_path(name) else parse_reference(name)
+    on_hub = reference if isinstance(reference, HubReference) else None
+    stated = on_hub.file_type if on_hub else split_type(name)[1]
+    entry = None if on_hub and on_hub.revision else find(name)
+    if entry is None:
+        return None, reference, stated
+    if entry.sha256:
+        return entry, None, stated
+    return entry, HubReference(entry.gguf_repository or entry.repository), stated
+
+
+def _directory(entry: CatalogEntry | None, reference: HubReference | WebReference | None) -> Path:
+    """Return where the cache keeps what :func:`_meaning` has found."""
+    if isinstance(reference, HubReference):
+        revision = f"@{reference.revision}" if reference.revision else ""
+        name = f"{reference.repository}{revision}".replace("/", "--")
+    elif isinstance(reference, WebReference):
+        # Files of one name come from many servers.
+        digest = hashlib.sha256(reference.url.encode("utf-8", "surrogatepass")).hexdigest()
+        name = f"{reference.file.removesuffix('.gguf')}-{digest[:12]}"
+    else:
+        assert entry is not None
+        name = entry.name
+    return cache_directory() / "models" / name
+
+
+def remove(name: str, *, progress: bool = True) -> list[CachedFile]:
+    """Remove a model from embellama's cache.
+
+    A GGUF file that lies in the cache of huggingface_hub stays: other programs may use it.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`resolve` takes it. With a type of weights, such as ``bge-m3:Q8_0``, only the GGUF
+        file of that type is removed.
+    progress : bool, optional
+        Say if another process is waited for that obtains the model (default True).
+
+    Returns
+    -------
+    list of CachedFile
+        What was removed.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the cache holds nothing of that name.
+    ModelLoadError
+        If the cache can't be written.
+    ConfigurationError
+        If there is no place for a cache, as :func:`cache_directory` says.
+
+    Examples
+    --------
+    >>> from embellama import catalog
+    >>> catalog.remove("BAAI/bge-small-en")
+    Traceback (most recent call last):
+    embellama.errors.ModelNotFoundError: ...
+    """
+    entry, reference, stated = _meaning(name)
+    if entry is None and reference is None:
+        raise _unknown(name)
+    directory = _directory(entry, reference)
+    removed = [
+        file
+        for file in cached_files()
+        if file.path.parent == directory
+        and (stated is None or file.path.name.endswith(f"-{stated}.gguf"))
+    ]
+    # A directory without a complete file holds what an interrupted download left.
+    if not removed and (stated is not None or not directory.is_dir()):
+        of_the_hub = (
+            ". What it took from a repository of GGUF files lies in the cache of huggingface_hub: "
+            f"`hf cache rm model/{reference.repository}` removes it, for other programs too"
+            if isinstance(reference, HubReference)
+            else ""
+        )
+        raise ModelNotFoundError(
+            f"embellama's cache, {cache_directory()}, holds nothing of {name}{of_the_hub}"
+        )
+    from embellama.files.working_folder import waiting_notice, working_folder
+
+    busy = waiting_notice(f"obtains {name}", show=progress)
+    try:
+        with working_folder(directory / directory.name, busy):
+            if stated is None:
+                shutil.rmtree(directory)
+            for file in removed if stated else ():
+                record_path(file.path).unlink(missing_ok=True)
+                file.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelLoadError(
+            f"{directory} can't be removed ({error.strerror or error}): give write access to it"
+        ) from error
+    return removed
 
 
 def _is_path(text: str) -> bool:
@@ -336,8 +438,7 @@ def _unknown(text: str) -> ModelNotFoundError:
 
 
 def _obtain(entry: CatalogEntry, file_type: str, progress: bool) -> Path:
-    directory = cache_directory() / "models" / entry.name
-    gguf = directory / f"{entry.name}-{str(file_type).upper()}.gguf"
+    gguf = _directory(entry, None) / f"{entry.name}-{str(file_type).upper()}.gguf"
     if not _is_intact(gguf):
         # Imported here, as below: what is cached needs none of it.
         from embellama.convert.file_types import file_type_name
@@ -353,11 +454,9 @@ def _from_hub(reference: HubReference, file_type: str | None, progress: bool) ->
 
         show = progress and stderr_is_terminal()
         return hub_gguf(reference.repository, reference.file, reference.revision, show)
-    wanted = reference.file_type or (file_type.upper() if file_type else None)
-    revision = f"@{reference.revision}" if reference.revision else ""
-    folder = f"{reference.repository}{revision}".replace("/", "--")
+    wanted = file_type.upper() if file_type else None
     name = f"{reference.repository.rpartition('/')[2]}-{wanted or 'F16'}.gguf"
-    gguf = cache_directory() / "models" / folder / name
+    gguf = _directory(None, reference) / name
     if _is_intact(gguf):
         return gguf
     from embellama.obtaining.hub_repository import obtain_repository
@@ -370,10 +469,7 @@ def _from_web(reference: WebReference, progress: bool) -> Path:
         raise ModelNotFoundError(
             f"{reference.url} does not name a GGUF file: its path has to end in .gguf"
         )
-    # Files of one name come from many servers.
-    digest = hashlib.sha256(reference.url.encode("utf-8", "surrogatepass")).hexdigest()
-    folder = f"{reference.file.removesuffix('.gguf')}-{digest[:12]}"
-    gguf = cache_directory() / "models" / folder / reference.file
+    gguf = _directory(None, reference) / reference.file
     if not _is_intact(gguf):
         from embellama.obtaining.web_file import obtain_web_file
 

@@ -11,7 +11,7 @@ import click
 
 from embellama.cli.bench import bench
 from embellama.cli.embed import embed
-from embellama.cli.model_files import convert, info, models
+from embellama.cli.model_files import convert, info, models, pull, rm
 from embellama.cli.rerank import rerank
 from embellama.errors import EmbellamaError
 
@@ -40,7 +40,7 @@ def command() -> None:
     """
 
 
-for part in (embed, rerank, bench, info, models, convert):
+for part in (embed, rerank, bench, info, models, pull, rm, convert):
     command.add_command(part)
 
 
