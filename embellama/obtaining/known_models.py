@@ -38,7 +38,7 @@ class CatalogEntry:
     prompts_from : str
         Where the prompts come from; empty if the model needs none.
     languages : str
-        ``"English"``, or how many.
+        ``"English"``, ``"many"``, or their names.
     gguf_repository : str
         The repository that the model's GGUF files are taken from; empty if embellama converts the
         weights of `repository`.
@@ -116,7 +116,7 @@ _E5: dict[str, Any] = {
     "document_prompt": "passage: ",
     "prompts_from": _MTEB,
     "licence": "MIT",
-    "languages": "about 100",
+    "languages": "many",
 }
 _NOMIC: dict[str, Any] = {
     "query_prompt": "search_query: ",
@@ -133,7 +133,7 @@ _QWEN: dict[str, Any] = {
     "licence": "Apache-2.0",
     "max_tokens": 32768,
     "pooling": "last",
-    "languages": "over 100",
+    "languages": "many",
 }
 _JINA: dict[str, Any] = {
     "query_prompt": "Query: ",
@@ -169,7 +169,7 @@ KNOWN_MODELS = (
         repository="sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
         licence="Apache-2.0",
         dimensions=384,
-        languages="about 50",
+        languages="many",
     ),
     *(
         CatalogEntry(
@@ -188,7 +188,7 @@ KNOWN_MODELS = (
         dimensions=1024,
         max_tokens=8192,
         pooling="cls",
-        languages="over 100",
+        languages="many",
     ),
     *(
         CatalogEntry(
@@ -206,7 +206,7 @@ KNOWN_MODELS = (
         dimensions=1024,
         query_prompt=f"Instruct: {_WEB_SEARCH}\nQuery: ",
         prompts_from="the example of the model's page; put your own task in its place",
-        languages="about 100",
+        languages="many",
     ),
     *(
         CatalogEntry(
@@ -250,7 +250,7 @@ KNOWN_MODELS = (
         pooling="cls",
         query_prompt="query: ",
         prompts_from=_MTEB,
-        languages="over 70",
+        languages="many",
     ),
     CatalogEntry(
         name="granite-embedding-30m-english",
@@ -265,7 +265,7 @@ KNOWN_MODELS = (
         licence="Apache-2.0",
         dimensions=768,
         pooling="cls",
-        languages="12",
+        languages="many",
     ),
     CatalogEntry(
         name="nomic-embed-text-v1.5",
@@ -280,7 +280,7 @@ KNOWN_MODELS = (
         repository="nomic-ai/nomic-embed-text-v2-moe",
         gguf_repository="nomic-ai/nomic-embed-text-v2-moe-GGUF",
         matryoshka=(256,),
-        languages="about 100",
+        languages="many",
         **_NOMIC,
     ),
     *(
@@ -307,7 +307,7 @@ KNOWN_MODELS = (
         query_prompt="task: search result | query: ",
         document_prompt="title: none | text: ",
         prompts_from=_MTEB,
-        languages="over 100",
+        languages="many",
     ),
     *(
         CatalogEntry(
@@ -332,7 +332,7 @@ KNOWN_MODELS = (
         repository="BAAI/bge-reranker-v2-m3",
         licence="Apache-2.0",
         max_tokens=8192,
-        languages="over 100",
+        languages="many",
         **_RERANKER,
     ),
     *(
