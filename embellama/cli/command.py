@@ -11,7 +11,7 @@ import click
 
 from embellama.cli.bench import bench
 from embellama.cli.embed import embed
-from embellama.cli.model_files import convert, info, models
+from embellama.cli.model_files import convert, info, models, pull, rm
 from embellama.cli.rerank import rerank
 from embellama.errors import EmbellamaError
 
@@ -34,12 +34,13 @@ def command() -> None:
     embellama embed "Hello, world!"
     embellama embed -i texts.txt -o vectors.npy
 
-    A model is a GGUF file, a known name (see `embellama models`) or a file on the Hugging Face Hub,
-    org/repo/file.gguf. Known models are downloaded on first use and kept.
+    A model is a GGUF file, a known name (see `embellama models`) or a repository of the Hugging
+    Face Hub: org/repo, org/repo:Q8_0 or org/repo/file.gguf. What is not here is downloaded on first
+    use and kept.
     """
 
 
-for part in (embed, rerank, bench, info, models, convert):
+for part in (embed, rerank, bench, info, models, pull, rm, convert):
     command.add_command(part)
 
 

@@ -125,7 +125,7 @@ def embed(
     columns: list[str],
     delimiter: str | None,
     model: str,
-    file_type: str,
+    file_type: str | None,
     pooling: str | None,
     normalize: NormalizationMode | PNorm,
     truncate: bool,

@@ -16,6 +16,7 @@ from embellama.errors import EmbellamaError
 __all__ = [
     "DEFAULT_MODEL",
     "INPUT_FORMATS",
+    "MODEL_VARIABLE",
     "MissingExtraError",
     "UserPath",
     "accuracy",
@@ -31,6 +32,7 @@ __all__ = [
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
+MODEL_VARIABLE = "EMBELLAMA_MODEL_PATH"  # as for EngineConfig.from_env
 INPUT_FORMATS = ("lines", "document", "csv", "tsv", "json", "jsonl", "parquet")
 
 
@@ -126,15 +128,18 @@ def input_options(function: _Function) -> _Function:
 def model(**settings: Any) -> Callable[[_Function], _Function]:
     """``-m MODEL``; `settings` as click.option takes them."""
     if not settings:
-        settings = {"default": DEFAULT_MODEL, "show_default": True}
+        settings = {
+            "default": DEFAULT_MODEL,
+            "show_default": True,
+            "envvar": MODEL_VARIABLE,
+            "show_envvar": True,
+        }
     return click.option("-m", "--model", help="The model.", **settings)
 
 
 file_type = click.option(
     "--file-type",
-    default="F16",
-    show_default=True,
-    help="Type of the weights of a known model, such as F32 or Q8_0.",
+    help="Type of the weights, such as F32 or Q8_0.  [default: F16, where the model has it]",
 )
 accuracy = click.option(
     "--accuracy",

@@ -117,7 +117,7 @@ def verify(model: Verifiable) -> None:
         and isinstance(model.config.truncate, bool)
         and SENTENCE in texts
     )
-    if entry is not None and is_plain:
+    if entry is not None and entry.name in KNOWN and is_plain:
         _check_known_vector(model, entry.name, file_type)
 
 

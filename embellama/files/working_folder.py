@@ -103,10 +103,10 @@ def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock
             return lock
 
 
-def clear(folder: Path) -> None:
-    """Remove what a killed run left in a working folder."""
+def clear(folder: Path, *, keep: str = _LOCK) -> None:
+    """Remove what a killed run left in a working folder, but for the entry `keep`."""
     for entry in os.scandir(folder):
-        if entry.name == _LOCK:
+        if entry.name in (_LOCK, keep):
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)

