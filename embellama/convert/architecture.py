@@ -78,6 +78,14 @@ def _class_name(config: Config) -> tuple[str, str]:
     return body, head
 
 
+def check_architecture(checkpoint: Path) -> None:
+    """Raise ModelLoadError if config.json names a class that can't be converted.
+
+    The weights need not be there.
+    """
+    _class_name(Config(checkpoint / "config.json"))
+
+
 def read_network(
     checkpoint: Path, stored: Collection[str], score_tokens: tuple[int, int] | None
 ) -> Network:

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from embellama.convert.architecture import read_architecture
+from embellama.convert.architecture import check_architecture
 from embellama.convert.file_types import UNQUANTIZED, file_type_name
-from embellama.convert.pooling import read_pooling_type
+from embellama.convert.sentence_transformers import read_sentence_transformers
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import file_sha256
 from embellama.files.working_folder import clear
@@ -266,8 +266,8 @@ def _fetch(
         if file not in weights:
             _fetch_file(repository, file, directory, show)
     # Nothing large is downloaded for what the converter refuses.
-    read_architecture(directory)
-    read_pooling_type(directory)
+    check_architecture(directory)
+    read_sentence_transformers(directory)
     # At least this much: the weights of most checkpoints are float32.
     n_bytes = sum(file.size for file in weights)
     made = n_bytes // 2 if type_name in UNQUANTIZED - {"F32"} else n_bytes
