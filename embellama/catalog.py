@@ -380,7 +380,8 @@ def remove(name: str, *, progress: bool = True) -> list[CachedFile]:
         and (stated is None or file.path.name.endswith(f"-{stated}.gguf"))
     ]
     # A directory without a complete file holds what an interrupted download left.
-    if not removed and (stated is not None or not directory.is_dir()):
+    is_here = bool(removed) or (stated is None and directory.is_dir())
+    if not is_here or (isinstance(reference, HubReference) and reference.file is not None):
         of_the_hub = (
             ". What it took from a repository of GGUF files lies in the cache of huggingface_hub: "
             f"`hf cache rm model/{reference.repository}` removes it, for other programs too"

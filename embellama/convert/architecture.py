@@ -78,8 +78,8 @@ def _class_name(config: Config) -> tuple[str, str]:
     return body, head
 
 
-def check_architecture(checkpoint: Path) -> None:
-    """Raise ModelLoadError if config.json names a class that can't be converted.
+def require_family(checkpoint: Path) -> None:
+    """Raise ModelLoadError unless config.json names a class that can be converted.
 
     The weights need not be there.
     """

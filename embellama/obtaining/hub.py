@@ -222,8 +222,8 @@ def hub_file(
         )
     # huggingface_hub compares the size only. The ETag of a large file is its SHA-256.
     if re.fullmatch("[0-9a-f]{64}", stated.etag or "") and file_sha256(path) != stated.etag:
-        os.unlink(os.path.realpath(path))
-        os.unlink(path)
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)  # the link to it, where the cache has links
         raise ModelLoadError(
             f"{repository}: {name} came with another SHA-256 than {stated.etag}, which the Hub "
             "states; the network or a proxy changes files: try again"

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from embellama.convert.architecture import check_architecture
+from embellama.convert.architecture import require_family
 from embellama.convert.file_types import UNQUANTIZED, file_type_name
 from embellama.convert.sentence_transformers import read_sentence_transformers
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
@@ -40,7 +40,7 @@ __all__ = ["choose_gguf", "files_to_convert", "gguf_type", "obtain_repository"]
 # What the converter reads beside the weights; a module of sentence-transformers has a folder.
 _SMALL_FILES = re.compile(
     r"config\.json|tokenizer[\w.-]*|vocab[\w.-]*|merges\.txt|special_tokens_map\.json"
-    r"|added_tokens\.json|modules\.json|sentence_bert_config\.json|README\.md"
+    r"|added_tokens\.json|generation_config\.json|modules\.json|sentence_bert_config\.json|README\.md"
     r"|config_sentence_transformers\.json|\d+_\w+/config\.json"
 )
 _INDEX = "model.safetensors.index.json"
@@ -265,9 +265,7 @@ def _fetch(
     for file in files:
         if file not in weights:
             _fetch_file(repository, file, directory, show)
-    # Nothing large is downloaded for what the converter refuses.
-    check_architecture(directory)
-    read_sentence_transformers(directory)
+    _require_convertible(directory)
     # At least this much: the weights of most checkpoints are float32.
     n_bytes = sum(file.size for file in weights)
     made = n_bytes // 2 if type_name in UNQUANTIZED - {"F32"} else n_bytes
@@ -277,6 +275,11 @@ def _fetch(
     require_space(directory, n_needed, repository.name, "EMBELLAMA_CACHE")
     for file in weights:
         _fetch_file(repository, file, directory, show)
+
+
+def _require_convertible(directory: Path) -> None:
+    """Raise as the converter does, before anything large is downloaded for nothing."""
+    require_family(read_sentence_transformers(directory).transformer)
 
 
 def _fetch_file(repository: Repository, file: RepositoryFile, directory: Path, show: bool) -> None:

@@ -497,6 +497,7 @@ def test_what_else_the_cache_keeps_is_listed(here: Here, known_model: KnownModel
     (folder / "SOURCE.json").write_text('{"repository": "org/other"}')
     shown = here("models", "other").stdout.decode()
     assert f"org/other:\n      0.0 MB  {folder / 'other-F16.gguf'}\n" in shown
+    assert_error(here("rm", "org/other/other-F16.gguf"), "hf cache rm model/org/other")
     assert here("rm", "org/other").returncode == 0
     assert not folder.exists()
     (folder / "org--other.partial" / "checkpoint").mkdir(parents=True)

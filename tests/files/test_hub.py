@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from support.checkpoints import change_json, write_checkpoint
-from support.child_process import TIMEOUT
+from support.child_process import PATIENCE, TIMEOUT
 from support.hub_server import COMMIT, HubRepository, HubServer, serving
 from support.tiny_model import write_tiny_model
 
@@ -167,10 +168,7 @@ def test_a_file_with_another_hash_is_refused(
 
 
 def test_an_interrupted_download_goes_on(hub: Hub, repository: HubRepository) -> None:
-    """The client asks again five times, and is killed meanwhile.
-
-    A later run of the client keeps files that came whole, and begins others anew.
-    """
+    """Killed amid the weights; a later run keeps files that came whole, and begins others anew."""
     n_bytes = len(repository.files["model.safetensors"])
     repository.breaks_after["model.safetensors"] = n_bytes // 2
     process = subprocess.Popen(
@@ -180,7 +178,7 @@ def test_an_interrupted_download_goes_on(hub: Hub, repository: HubRepository) ->
         stderr=subprocess.PIPE,
     )
     try:
-        while hub.server.requests.count(("GET", WEIGHTS, None)) < 2:
+        while ("GET", WEIGHTS, None) not in hub.server.requests:
             assert process.poll() is None
     finally:
         process.kill()
@@ -193,13 +191,54 @@ def test_an_interrupted_download_goes_on(hub: Hub, repository: HubRepository) ->
     assert not (hub.cache / "org--model" / "org--model.partial").exists()
 
 
+@pytest.mark.slow
+def test_a_download_that_breaks_off_keeps_what_came(hub: Hub, repository: HubRepository) -> None:
+    """The client gives up after five attempts."""
+    repository.breaks_after["model.safetensors"] = 10
+    message = hub.resolve("org/model")
+    assert message.startswith("ModelNotFoundError: cannot obtain org/model: "), message
+    assert "files that came whole are kept" in message
+    hub.server.requests.clear()
+    repository.breaks_after.clear()
+    assert hub.resolve("org/model").endswith("model-F16.gguf")
+    assert hub.server.downloads() == ["model.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer(hub: Hub, repository: HubRepository) -> None:
+    repository.pause = 20.0
+    started = time.monotonic()
+    assert "can't be reached" in hub.resolve("org/model")
+    assert time.monotonic() - started < 15 * PATIENCE
+    # A Hub that takes its time is waited for.
+    repository.pause = 0.3
+    assert hub.resolve("org/model").endswith("model-F16.gguf")
+
+
+def test_two_processes_at_once(hub: Hub, repository: HubRepository) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RESOLVE, "org/model", ""],
+            env={**os.environ, **hub.server.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        stdout, stderr = process.communicate(timeout=TIMEOUT)
+        assert stdout.strip() == str(hub.cache / "org--model" / "model-F16.gguf"), stderr
+    assert hub.server.downloads().count("model.safetensors") == 1
+
+
 def test_what_can_not_be_converted_is_refused_before_the_weights_come(
     hub: Hub, repository: HubRepository, checkpoint: Path
 ) -> None:
     change_json(checkpoint / "config.json", architectures=["MPNetModel"])
     repository.files["config.json"] = (checkpoint / "config.json").read_bytes()
     message = hub.resolve("org/model")
-    assert message.startswith("ModelLoadError: org/model can't be converted: config.json: the")
+    assert message.startswith("ModelLoadError: org/model can't be converted: config.json: ")
     assert "MPNetModel" in message
     assert "org/repo/file.gguf" in message
     assert str(hub.cache) not in message

@@ -421,7 +421,7 @@ def main() -> int:
             **server.hub,
         }
         # So that a child, which is forked, begins to work at once.
-        for module in ("huggingface_hub.file_download", "embellama.obtaining.conversion"):
+        for module in ("huggingface_hub.file_download", "embellama.obtaining.pinned_model"):
             importlib.import_module(module)
         for job in jobs(root, server):
             if options.jobs not in job.name:

@@ -12,6 +12,7 @@ import hashlib
 import http.server
 import json
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,10 @@ class HubRepository:
         What requests for it are answered with instead, and `error_code` beside it.
     error_code : str
         X-Error-Code, such as GatedRepo.
+    token : str
+        With it, requests are answered whatever `status` is.
+    pause : float
+        Seconds before each answer.
     stated : dict of str to bytes
         Files whose hashes the listing states for those of `files`.
     breaks_after : dict of str to int
@@ -40,6 +45,7 @@ class HubRepository:
     status: int = 200
     error_code: str = ""
     token: str = ""
+    pause: float = 0.0
     stated: dict[str, bytes] = dataclasses.field(default_factory=dict)
     breaks_after: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -75,6 +81,8 @@ class _Request(http.server.BaseHTTPRequestHandler):
             name, _, rest = path.strip("/").partition("/resolve/")
             revision, _, file = rest.partition("/")
         repository = self.server.repositories.get(name)
+        if repository is not None:
+            time.sleep(repository.pause)
         if repository is None:
             # The Hub hides from strangers which repositories there are.
             self.refuse(404 if self.headers["Authorization"] else 401, "RepoNotFound")
