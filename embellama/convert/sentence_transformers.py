@@ -121,6 +121,8 @@ def _modules(path: Path) -> list[tuple[str, PurePosixPath]]:
                 f"{path}: the model has a module {module['type']}, which llama.cpp doesn't run for "
                 "this architecture, so that a GGUF would give other vectors than the checkpoint"
             )
+        if len(module["path"]) > _MAX_NAME or not module["path"].isprintable():
+            raise ModelLoadError(f"{path}: {module['path'][:_MAX_NAME]!r} is no name of a folder")
         folder = PurePosixPath(module["path"])
         if folder.is_absolute() or ".." in folder.parts:
             raise ModelLoadError(f"{path}: the path {module['path']!r} leaves the checkpoint")

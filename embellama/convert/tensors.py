@@ -16,8 +16,9 @@ from embellama.convert.network import Network
 from embellama.convert.weights import StoredTensor
 from embellama.errors import ModelLoadError
 
-# The adapters of jina-embeddings-v3, which its network uses for a text only if it is given a task.
-_ADAPTER = re.compile(r"\.parametrizations\.weight\.0\.lora_[AB]$")
+# The adapters of jina-embeddings-v3, which its network uses for a text only if it is given a task,
+# and a buffer of old checkpoints that follows from RoPE's base.
+_LEFT_OUT = re.compile(r"\.(parametrizations\.weight\.0\.lora_[AB]|rotary_emb\.inv_freq)$")
 
 _ALWAYS_F32 = ("position_embd.weight", "token_types.weight")
 
@@ -78,7 +79,7 @@ def map_tensors(
     for name, tensor in stored.items():
         module_name = _module_name(name, network.prefixes)
         if module_name not in places:
-            if module_name.startswith(network.unused) or _ADAPTER.search(module_name):
+            if module_name.startswith(network.unused) or _LEFT_OUT.search(module_name):
                 continue
             raise ModelLoadError(
                 f"{tensor.path}: llama.cpp has no place for the tensor {name}; the checkpoint is "

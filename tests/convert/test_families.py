@@ -132,6 +132,25 @@ def test_settings_of_transformers_5_give_the_same_file(tmp_path: Path) -> None:
     assert new.read_bytes() == old.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("family", "buffer"),
+    [
+        ("llama", "layers.0.self_attn.rotary_emb.inv_freq"),
+        ("nomic", "embeddings.position_ids"),
+        ("jina-v2", "embeddings.position_ids"),
+        ("modernbert", "decoder.bias"),
+        ("neobert", "decoder.bias"),
+    ],
+)
+def test_buffers_and_other_heads_are_left_out(tmp_path: Path, family: str, buffer: str) -> None:
+    weights = write_family_checkpoint(tmp_path / "tiny", family)
+    plain = convert_checkpoint(tmp_path / "tiny", tmp_path / "plain.gguf")
+    weights[buffer] = np.arange(4, dtype=np.float32)
+    save_file(weights, tmp_path / "tiny" / "model.safetensors")
+    more = convert_checkpoint(tmp_path / "tiny", tmp_path / "more.gguf")
+    assert more.read_bytes() == plain.read_bytes()
+
+
 def test_the_window_of_mistral_limits_its_texts(tmp_path: Path) -> None:
     write_family_checkpoint(tmp_path / "tiny", "mistral")
     change_json(tmp_path / "tiny" / "config.json", sliding_window=100)

@@ -70,6 +70,18 @@ HOSTILE = {
     "config is a pipe": (_pipe("config.json"), "no regular file"),
     "weights are a pipe": (_pipe("model.safetensors"), "no regular file"),
     "a link to itself": (_link("config.json", "config.json"), "can't be read"),
+    "modules with an endless name": (
+        lambda folder: (folder / "modules.json").write_text(
+            json.dumps([{"type": "Transformer", "path": 5000 * "x"}])
+        ),
+        "is no name of a folder",
+    ),
+    "modules with a NUL": (
+        lambda folder: (folder / "modules.json").write_text(
+            json.dumps([{"type": "Transformer", "path": "a\0b"}])
+        ),
+        "is no name of a folder",
+    ),
     "modules elsewhere": (
         lambda folder: (folder / "modules.json").write_text(
             '[{"type": "Pooling", "path": "../../etc"}]'

@@ -93,6 +93,14 @@ SENTENCEPIECE = [
 ]
 
 
+# The ids of <s> and </s> are not RoBERTa's; what is at those is not used.
+CAMEMBERT = [
+    *(("<s>NOTUSED", 0.0), ("<pad>", 0.0), ("</s>NOTUSED", 0.0), ("<unk>", 0.0)),
+    *(("<unk>NOTUSED", -100.0), ("<s>", -100.0), ("</s>", -100.0)),
+    *UNIGRAM[4:],
+]
+
+
 def _sentencepiece(folder: Path) -> None:
     """Llama 2's and Mistral's tokenizer: SentencePiece's BPE, as transformers converts it."""
     pieces = SENTENCEPIECE[3 + 256 :]
@@ -147,6 +155,22 @@ def _linear(bias: bool = True, **shapes: tuple[int, int]) -> Shapes:
 
 def _layers(prefix: str, layer: Shapes) -> Shapes:
     return {f"{prefix}.{i}.{name}": shape for i in range(N_LAYERS) for name, shape in layer.items()}
+
+
+def camembert() -> Shapes:
+    square = (WIDTH, WIDTH)
+    names = ("self.query", "self.key", "self.value", "output.dense")
+    layer = _linear(**{f"attention.{name}": square for name in names})
+    layer |= _linear(**{"intermediate.dense": (N_FF, WIDTH), "output.dense": (WIDTH, N_FF)})
+    layer |= _norms("attention.output.LayerNorm", "output.LayerNorm")
+    return {
+        "embeddings.word_embeddings.weight": (len(CAMEMBERT), WIDTH),
+        "embeddings.position_embeddings.weight": (514, WIDTH),
+        "embeddings.token_type_embeddings.weight": (1, WIDTH),
+        **_norms("embeddings.LayerNorm"),
+        **_layers("encoder.layer", layer),
+        **_linear(**{"pooler.dense": square}),
+    }
 
 
 def nomic_bert() -> Shapes:
@@ -378,6 +402,21 @@ _MODERN_BPE = _byte_bpe("[CLS]", "[SEP]", nfc=True, digits=None)
 _QWEN_BPE = _byte_bpe(None, "<|end|>", nfc=True, digits="")
 _LLAMA_BPE = _byte_bpe("<|begin|>", "<|end|>", nfc=False, digits="{1,3}", ignore_merges=True)
 FAMILIES = {
+    "camembert": _family(
+        "CamembertModel",
+        _plain(lambda folder: write_unigram(folder, CAMEMBERT)),
+        camembert(),
+        "mean",
+        model_type="camembert",
+        hidden_act="gelu",
+        layer_norm_eps=1e-5,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=1,
+        bos_token_id=5,
+        eos_token_id=6,
+        **_BERT_SIZES,
+    ),
     "nomic": _family("NomicBertModel", _WORDPIECE, nomic_bert(), "mean", **_NOMIC),
     "jina-v2": _family("JinaBertForMaskedLM", _WORDPIECE, jina_bert_v2(False), "mean", **_JINA),
     "jina-v2-code": _family("JinaBertForMaskedLM", _WORDPIECE, jina_bert_v2(True), "mean", **_JINA),

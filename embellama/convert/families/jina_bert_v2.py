@@ -69,6 +69,6 @@ def read_jina_bert_v2(config: Config, head: str, *, up_gated: bool) -> Network:
         modules={**_BODY, **(_UP_GATED if up_gated else _GATED)},
         sizes=sizes,
         prefixes=("bert.",),
-        unused=("cls.", "pooler."),
+        unused=("cls.", "pooler.", "embeddings.position_ids"),
         rows={"swapped halves": [*range(n_ff, 2 * n_ff), *range(n_ff)]},
     )

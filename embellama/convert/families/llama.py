@@ -131,7 +131,7 @@ def _read(
         modules=modules,
         sizes=sizes,
         prefixes=("model.",),
-        unused=("lm_head.", "rotary_emb."),
+        unused=("lm_head.",),
         rows=rows,
     )
 

@@ -67,5 +67,5 @@ def read_nomic_bert(config: Config, head: str) -> Network:
         },
         sizes=sizes,
         prefixes=("bert.",),
-        unused=("cls.predictions.", "pooler."),
+        unused=("cls.", "pooler.", "embeddings.position_ids"),
     )
