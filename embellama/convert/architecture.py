@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from embellama.convert.config_json import Config
 from embellama.convert.families.bert import read_bert, read_roberta
@@ -87,13 +86,13 @@ def require_family(checkpoint: Path) -> None:
 
 
 def read_network(
-    checkpoint: Path, stored: Collection[str], score_tokens: tuple[int, int] | None
+    config: Config, stored: Collection[str], score_tokens: tuple[int, int] | None
 ) -> Network:
-    """Read config.json, or raise ModelLoadError if llama.cpp can't run what it describes.
+    """Read a config.json, or raise ModelLoadError if llama.cpp can't run what it describes.
 
     Parameters
     ----------
-    checkpoint : pathlib.Path
+    config : Config
     stored : collection of str
         The names of the checkpoint's tensors.
     score_tokens : tuple of int, or None
@@ -103,7 +102,6 @@ def read_network(
     -------
     Network
     """
-    config = Config(checkpoint / "config.json")
     body, head = _class_name(config)
     if score_tokens is not None:
         if body != "Qwen3" or head != "ForCausalLM":

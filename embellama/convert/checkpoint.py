@@ -10,6 +10,7 @@ import numpy as np
 
 from embellama.config import MAX_THREADS, integer
 from embellama.convert.architecture import read_network
+from embellama.convert.config_json import Config
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
 from embellama.convert.rerank_card import score_tokens_of_card
@@ -152,10 +153,11 @@ holds config.json
 
     settings = read_sentence_transformers(source)
     folder = settings.transformer
+    config = Config(folder / "config.json")
     stored = list_tensors(folder)
     tokenizer = read_tokenizer(folder, lower_cased=settings.do_lower_case)
     score_tokens = settings.score_tokens or score_tokens_of_card(source, tokenizer)
-    network = read_network(folder, stored, score_tokens)
+    network = read_network(config, stored, score_tokens)
     tensors = map_tensors(network, folder, stored)
     type_name = type_name or _type_of_weights(tensors)
     vocabulary = make_vocabulary(tokenizer, network.n_tokens)

@@ -142,7 +142,7 @@ def _pooling_type(path: Path) -> int:
     modes = [mode] if isinstance(mode, str) else mode
     if modes is None:
         modes = [name for flag, name in _FLAGS.items() if settings.get(flag)]
-    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in _POOLING_TYPES:
+    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in [*_POOLING_TYPES]:
         named = " and ".join(map(str, modes)) if isinstance(modes, list) else repr(modes)
         raise ModelLoadError(
             f"{path}: the pooling is {named or 'none'}; a GGUF can say only "

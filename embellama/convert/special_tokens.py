@@ -68,6 +68,9 @@ def _frame(tokenizer: Tokenizer) -> _Frame | None:
                 frame = frame or _Frame(None, None, 0)
             else:
                 raise tokenizer.error(f"a post-processor of type {kind}, which is not supported")
+        for token in (frame.first, frame.last) if frame else ():
+            if token is not None and not isinstance(token, str):
+                raise TypeError(f"{token!r} is no token")
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise tokenizer.error(f"malformed post_processor ({error!r}); download it again") from error
     return frame

@@ -210,7 +210,8 @@ def test_truncate(here: Here) -> None:
             json.loads(line)["tokens"] for line in here("embed", *arguments).stdout.splitlines()
         ]
 
-    assert tokens(TOO_LONG, "--truncate") == [512]
+    limit = embellama.model_info("all-MiniLM-L6-v2").max_seq_length
+    assert tokens(TOO_LONG, "--truncate") == [limit]
     assert tokens("--max-tokens", "8", TOO_LONG) == [8]
     assert tokens("--truncate", "--max-tokens", "8", TOO_LONG) == [8]
     # A text, also where it is a number.

@@ -45,6 +45,16 @@ def _pipe(name: str) -> Spoil:
     return spoil
 
 
+def _pooling(modes: object) -> Spoil:
+    def spoil(folder: Path) -> None:
+        modules = [{"type": "Transformer", "path": ""}, {"type": "Pooling", "path": "1_Pooling"}]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": modes}))
+
+    return spoil
+
+
 # Each stands for the ten before it: together for 10^10 strings.
 _ALIASES = "a0: &a0 [x]\n" + "\n".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 11)
@@ -76,6 +86,14 @@ HOSTILE = {
         ),
         "is no name of a folder",
     ),
+    "a token that is a list": (
+        lambda folder: change_json(
+            folder / "tokenizer.json",
+            post_processor={"type": "BertProcessing", "cls": [["a"], 2], "sep": ["[SEP]", 3]},
+        ),
+        "malformed post_processor",
+    ),
+    "a pooling that is a list": (_pooling([[]]), r"the pooling is \[\]"),
     "modules with a NUL": (
         lambda folder: (folder / "modules.json").write_text(
             json.dumps([{"type": "Transformer", "path": "a\0b"}])
