@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 from embellama.convert.config_json import Config
 from embellama.convert.families.bert import read_bert, read_roberta
