@@ -14,7 +14,7 @@ import numpy as np
 from embellama import catalog
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
-from embellama.gguf.header import GGUFHeader
+from embellama.gguf.header import CONVERTED_BY, GGUFHeader
 from embellama.gguf.hyper_parameters import NEVER_CAUSAL
 from embellama.gguf.reader import read_header
 
@@ -165,6 +165,23 @@ class ModelInfo:
     def is_causal(self) -> bool:
         """Whether a token sees only those before it."""
         return self.hyper_parameters.is_causal
+
+    @property
+    def doubts(self) -> list[str]:
+        """Reasons why vectors may be wrong that can't be seen in the file."""
+        if CONVERTED_BY in self.metadata:
+            return []
+        if self.architecture == "neo-bert":
+            return [
+                "llama.cpp's converter mixes up queries, keys and values of NeoBERT, and a file "
+                "does not show it: convert the checkpoint with `embellama convert`"
+            ]
+        if self.architecture == "nomic-bert-moe":
+            return [
+                "llama.cpp's converter leaves out the biases of the experts, which llama.cpp can't "
+                "add: for a few tokens another expert is chosen"
+            ]
+        return []
 
     @property
     def pooling_is_guessed(self) -> bool:

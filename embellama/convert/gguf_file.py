@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from embellama.convert.sentence_transformers import SentenceTransformers
 from embellama.convert.tensors import Tensor
 from embellama.convert.vocabulary import Vocabulary
 from embellama.errors import ModelLoadError
+from embellama.gguf.header import CONVERTED_BY
 from embellama.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ def write_gguf(
             raw_dtype=gguf.GGMLQuantizationType[stored],
         )
     add_general_metadata(writer, checkpoint)
+    writer.add_string(CONVERTED_BY, f"embellama {importlib.metadata.version('embellama')}")
     _add_network(writer, network, settings.pooling_type, file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     if network.n_token_types is not None:

@@ -77,6 +77,8 @@ class Lifecycle:
         config = self._config
         self.info: ModelInfo = model_info(config.model_path)
         self.pooling: PoolingStrategy = config.pooling or self.info.pooling
+        for doubt in self.info.doubts:
+            _logger.warning("%s: %s", config.name, doubt)
         if config.pooling is None and self.info.pooling_is_guessed:
             _logger.warning(
                 "%s: the file does not say how the model pools; %s is used, as is usual for %s. "

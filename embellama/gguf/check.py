@@ -174,6 +174,12 @@ def _check_shapes(header: GGUFHeader, hyper_parameters: HyperParameters) -> None
             allowed = (n_inner,) if gated else (n_inner, 2 * n_inner)
             if up is not None and _columns(up) not in allowed:
                 raise header.error(f"tensor {up.name!r} has the shape {up.shape}")
+            if not gated and f"blk.{layer}.attn_q_norm.weight" in tensors:
+                raise header.error(
+                    f"tensor 'blk.{layer}.ffn_up.weight' of a jina-embeddings-v2-base-code has its "
+                    "gate where llama.cpp does not look for it, and its vectors would be wrong",
+                    "Convert the checkpoint with `embellama convert`",
+                )
     elif header.architecture == "gemma-embedding":
         first, second = tensors.get("dense_2.weight"), tensors.get("dense_3.weight")
         if (first is None) != (second is None) or (

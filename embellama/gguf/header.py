@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from embellama.errors import ModelLoadError
 
-__all__ = ["GGUFHeader", "StringArray", "TensorInfo", "gguf_error"]
+__all__ = ["CONVERTED_BY", "GGUFHeader", "StringArray", "TensorInfo", "gguf_error"]
+
+# The key in which embellama.convert writes that a file is its own.
+CONVERTED_BY = "embellama.converted_by"
 
 _DAMAGED = "The file is damaged or made by hand: download it again, or convert the model anew"
 

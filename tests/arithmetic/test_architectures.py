@@ -15,6 +15,7 @@ from support.tiny_model import TINY_BPE_TOKENS, TINY_MERGES, write_tiny_model
 
 from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, model_info
 from embellama.core import Context, Model, Vocabulary
+from embellama.gguf.header import CONVERTED_BY
 
 ARCHITECTURES = [
     *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert"),
@@ -184,3 +185,19 @@ def test_tokens_of_a_decomposed_text(tmp_path: Path) -> None:
         expected = model.embed_tokens(composed)
         np.testing.assert_allclose(model.embed("cafe\u0301"), expected, atol=1e-6)
         np.testing.assert_allclose(model.embed_batch(["cafe\u0301"])[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"), [("neo-bert", "embellama convert"), ("nomic-bert-moe", "experts")]
+)
+def test_what_a_file_can_not_show_is_told(
+    architecture: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_tiny_model(tmp_path / "model.gguf", architecture)
+    with caplog.at_level(logging.WARNING, "embellama"), EmbeddingModel(ModelConfig(path)) as model:
+        assert [words in each for each in model.info.doubts] == [True]
+    assert any(words in record.getMessage() for record in caplog.records)
+    ours = write_tiny_model(
+        tmp_path / "ours.gguf", architecture, metadata={CONVERTED_BY: "embellama 1"}
+    )
+    assert model_info(ours).doubts == []

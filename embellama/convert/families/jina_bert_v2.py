@@ -21,16 +21,22 @@ _GATED: dict[str, Module] = {
     "encoder.layer.{}.mlp.wo": linear("blk.{}.ffn_down", into="ff"),
     "encoder.layer.{}.mlp.layernorm": norm("blk.{}.layer_output_norm"),
 }
-# jina-embeddings-v2-base-code. Its second half goes through GELU; llama.cpp takes the first.
+# jina-embeddings-v2-base-code. Its gate is the second half of one matrix; in a matrix of both,
+# llama.cpp takes the first half for the gate.
 _UP_GATED: dict[str, Module] = {
     "encoder.layer.{}.attention.self.layer_norm_q": norm("blk.{}.attn_q_norm"),
     "encoder.layer.{}.attention.self.layer_norm_k": norm("blk.{}.attn_k_norm"),
     "encoder.layer.{}.layer_norm_1": norm("blk.{}.attn_norm_2"),
     "encoder.layer.{}.mlp.up_gated_layer": linear(
-        "blk.{}.ffn_up", out="ff2", bias=False, rows="swapped halves"
+        "blk.{}.ffn_up", out="ff2", bias=False, rows="first half"
     ),
     "encoder.layer.{}.mlp.down_layer": linear("blk.{}.ffn_down", into="ff"),
     "encoder.layer.{}.layer_norm_2": norm("blk.{}.layer_output_norm"),
+}
+_GATE = {
+    "encoder.layer.{}.mlp.up_gated_layer": linear(
+        "blk.{}.ffn_gate", out="ff2", bias=False, rows="second half"
+    ),
 }
 
 
@@ -70,5 +76,6 @@ def read_jina_bert_v2(config: Config, head: str, *, up_gated: bool) -> Network:
         sizes=sizes,
         prefixes=("bert.",),
         unused=("cls.", "pooler.", "embeddings.position_ids"),
-        rows={"swapped halves": [*range(n_ff, 2 * n_ff), *range(n_ff)]},
+        rows={"first half": range(n_ff), "second half": range(n_ff, 2 * n_ff)},
+        second_uses=_GATE if up_gated else {},
     )
