@@ -257,7 +257,7 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
 def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     _refuse_switches(tokenizer, tokenizer.model, byte_fallback=False)
     charsmap = b""
-    removes_spaces = False
+    removes_spaces = strips_end = False
     adds_space = None
     for step in tokenizer.normalizers:
         kind = step.get("type")
@@ -270,7 +270,9 @@ def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
                 ) from error
         elif kind == "Replace" and step.get("pattern") == {"Regex": " {2,}"}:
             removes_spaces = True
-        elif kind != "Strip":
+        elif kind == "Strip":
+            strips_end |= bool(step.get("strip_right", True))
+        else:
             raise tokenizer.error(
                 f"a normalizer of type {kind}, which llama.cpp doesn't have for Unigram, so that "
                 "it would split texts in another way; this checkpoint can't become a GGUF"
@@ -278,7 +280,7 @@ def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     for step in tokenizer.pre_tokenizers:
         kind = step.get("type")
         if kind == "WhitespaceSplit":
-            removes_spaces = True
+            removes_spaces = strips_end = True
         elif kind == "Metaspace" and step.get("replacement", "\u2581") == "\u2581":
             scheme = step.get("prepend_scheme")
             adds_space = scheme != "never" if scheme else bool(step.get("add_prefix_space", True))
@@ -314,6 +316,7 @@ def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         flags={
             "tokenizer.ggml.add_space_prefix": adds_space,
             "tokenizer.ggml.remove_extra_whitespaces": removes_spaces,
+            "tokenizer.ggml.strip_trailing_spaces": strips_end,
         },
     )
 

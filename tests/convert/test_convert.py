@@ -327,6 +327,42 @@ def test_unigram(tmp_path: Path, architecture: str) -> None:
     assert tokenize(tiny, "hello  world ") == expected
 
 
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}
+SPLIT = {"type": "WhitespaceSplit"}
+MERGED = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+
+
+@pytest.mark.parametrize(
+    ("normalizers", "pre_tokenizer", "kept"),
+    [
+        # As in bge-m3 and multilingual-e5; T5; the first XLM-RoBERTa.
+        ([MERGED], METASPACE, True),
+        ([{"type": "Strip", "strip_left": False, "strip_right": True}, MERGED], METASPACE, False),
+        (
+            [],
+            {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, METASPACE]},
+            False,
+        ),
+    ],
+)
+def test_white_space_at_the_end_of_a_unigram_text(
+    tmp_path: Path, normalizers: list[Any], pre_tokenizer: Any, kept: bool
+) -> None:
+    """The package tokenizers gives these tokens for multilingual-e5-small's tokenizer.json."""
+    tiny = tmp_path / "tiny"
+    write_checkpoint(tiny, "XLMRobertaModel", "Unigram")
+    change_json(
+        tiny / "tokenizer.json",
+        normalizer={"type": "Sequence", "normalizers": normalizers},
+        pre_tokenizer=pre_tokenizer,
+    )
+    convert(tiny)
+    end = ["\u2581"] if kept else []
+    for text in ("hello world ", "hello  world   ", "  hello world "):
+        assert tokenize(tiny, text) == ["<s>", "\u2581hello", "\u2581world", *end, "</s>"]
+    assert tokenize(tiny, "hello") == ["<s>", "\u2581hello", "</s>"]
+
+
 def test_unigram_normalisation(tmp_path: Path) -> None:
     tiny = tmp_path / "tiny"
     write_checkpoint(tiny, "XLMRobertaModel", "Unigram")
