@@ -38,11 +38,10 @@ DESTINATION = SUBPROJECTS / "packagecache" / "llama.cpp"
 def download(folder: pathlib.Path) -> pathlib.Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{SDIST} --hash=sha256:{SHA256}\n")
-    # The pip that builds embellama names our own build backend in a variable, which this one would
-    # take for that of the sdist.
-    environment = {
-        name: value for name, value in os.environ.items() if not name.endswith("BACKEND_PATH")
-    }
+    # The frontend that builds embellama names the folder of our own build backend in a variable
+    # (PEP517_BACKEND_PATH, or _PYPROJECT_HOOKS_BACKEND_PATH_JSON since pyproject_hooks 1.2), which this
+    # pip would take for that of the sdist.
+    environment = {name: value for name, value in os.environ.items() if "BACKEND_PATH" not in name}
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),

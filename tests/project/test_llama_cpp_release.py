@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
 import shutil
@@ -41,12 +42,17 @@ def test_it_is_what_the_package_index_is_asked_for() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prefix", ["PEP517", "_PYPROJECT_HOOKS"])
-def test_it_is_fetched_while_pip_builds_embellama(tmp_path: Path, prefix: str) -> None:
-    """pip names the folder of our build backend in a variable, by one of two names."""
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PEP517_BACKEND_PATH", str(REPOSITORY / "build_backend")),
+        ("_PYPROJECT_HOOKS_BACKEND_PATH_JSON", json.dumps([str(REPOSITORY / "build_backend")])),
+    ],
+)
+def test_it_is_fetched_while_embellama_is_built(tmp_path: Path, variable: str, value: str) -> None:
+    """Frontends name the folder of our build backend in a variable: pip before 25, and later."""
     script = shutil.copy(SUBPROJECTS / "fetch_llama_cpp.py", tmp_path)
-    environment = os.environ | {f"{prefix}_BACKEND_PATH": str(REPOSITORY / "build_backend")}
-    subprocess.run([sys.executable, script], env=environment, check=True)
+    subprocess.run([sys.executable, script], env=os.environ | {variable: value}, check=True)
     assert (tmp_path / "packagecache" / "llama.cpp" / "LICENSE").is_file()
 
 
