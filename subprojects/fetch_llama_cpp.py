@@ -39,8 +39,8 @@ def download(folder: pathlib.Path) -> pathlib.Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{SDIST} --hash=sha256:{SHA256}\n")
     # The frontend that builds embellama names the folder of our own build backend in a variable
-    # (PEP517_BACKEND_PATH, or _PYPROJECT_HOOKS_BACKEND_PATH_JSON since pyproject_hooks 1.2), which this
-    # pip would take for that of the sdist.
+    # (PEP517_BACKEND_PATH or _PYPROJECT_HOOKS_BACKEND_PATH_JSON), and this pip would look there for
+    # the backend of the sdist.
     environment = {name: value for name, value in os.environ.items() if "BACKEND_PATH" not in name}
     subprocess.run(
         [

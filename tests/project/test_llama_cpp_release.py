@@ -50,7 +50,7 @@ def test_it_is_what_the_package_index_is_asked_for() -> None:
     ],
 )
 def test_it_is_fetched_while_embellama_is_built(tmp_path: Path, variable: str, value: str) -> None:
-    """Frontends name the folder of our build backend in a variable: pip before 25, and later."""
+    """Frontends name the folder of our build backend in a variable: older ones and newer ones."""
     script = shutil.copy(SUBPROJECTS / "fetch_llama_cpp.py", tmp_path)
     subprocess.run([sys.executable, script], env=os.environ | {variable: value}, check=True)
     assert (tmp_path / "packagecache" / "llama.cpp" / "LICENSE").is_file()
