@@ -49,6 +49,7 @@ from embellama.native.use_count cimport (
     close_unused,
     end_use,
     give_back,
+    is_closed,
     reopen,
     take,
 )
@@ -423,7 +424,8 @@ cdef class Model:
         RuntimeError
             If a call computes or tokenizes with the model; nothing is freed then.
         """
-        if self.handle == NULL or self.calls < 0:  # closed, or another thread is closing it
+        # Closed, or another thread is closing it.
+        if self.handle == NULL or is_closed(self.calls):
             return
         dependents = list(self.dependents)
         if not close_unused(self.calls):
@@ -443,7 +445,7 @@ cdef class Model:
             llama.llama_model_free(self.handle)
 
     cdef int check_open(self) except -1:
-        if self.handle == NULL or self.calls < 0:
+        if self.handle == NULL or is_closed(self.calls):
             raise ModelLoadError(f"{self.path}: the model is closed")
         return 0
 

@@ -10,6 +10,8 @@ namespace embellama {
 // Added to the count so that no use may begin. There can't be that many threads.
 constexpr int32_t CLOSED = -1'000'000'000;
 
+inline bool is_closed(const int32_t & count) { return __atomic_load_n(&count, __ATOMIC_ACQUIRE) < 0; }
+
 inline void end_use(int32_t & count) { __atomic_fetch_sub(&count, 1, __ATOMIC_RELEASE); }
 
 // False once it is closed; otherwise end_use() is due.
