@@ -36,16 +36,20 @@ def test_tokens(smollm2_path: Path) -> None:
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_vectors(smollm2_path: Path, pooling: str) -> None:
-    """The file is Q4_1 and llama.cpp rounds activations to 8 bits, which the reference does not."""
+    """The file is Q4_1, and llama.cpp rounds activations to 8 bits, which the reference does not.
+
+    The layers amplify the rounding, and it differs between instruction sets: over all of them the
+    least cosine was 0.9973. test_exact_vectors() has the bound without rounding.
+    """
     with EmbeddingModel(ModelConfig(smollm2_path, pooling=pooling)) as model:
         texts = [TEXTS[name] for name in NAMES]
         batch = model.embed_batch(texts)
         found = cosines(batch, REFERENCE[pooling])
-        assert found.min() >= 0.998
+        assert found.min() >= 0.996
         assert found.mean() >= 0.999
         # The same rounding, of values that differ by float noise with the micro-batch's shape.
         single = np.stack([model.embed(text) for text in texts])
-        assert cosines(batch, single).min() >= 0.998
+        assert cosines(batch, single).min() >= 0.996
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
