@@ -22,7 +22,7 @@ from embellama.errors import (
     TokenizationError,
     not_finite as not_finite_message,
 )
-from embellama.gguf.tokenizers import PRE_TOKENIZERS_AFTER_NFC, PRE_TOKENIZERS_WITHOUT_REGEX
+from embellama.gguf import tokenizers
 from embellama.machine.forking import renew_after_fork
 from embellama.machine.usable_memory import usable_memory
 from embellama.token_ids import token_ids
@@ -169,7 +169,7 @@ cdef class Vocabulary:
         # The regular expressions of BPE pre-tokenizers run on std::regex, but for the commonest.
         self.recurses = kind not in (
             llama.LLAMA_VOCAB_TYPE_WPM, llama.LLAMA_VOCAB_TYPE_SPM, llama.LLAMA_VOCAB_TYPE_UGM
-        ) and pre_tokenizer_of(model) not in PRE_TOKENIZERS_WITHOUT_REGEX
+        ) and pre_tokenizer_of(model) not in tokenizers.PRE_TOKENIZERS_WITHOUT_REGEX
         cdef bint add_bos = word_piece or llama.llama_vocab_get_add_bos(vocabulary)
         cdef bint add_eos = llama.llama_vocab_get_add_eos(vocabulary)
         cdef bint add_sep = llama.llama_vocab_get_add_sep(vocabulary)
@@ -235,7 +235,9 @@ cdef class Vocabulary:
         str
             In NFC for such a tokenizer, else the text itself.
         """
-        if text.isascii() or pre_tokenizer_of(self.model) not in PRE_TOKENIZERS_AFTER_NFC:
+        if text.isascii():
+            return text
+        if pre_tokenizer_of(self.model) not in tokenizers.PRE_TOKENIZERS_AFTER_NFC:
             return text
         return unicodedata.normalize("NFC", text)
 
