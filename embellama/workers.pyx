@@ -99,6 +99,8 @@ cdef class Workers:
     cdef Parameters parameters
     # Threads inside a call, by their ids.
     cdef list callers
+    # Whether the tokenizer wants texts in another Unicode form than some may have.
+    cdef bint normalizes
     cdef bint closed
     cdef bint freeing
     cdef object __weakref__
@@ -115,6 +117,7 @@ cdef class Workers:
         self.model = model
         self.name = name
         self.vocabulary = core.Vocabulary(model)
+        self.normalizes = self.vocabulary.normalized("e\u0301") != "e\u0301"
         self.parameters.context.model = model.handle
         self.parameters.context.ranks = ranks
         self.parameters.context.half_keys = half_keys
@@ -331,11 +334,11 @@ cdef class Workers:
         cdef int32_t[::1] count_view = counts if n_texts else np.zeros(1, np.int32)
         cdef uint8_t[::1] truncated_view = truncated if n_texts else np.zeros(1, np.uint8)
         refused = {}
-        # Kept here, as the workers read its strings.
-        normalized = [self.vocabulary.normalized(text) for text in texts]
+        if self.normalizes:
+            texts = tuple([self.vocabulary.normalized(text) for text in texts])
         for i in range(n_texts):
             try:
-                pointer_view[i] = <size_t>utf8_of(normalized[i], &n_bytes)
+                pointer_view[i] = <size_t>utf8_of(texts[i], &n_bytes)
             except InvalidInputError as error:
                 refused[i] = (InvalidInputError, str(error))
                 n_bytes = -1
@@ -476,7 +479,8 @@ cdef class Workers:
             :meth:`embed` then say why.
         """
         cdef Py_ssize_t n_bytes = 0
-        text = self.vocabulary.normalized(text)
+        if self.normalizes:
+            text = self.vocabulary.normalized(text)
         cdef const char *utf8 = utf8_of(text, &n_bytes)
         # A tokenizer of regular expressions recurses, which only a worker's stack is made for.
         if n_bytes > SHORT_BYTES or self.vocabulary.recurses:

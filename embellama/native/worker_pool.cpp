@@ -28,6 +28,9 @@ constexpr int64_t LONG_BYTES = 16384;
 // Ids that a text may have beyond one for each byte: the special tokens around it.
 constexpr int64_t SPECIAL_IDS = 16;
 
+// Ids that a text of so many bytes may have; a text without UTF-8 form has -1.
+int64_t room_of(int64_t n_bytes) { return std::max<int64_t>(n_bytes, 0) + SPECIAL_IDS; }
+
 // Appends final_id where it is missing, and cuts to the limit. `ids` has room for one more.
 int32_t keep_tokens(const TokenizeJob & job, int32_t text, int32_t * ids, int32_t n_ids) {
     int32_t n_suffix = job.n_suffix;
@@ -96,7 +99,6 @@ public:
     // The threads use the rest until they end.
     ~Pool() override { queue_.stop(); }
 
-    const Parameters & parameters() const noexcept override { return parameters_; }
     void set_max_tokens(int64_t max_tokens) noexcept override { queue_.set_max_tokens(max_tokens); }
 
     Status submit(TokenizeJob & job, Message & message) noexcept override {
@@ -196,6 +198,10 @@ bool Pool::tokenize_chunk(TokenizeJob & job, int32_t item, int32_t worker, const
     const AbortFlag * abort = worker == NO_WORKER ? nullptr : &queue_.abort_flag(worker);
     // Not the job's own, which a worker that is detached from the job must not touch.
     TokenizeJob::Chunk chunk;
+    int64_t room = 0;  // for all texts that are left
+    for (int32_t text = first; text < last; text++) {
+        room += room_of(job.n_bytes[text]);
+    }
     for (int32_t text = first; text < last; text++) {
         if (abort && abort->is_set()) {
             break;
@@ -203,11 +209,6 @@ bool Pool::tokenize_chunk(TokenizeJob & job, int32_t item, int32_t worker, const
         int32_t n_ids = 0;
         Status status;
         try {
-            // For all texts that are left.
-            int64_t room = 0;
-            for (int32_t rest = text; rest < last; rest++) {
-                room += std::max<int64_t>(job.n_bytes[rest], 0) + SPECIAL_IDS;
-            }
             chunk.ids.make_room(room);
             Message message;
             if (job.n_bytes[text] < 0) {
@@ -227,6 +228,7 @@ bool Pool::tokenize_chunk(TokenizeJob & job, int32_t item, int32_t worker, const
         } catch (const std::bad_alloc &) {
             status = NO_MEMORY;
         }
+        room -= room_of(job.n_bytes[text]);
         if (status == OK) {
             job.counts[text] = keep_tokens(job, text, chunk.ids.end(), n_ids);
             chunk.ids.set_size(chunk.ids.size() + job.counts[text]);

@@ -27,7 +27,6 @@ public:
 
     virtual ~WorkerPool() = default;
 
-    virtual const Parameters & parameters() const noexcept = 0;
     virtual void set_max_tokens(int64_t max_tokens) noexcept = 0;
 
     // The workers take the job's items. Fails where not a single thread can be started.

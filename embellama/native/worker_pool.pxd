@@ -76,7 +76,6 @@ cdef extern from "native/worker_pool.hpp" namespace "embellama" nogil:
         InstructionSet instruction_set
 
     cdef cppclass WorkerPool:
-        const Parameters &parameters() noexcept
         void set_max_tokens(int64_t max_tokens) noexcept
         Status submit(TokenizeJob &job, Message &message) noexcept
         Status submit(EmbedJob &job, Message &message) noexcept
