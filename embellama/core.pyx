@@ -75,8 +75,8 @@ cdef const VectorLoops *loops = &loops_for(<InstructionSet>limit())
 
 logger = logging.getLogger("embellama.llama_cpp")
 
-# The most threads that a computation may have: ggml's GGML_MAX_N_THREADS (ggml.h).
-MAX_THREADS = 512
+# The most threads that a computation may have.
+MAX_THREADS = ggml.GGML_MAX_N_THREADS
 
 MICRO_BATCH_TOKENS = micro_batches.MICRO_BATCH_TOKENS
 

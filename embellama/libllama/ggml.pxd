@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# Mirrors ggml-backend.h and ggml-cpu.h of the pinned llama.cpp, as far as it is used.
+# Mirrors ggml.h, ggml-backend.h and ggml-cpu.h of the pinned llama.cpp, as far as it is used.
 from libcpp cimport bool
+
+cdef extern from "ggml.h" nogil:
+    const int GGML_MAX_N_THREADS
 
 cdef extern from "ggml-cpu.h" nogil:
     cdef struct ggml_threadpool:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from support.tiny_model import TINY_BPE_TOKENS, TINY_MERGES, write_tiny_model
 
-from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, model_info
+from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, ResourceLimitError, model_info
 from embellama.core import Context, Model, Vocabulary
 from embellama.gguf.header import CONVERTED_BY
+from embellama.gguf.memory import key_value_bytes
 
 ARCHITECTURES = [
     *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert"),
@@ -93,6 +94,27 @@ def test_keys_in_float16_are_rounded(architecture: str, tmp_path: Path) -> None:
     with EmbeddingModel(exact) as model, EmbeddingModel(rounded) as half:
         largest = np.abs(model.embed_batch(texts()) - half.embed_batch(texts())).max()
     assert 1e-6 < largest < 1e-2
+
+
+def test_keys_and_values_that_do_not_fit_raise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux would grant the memory, and end the process when it is used."""
+    path = write_causal_model(tmp_path / "model.gguf", "qwen3")
+    monkeypatch.setattr("embellama.embedding.embedder._LONG_TEXT_TOKENS", 8)
+    with EmbeddingModel(path) as model:
+        vector = model.embed("hello")
+        n_tokens = model.count_tokens("hello hello hello hello hello")
+        needed = key_value_bytes(model.info.header, n_tokens)
+        # Keys and values of 2 layers, 2 heads and 16 dimensions, in 4 bytes.
+        assert needed == 2 * 2 * 2 * 16 * 4 * n_tokens
+        usable = "embellama.embedding.embedder.usable_memory"
+        monkeypatch.setattr(usable, lambda: needed - 1)
+        with pytest.raises(ResourceLimitError, match="keys_in_float16=True"):
+            model.embed_batch(["hello", "hello hello hello hello hello"])
+        np.testing.assert_array_equal(model.embed("hello"), vector)
+        monkeypatch.setattr(usable, lambda: needed)
+        assert model.embed_batch(["hello hello hello hello hello"]).shape[0] == 1
 
 
 def first_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ from embellama import (
     kernels,
     workers,
 )
+from embellama.config import MAX_THREADS
 from embellama.core import Context, Model, Vocabulary
 
 
@@ -239,6 +240,10 @@ def test_quantize_damaged_files(tmp_path: Path) -> None:
     for number, (architecture, damage) in enumerate(damages):
         path = write_tiny_model(tmp_path / f"{number}.gguf", architecture, **damage)
         assert child_process.run(program, path=str(path)) == "True\n"
+
+
+def test_the_most_threads_are_those_of_ggml() -> None:
+    assert core.MAX_THREADS == MAX_THREADS
 
 
 def test_quantize_where_threads_are_refused(minilm_path: Path, tmp_path: Path) -> None:
