@@ -338,3 +338,17 @@ def write_reranker_checkpoint(encoder: Path, target: Path) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copyfile(encoder / name, target / name)
     return target
+
+
+def write_pooling(checkpoint: Path, settings: dict[str, Any], *more: str) -> None:
+    kinds = ["Transformer", "Pooling", "Normalize", *more]
+    paths = ["", "1_Pooling", "2_Normalize", *(f"3_{kind}" for kind in more)]
+    write_json(
+        checkpoint / "modules.json",
+        [
+            {"idx": index, "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for index, (path, kind) in enumerate(zip(paths, kinds, strict=True))
+        ],
+    )
+    (checkpoint / "1_Pooling").mkdir()
+    write_json(checkpoint / "1_Pooling" / "config.json", settings)
