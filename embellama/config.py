@@ -80,9 +80,8 @@ class Accuracy(enum.Enum):
     was below, the least at 0.997. Other architectures: llama.cpp's products, which round the
     inputs of a product to 16 bits for F16 and BF16 weights and to 8 bits for quantised weights."""
     EXACT = "exact"
-    """The file's weights are multiplied with float32, for every architecture. Left to llama.cpp are
-    the experts of a mixture, and matrices whose sides are not multiples of 32. Weights of other
-    types than F32, F16, BF16, Q8_0 and Q4_0 take 4 bytes each in memory."""
+    """The file's weights are multiplied with float32, for every architecture. Weights take as
+    much memory as in the file, and those of Q4_0 twice as much."""
 
 
 class NormalizationMode(enum.Enum):

@@ -2,12 +2,14 @@
 #include "computation.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <new>
 
 #include "../runtime/aborts.hpp"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
+#include "packed_weights.hpp"
 
 namespace embellama::encoder {
 
@@ -22,6 +24,48 @@ constexpr int ITEMS_PER_THREAD = 4;
 
 // The first of n things that belongs to an item, if the items share them evenly.
 int share(int n, int item, int n_items) { return static_cast<int>(static_cast<int64_t>(n) * item / n_items); }
+
+// Weights that are widened at once: few enough for the first-level cache.
+constexpr int WIDENED_COLUMNS = 8;
+
+int n_widened_blocks(const ggml_tensor * node) {
+    return static_cast<int>((node->src[0]->ne[1] + WIDENED_COLUMNS - 1) / WIDENED_COLUMNS);
+}
+
+// Two pointers for each row, and the widened weights.
+size_t widened_scratch(const ggml_tensor * node) {
+    return ggml_nrows(node) * 2 * sizeof(float *) + WIDENED_COLUMNS * node->src[0]->ne[0] * sizeof(float);
+}
+
+char * row_of(const ggml_tensor * tensor, int64_t i1, int64_t i2, int64_t i3) {
+    return static_cast<char *>(tensor->data) + i1 * tensor->nb[1] + i2 * tensor->nb[2] + i3 * tensor->nb[3];
+}
+
+// The rows that an expert multiplies, and where the results go. For a mixture, src[2] names the
+// experts: [expert of the token][token] (ggml_mul_mat_id in ggml.h). A plain product has one expert,
+// which multiplies all rows.
+int rows_for(const ggml_tensor * node, int expert, const float ** inputs, float ** outputs) {
+    const ggml_tensor * input = node->src[1];
+    const ggml_tensor * experts = node->op == GGML_OP_MUL_MAT_ID ? node->src[2] : nullptr;
+    int n = 0;
+    for (int64_t i3 = 0; i3 < node->ne[3]; i3++) {
+        for (int64_t i2 = 0; i2 < node->ne[2]; i2++) {
+            for (int64_t i1 = 0; i1 < node->ne[1]; i1++) {
+                if (experts) {
+                    int32_t chosen;
+                    memcpy(&chosen, row_of(experts, i2, 0, 0) + i1 * experts->nb[0], sizeof chosen);
+                    if (chosen != expert) {
+                        continue;
+                    }
+                }
+                inputs[n] = reinterpret_cast<const float *>(row_of(input, i1 % input->ne[1], i2, i3));
+                outputs[n] = reinterpret_cast<float *>(row_of(node, i1, i2, i3));
+                n++;
+            }
+        }
+    }
+    return n;
+}
 
 }  // namespace
 
@@ -80,6 +124,8 @@ void Computation::reserve_scratch() {
             n_bytes = std::max(n_bytes, plan.kernels->multiply_scratch(product->weights.depth));
         } else if (const Attention * attention = std::get_if<Attention>(&step)) {
             n_bytes = std::max(n_bytes, plan.kernels->attend_scratch(longest, attention->head_size));
+        } else if (const WidenedProduct * product = std::get_if<WidenedProduct>(&step)) {
+            n_bytes = std::max(n_bytes, widened_scratch(product->node));
         }
     }
     for (const auto & memory : scratch) {
@@ -207,6 +253,34 @@ void Computation::perform(const Pack & pack, int, int item) {
     const int n = items_of(pack);
     plan.kernels->pack_rows(pack.rows, pack.tiles, share(pack.tiles.n_rows, item, n),
                             share(pack.tiles.n_rows, item + 1, n));
+}
+
+int Computation::items_of(const WidenedProduct & product) const {
+    const ggml_tensor * node = product.node;
+    const int64_t work = ggml_nelements(node) * node->src[0]->ne[0];
+    const int64_t n_wanted = std::max<int64_t>(work / WORK_BETWEEN_LOOKS + 1, n_shares());
+    return static_cast<int>(std::min<int64_t>(n_wanted, n_widened_blocks(node)));
+}
+
+void Computation::perform(const WidenedProduct & product, int thread, int item) {
+    const ggml_tensor * node = product.node;
+    const ggml_tensor * weight = node->src[0];
+    const int depth = static_cast<int>(weight->ne[0]);
+    const int n_columns = static_cast<int>(weight->ne[1]);
+    const int n = items_of(product);
+    const int begin = share(n_widened_blocks(node), item, n) * WIDENED_COLUMNS;
+    const int end = std::min(share(n_widened_blocks(node), item + 1, n) * WIDENED_COLUMNS, n_columns);
+    const float ** inputs = static_cast<const float **>(scratch[thread]->reserve(0));
+    float ** outputs = const_cast<float **>(inputs) + ggml_nrows(node);
+    float * widened = reinterpret_cast<float *>(outputs + ggml_nrows(node));
+    for (int expert = 0; expert < weight->ne[2]; expert++) {
+        const int n_rows = rows_for(node, expert, inputs, outputs);
+        for (int column = begin; column < end && n_rows > 0; column += WIDENED_COLUMNS) {
+            const int n_widened = std::min(WIDENED_COLUMNS, end - column);
+            widen(weight, int64_t(expert) * n_columns + column, n_widened, widened);
+            plan.kernels->multiply_rows({widened, depth, column, n_widened, inputs, outputs, n_rows});
+        }
+    }
 }
 
 int Computation::items_of(const Nodes &) const { return 1; }

@@ -36,11 +36,13 @@ private:
     int items_of(const Attention & attention) const;
     int parts_of_head(const Attention & attention) const;
     int items_of(const Pack & pack) const;
+    int items_of(const WidenedProduct & product) const;
     int items_of(const Nodes & nodes) const;
     void perform(const Product & product, int thread, int item);
     void perform(const LayerNorm & norm, int thread, int item);
     void perform(const Attention & attention, int thread, int item);
     void perform(const Pack & pack, int thread, int item);
+    void perform(const WidenedProduct & product, int thread, int item);
     void perform(const Nodes & nodes, int thread, int item);
     // Whether the computation must end early, because it was aborted or has failed.
     bool ending();

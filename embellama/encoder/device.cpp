@@ -84,17 +84,19 @@ const char * compute_description(ggml_backend_dev_t) { return "fused encoders on
 
 ggml_backend_buffer_type_t compute_buffer_type(ggml_backend_dev_t) { return ggml_backend_cpu_buffer_type(); }
 
-bool has_packed_source(const ggml_tensor * operation) {
+// The kernels whose buffer type holds a source of the operation; null if there is none.
+const Kernels * kernels_for(const ggml_tensor * operation) {
     for (const ggml_tensor * source : operation->src) {
-        if (source && kernels_of(source)) {
-            return true;
+        if (const Kernels * kernels = source ? kernels_of(source) : nullptr) {
+            return kernels;
         }
     }
-    return false;
+    return nullptr;
 }
 
 bool compute_supports_operation(ggml_backend_dev_t, const ggml_tensor * operation) {
-    return has_packed_source(operation) ? plannable(operation) : ggml_backend_dev_supports_op(cpu_device(), operation);
+    const Kernels * kernels = kernels_for(operation);
+    return kernels ? plannable(*kernels, operation) : ggml_backend_dev_supports_op(cpu_device(), operation);
 }
 
 bool compute_supports_buffer_type(ggml_backend_dev_t, ggml_backend_buffer_type_t type) {
@@ -112,7 +114,7 @@ ggml_backend_buffer_type_t weights_buffer_type(ggml_backend_dev_t) {
 // llama.cpp calls this with a tensor in an empty buffer of the packed type, and 512 rows to
 // multiply.
 bool weights_supports_operation(ggml_backend_dev_t, const ggml_tensor * operation) {
-    return EncoderVisibility::current() && plannable(operation);
+    return EncoderVisibility::current() && plannable(*EncoderVisibility::current()->kernels, operation);
 }
 
 bool weights_supports_buffer_type(ggml_backend_dev_t, ggml_backend_buffer_type_t type) { return kernels_of(type); }

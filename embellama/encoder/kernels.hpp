@@ -54,6 +54,17 @@ struct Product {
     Tiles tiles;
 };
 
+// outputs[row][first_column + column] is the sum of the products of inputs[row] and weights[column].
+struct RowProduct {
+    const float * weights;  // [n_columns][depth]
+    int depth;              // any
+    int first_column;
+    int n_columns;
+    const float * const * inputs;
+    float * const * outputs;
+    int n_rows;
+};
+
 // (x - mean) / sqrt(variance + epsilon) * scale + shift, for each row. `rows` may be `input`.
 struct LayerNorm {
     const float * input;  // [n_rows][n_columns]
@@ -108,6 +119,7 @@ struct Kernels {
     // bytes.
     void (*multiply)(const Product & product, int first_panel, int last_panel, void * scratch);
     size_t (*multiply_scratch)(int depth);
+    void (*multiply_rows)(const RowProduct & product);
     void (*normalize)(const LayerNorm & norm, int first_row, int last_row);
     // Attention of one head of one text, whose rows are first_row .. first_row + n_rows - 1.
     void (*attend)(const Attention & attention, int first_row, int n_rows, int head, void * scratch);

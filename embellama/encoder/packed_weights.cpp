@@ -38,12 +38,18 @@ WeightFormat format_in_file(ggml_type type) {
         case GGML_TYPE_Q4_0:
             return WeightFormat::INT8;
         default:
-            return WeightFormat::FLOAT32;  // other quantised types are dequantised
+            return WeightFormat::FLOAT32;
     }
 }
 
 WeightFormat format_of(const Kernels & kernels, const ggml_tensor * tensor) {
     return kernels.format_for(format_in_file(tensor->type));
+}
+
+// Exact kernels have panels in 8, 16 and 32 bits. In 32 bits, weights of Q4_K would take seven times
+// their memory.
+bool takes_more_memory(const Kernels & kernels, const ggml_tensor * tensor) {
+    return kernels.exact && format_of(kernels, tensor) == WeightFormat::FLOAT32 && tensor->type != GGML_TYPE_F32;
 }
 
 size_t bytes_per_panel(const Kernels & kernels, const ggml_tensor * tensor) {
@@ -103,14 +109,7 @@ void memset_tensor(ggml_backend_buffer_t, ggml_tensor * tensor, uint8_t value, s
     memset(static_cast<char *>(tensor->data) + offset, value, size);
 }
 
-// A tensor that is not packable has the same layout in the buffer as in a file. llama.cpp puts none
-// there, but a buffer type must be able to hold any tensor.
-void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
-    if (!packable(tensor)) {
-        memcpy(static_cast<char *>(tensor->data) + offset, data, size);
-        return;
-    }
-    const Kernels & kernels = *kernels_of(buffer->buft);
+void set_panels(const Kernels & kernels, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
     const size_t size_in_file = ggml_row_size(tensor->type, tensor->ne[0]) * kernels.columns_per_panel;
     const size_t packed_size = bytes_per_panel(kernels, tensor);
     const char * source = static_cast<const char *>(data);
@@ -120,6 +119,16 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     for (size_t panel = first; (panel + 1) * size_in_file <= offset + size; panel++) {
         pack(kernels, tensor, source + (panel * size_in_file - offset),
              static_cast<char *>(tensor->data) + panel * packed_size);
+    }
+}
+
+// A tensor that is not packable has the same layout in the buffer as in a file.
+void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
+    const Kernels & kernels = *kernels_of(buffer->buft);
+    if (packable(kernels, tensor)) {
+        set_panels(kernels, tensor, data, offset, size);
+    } else {
+        memcpy(static_cast<char *>(tensor->data) + offset, data, size);
     }
     if (EncoderVisibility::current() && EncoderVisibility::current()->mapped) {
         // The file's pages are not needed any more. The pages at both ends are kept, because they
@@ -135,8 +144,8 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
 // Nothing that embellama calls reads weights back (saving a model and merging adapters would). The
 // result has all bits set, which is NaN in float types and in the scales of quantised types, so
 // that a computation with it fails visibly.
-void get_tensor(ggml_backend_buffer_t, const ggml_tensor * tensor, void * data, size_t offset, size_t size) {
-    if (packable(tensor)) {
+void get_tensor(ggml_backend_buffer_t buffer, const ggml_tensor * tensor, void * data, size_t offset, size_t size) {
+    if (packable(*kernels_of(buffer->buft), tensor)) {
         GGML_LOG_ERROR("%s: %s is packed for the encoder and can't be read back\n", __func__, tensor->name);
         memset(data, 0xff, size);
     } else {
@@ -168,8 +177,8 @@ size_t alignment(ggml_backend_buffer_type_t) { return 64; }
 
 size_t alloc_size(ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
     const Kernels & kernels = *kernels_of(type);
-    return packable(tensor) ? tensor->ne[1] / kernels.columns_per_panel * bytes_per_panel(kernels, tensor)
-                            : ggml_nbytes(tensor);
+    return packable(kernels, tensor) ? tensor->ne[1] / kernels.columns_per_panel * bytes_per_panel(kernels, tensor)
+                                     : ggml_nbytes(tensor);
 }
 
 // False, because llama.cpp would read host memory as if it had the layout of the file.
@@ -206,10 +215,20 @@ const Kernels * kernels_of(const ggml_tensor * tensor) {
     return buffer ? kernels_of(buffer->buft) : nullptr;
 }
 
-bool packable(const ggml_tensor * tensor) {
+bool packable(const Kernels & kernels, const ggml_tensor * tensor) {
     return (tensor->type == GGML_TYPE_F32 || ggml_get_type_traits(tensor->type)->to_float) && !tensor->view_src &&
            tensor->ne[0] % GRANULE == 0 && tensor->ne[1] % GRANULE == 0 && tensor->ne[2] == 1 && tensor->ne[3] == 1 &&
-           ggml_is_contiguous(tensor);
+           ggml_is_contiguous(tensor) && !takes_more_memory(kernels, tensor);
+}
+
+bool widenable(const Kernels & kernels, const ggml_tensor * tensor) {
+    return kernels.exact && !packable(kernels, tensor) && tensor->type != GGML_TYPE_F32 &&
+           ggml_get_type_traits(tensor->type)->to_float && !tensor->view_src && ggml_is_contiguous(tensor);
+}
+
+void widen(const ggml_tensor * tensor, int64_t first_row, int64_t n_rows, float * values) {
+    const char * rows = static_cast<const char *>(tensor->data) + first_row * tensor->nb[1];
+    ggml_get_type_traits(tensor->type)->to_float(rows, values, n_rows * tensor->ne[0]);
 }
 
 Weights weights_of(const ggml_tensor * tensor) {

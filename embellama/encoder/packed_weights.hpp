@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The buffer type that keeps weights as panels. llama.cpp puts weights into such a buffer instead
-// of mapping them.
+// The buffer type that keeps weights as panels, or as the file's rows. llama.cpp puts weights into such
+// a buffer instead of mapping them.
 #pragma once
 
 #include "ggml-backend.h"
@@ -15,8 +15,15 @@ ggml_backend_buffer_type_t packed_buffer_type(const Kernels & kernels);
 const Kernels * kernels_of(const ggml_tensor * tensor);
 const Kernels * kernels_of(ggml_backend_buffer_type_t type);
 
-// Whether a tensor of this shape and type can be packed.
-bool packable(const ggml_tensor * tensor);
+// Whether the kernels have panels for a tensor of this shape and type.
+bool packable(const Kernels & kernels, const ggml_tensor * tensor);
+
+// Whether exact kernels take the rows of a tensor, which is not packable, as they lie in the file, and
+// widen them when they multiply. (llama.cpp would round what they are multiplied with.)
+bool widenable(const Kernels & kernels, const ggml_tensor * tensor);
+
+// Rows of a widenable tensor in float32.
+void widen(const ggml_tensor * tensor, int64_t first_row, int64_t n_rows, float * values);
 
 // A packed tensor, as a product needs it.
 Weights weights_of(const ggml_tensor * tensor);

@@ -84,7 +84,8 @@ private:
     bool used_once(int index) const { return ggml_node_has_n_uses(graph, index, 1); }
 
     bool is_packed_product(int index) const {
-        return index < graph->n_nodes && node(index)->op == GGML_OP_MUL_MAT && kernels_of(node(index)->src[0]);
+        return index < graph->n_nodes && node(index)->op == GGML_OP_MUL_MAT && kernels_of(node(index)->src[0]) &&
+               packable(*plan.kernels, node(index)->src[0]);
     }
 
     // Makes a step that begins at node `index`. Returns the index after the last node that the step
@@ -92,7 +93,9 @@ private:
     int step_from(int index) {
         switch (node(index)->op) {
             case GGML_OP_MUL_MAT:
-                return is_packed_product(index) ? product_from(index) : index;
+                return is_packed_product(index) ? product_from(index) : widened_product_from(index);
+            case GGML_OP_MUL_MAT_ID:
+                return widened_product_from(index);
             case GGML_OP_NORM:
                 return layer_norm_from(index);
             case GGML_OP_FLASH_ATTN_EXT:
@@ -204,6 +207,14 @@ private:
         return last + 1;
     }
 
+    int widened_product_from(const int index) {
+        if (!kernels_of(node(index)->src[0])) {
+            return index;
+        }
+        plan.steps.push_back(WidenedProduct{node(index)});
+        return index + 1;
+    }
+
     static bool is_gelu(const ggml_tensor * unary) {
         const ggml_unary_op op = ggml_get_unary_op(unary);
         return op == GGML_UNARY_OP_GELU_ERF || op == GGML_UNARY_OP_GELU;
@@ -303,15 +314,25 @@ void make_plan(ggml_cgraph * graph, Plan & plan) {
         place.recycle();
     }
     for (int i = 0; i < graph->n_nodes && !plan.kernels; i++) {
-        if (graph->nodes[i]->op == GGML_OP_MUL_MAT) {
+        if (graph->nodes[i]->op == GGML_OP_MUL_MAT || graph->nodes[i]->op == GGML_OP_MUL_MAT_ID) {
             plan.kernels = kernels_of(graph->nodes[i]->src[0]);
         }
     }
     Planner(graph, plan).run();
 }
 
-bool plannable(const ggml_tensor * operation) {
-    return operation->op == GGML_OP_MUL_MAT && packable(operation->src[0]) && is_rows(operation->src[1]);
+bool plannable(const Kernels & kernels, const ggml_tensor * operation) {
+    const bool product = operation->op == GGML_OP_MUL_MAT;
+    if (!product && operation->op != GGML_OP_MUL_MAT_ID) {
+        return false;
+    }
+    const ggml_tensor * weight = operation->src[0];
+    const ggml_tensor * input = operation->src[1];
+    if (packable(kernels, weight)) {
+        return product && is_rows(input);
+    }
+    return widenable(kernels, weight) && (!product || weight->ne[2] == 1) && weight->ne[3] == 1 &&
+           input->type == GGML_TYPE_F32 && input->nb[0] == sizeof(float);
 }
 
 }  // namespace embellama::encoder

@@ -11,6 +11,7 @@
 #include "scratch.hpp"
 
 struct ggml_cgraph;
+struct ggml_tensor;
 
 namespace embellama::encoder {
 
@@ -20,13 +21,18 @@ struct Pack {
     Tiles tiles;
 };
 
+// A product, or one of a mixture of experts, with weights that are not packed.
+struct WidenedProduct {
+    const ggml_tensor * node;
+};
+
 // The nodes from first to last - 1, left to llama.cpp's code for the CPU.
 struct Nodes {
     int first;
     int last;
 };
 
-using Step = std::variant<Product, LayerNorm, Attention, Pack, Nodes>;
+using Step = std::variant<Product, LayerNorm, Attention, Pack, WidenedProduct, Nodes>;
 
 // The memory where tiles lie between two steps, named after the step that produces them.
 enum Place { NORMALIZED, ACTIVATED, ATTENDED, PACKED, N_PLACES };
@@ -41,8 +47,8 @@ struct Plan {
 // Throws std::bad_alloc.
 void make_plan(ggml_cgraph * graph, Plan & plan);
 
-// Whether make_plan has a step for an operation with a packed weight. The operation must have its
-// shapes, but need not have memory yet.
-bool plannable(const ggml_tensor * operation);
+// Whether make_plan has a step for an operation whose weight lies in the kernels' buffer type. The
+// operation must have its shapes, but need not have memory yet.
+bool plannable(const Kernels & kernels, const ggml_tensor * operation);
 
 }  // namespace embellama::encoder

@@ -14,7 +14,8 @@ import pytest
 from support.tiny_model import TINY_BPE_TOKENS, TINY_MERGES, write_tiny_model
 
 from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, ResourceLimitError, model_info
-from embellama.core import Context, Model, Vocabulary
+from embellama.convert import FILE_TYPES
+from embellama.core import Context, Model, Vocabulary, quantize
 from embellama.gguf.header import CONVERTED_BY
 from embellama.gguf.memory import key_value_bytes
 
@@ -48,16 +49,16 @@ def test_a_vector_does_not_depend_on_its_neighbours(architecture: str, tmp_path:
     assert difference_of_batch_and_single(config) <= 2e-6
 
 
-def write_dequantised(path: Path, source: Path, architecture: str) -> Path:
+def write_dequantised(path: Path, source: Path, architecture: str, **sizes: int) -> Path:
     tensors = {
         tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         for tensor in gguf.GGUFReader(source).tensors
     }
-    return write_tiny_model(path, architecture, tensors=tensors)
+    return write_tiny_model(path, architecture, tensors=tensors, **sizes)
 
 
 @pytest.mark.parametrize("file_type", ["F16", "BF16", "Q8_0", "Q4_0", "Q5_1"])
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if "moe" not in name])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_exact_multiplies_the_weights_of_the_file(
     architecture: str, file_type: str, tmp_path: Path
 ) -> None:
@@ -65,11 +66,44 @@ def test_exact_multiplies_the_weights_of_the_file(
 
     A file with the same weights in float32 is computed without rounding, up to the order of sums.
     """
-    path = write_tiny_model(tmp_path / "model.gguf", architecture, file_type=file_type)
+    assert_exact(tmp_path, architecture, file_type)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "file_type"),
+    [("bert", "F16"), ("qwen3", "BF16"), ("nomic-bert-moe", "F16")],
+)
+def test_exact_widens_matrices_of_any_sides(
+    architecture: str, file_type: str, tmp_path: Path
+) -> None:
+    """The panels of the encoder hold multiples of 32."""
+    sizes = {"embedding_length": 48, "key_length": 24, "feed_forward_length": 80}
+    assert_exact(tmp_path, architecture, file_type, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "file_type"),
+    [("bert", "Q4_K_M"), ("qwen3", "Q6_K"), ("nomic-bert-moe", "Q4_K_M")],
+)
+def test_exact_widens_other_types(architecture: str, file_type: str, tmp_path: Path) -> None:
+    """Panels would take seven times the memory of Q4_K, whose blocks hold 256 weights."""
+    sizes = {"embedding_length": 256, "key_length": 128, "feed_forward_length": 512}
+    source = write_tiny_model(tmp_path / "source.gguf", architecture, **sizes)
+    quantize(str(source), str(tmp_path / "model.gguf"), FILE_TYPES[file_type])
+    assert_exact_file(tmp_path / "model.gguf", architecture, **sizes)
+
+
+def assert_exact(folder: Path, architecture: str, file_type: str, **sizes: int) -> None:
+    path = folder / "model.gguf"
+    write_tiny_model(path, architecture, file_type=file_type, **sizes)
+    assert_exact_file(path, architecture, **sizes)
+
+
+def assert_exact_file(path: Path, architecture: str, **sizes: int) -> None:
     config = ModelConfig(path, truncate=True, pooling="mean", accuracy="exact")
     assert difference_of_batch_and_single(config) <= 2e-6
     same = config.replace(
-        model_path=write_dequantised(tmp_path / "float32.gguf", path, architecture)
+        model_path=write_dequantised(path.with_name("f32.gguf"), path, architecture, **sizes)
     )
     with EmbeddingModel(config) as model, EmbeddingModel(same) as reference:
         largest = np.abs(model.embed_batch(texts()) - reference.embed_batch(texts())).max()

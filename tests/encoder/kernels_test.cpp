@@ -215,6 +215,47 @@ void test_products(const Kernels & kernels) {
     test_product(kernels, 301, 1536, 32, WeightFormat::FLOAT16, Activation::NONE, false, false, false);
 }
 
+// Of any depth, and in any order of rows. A row's results must not depend on the rows beside it.
+void test_row_product(const Kernels & kernels, int n_rows, int depth, int n_columns) {
+    const std::string what =
+        "rows of " + std::to_string(n_rows) + " x " + std::to_string(depth) + " x " + std::to_string(n_columns);
+    const std::vector<float> weights = random_floats(static_cast<size_t>(n_columns) * depth);
+    const std::vector<float> rows = random_floats(static_cast<size_t>(n_rows) * depth);
+    const int first_column = 3;
+    std::vector<float> together(static_cast<size_t>(n_rows) * (first_column + n_columns));
+    std::vector<float> alone(first_column + n_columns);
+    std::vector<const float *> inputs;
+    std::vector<float *> outputs;
+    for (int row = n_rows - 1; row >= 0; row--) {
+        inputs.push_back(rows.data() + static_cast<size_t>(row) * depth);
+        outputs.push_back(together.data() + static_cast<size_t>(row) * (first_column + n_columns));
+    }
+    kernels.multiply_rows({weights.data(), depth, first_column, n_columns, inputs.data(), outputs.data(), n_rows});
+    for (int i = 0; i < n_rows; i++) {
+        float * output = alone.data();
+        kernels.multiply_rows({weights.data(), depth, first_column, n_columns, &inputs[i], &output, 1});
+        check(std::equal(alone.begin(), alone.end(), outputs[i]), kernels, what + ": depends on other rows");
+        for (int column = 0; column < n_columns; column++) {
+            double sum = 0;
+            for (int k = 0; k < depth; k++) {
+                sum += static_cast<double>(inputs[i][k]) * weights[static_cast<size_t>(column) * depth + k];
+            }
+            const double error = std::abs(output[first_column + column] - sum);
+            check(error <= 1e-5 * std::sqrt(depth), kernels, what + ": off by " + std::to_string(error));
+        }
+    }
+}
+
+void test_row_products(const Kernels & kernels) {
+    for (const int depth : {1, 15, 16, 33, 352}) {
+        for (const int n_rows : {1, 2, 3, 4, 5, 7, 9}) {
+            for (const int n_columns : {1, 3, 4, 8, 9}) {
+                test_row_product(kernels, n_rows, depth, n_columns);
+            }
+        }
+    }
+}
+
 void test_activation_ends(const Kernels & kernels) {
     // One row of ones times these is themselves, through the bias.
     const float values[] = {0.0f,         -0.0f, 1e-38f, -1e-42f, 1e-3f,
@@ -431,6 +472,7 @@ int main() {
 #endif
     for (const Kernels * kernels : tables) {
         test_products(*kernels);
+        test_row_products(*kernels);
         test_activation_ends(*kernels);
         test_layer_norm(*kernels);
         test_attentions(*kernels);

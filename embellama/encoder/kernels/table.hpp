@@ -7,6 +7,7 @@
 #include "int8.hpp"
 #include "layer_norm.hpp"
 #include "product.hpp"
+#include "row_product.hpp"
 #include "tiles.hpp"
 
 namespace embellama::encoder {
@@ -66,6 +67,7 @@ constexpr Kernels table_of(const char * name, decltype(Kernels::multiply) multip
         pack_rows<Number>,
         multiply_panels,
         multiply_scratch<Block>,
+        multiply_rows,
         normalize<Number>,
         attend<Block>,
         attend_scratch<Block>,
