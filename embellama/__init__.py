@@ -87,9 +87,9 @@ __all__ = [
     "similarity",
 ]
 
-# Silent unless the application configures logging: without a handler Python would print
-# llama.cpp's warnings to standard error.
-logging.getLogger("embellama").addHandler(logging.NullHandler())
+# llama.cpp is silent unless the application configures logging. embellama's own warnings, such as a
+# pooling that had to be guessed, then go to standard error (logging.lastResort).
+logging.getLogger("embellama.llama_cpp").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import random
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -200,6 +202,16 @@ def test_pooling_where_the_file_says_nothing(
     caplog.clear()
     with EmbeddingModel(ModelConfig(path, pooling="mean")):
         assert not [record for record in caplog.records if record.name == "embellama"]
+
+
+def test_a_guessed_pooling_is_told_without_any_configuration(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "model.gguf", "bert", metadata={"bert.pooling_type": None})
+    code = "import sys, embellama; embellama.EmbeddingModel(sys.argv[1])"
+    result = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert len(result.stderr.splitlines()) == 1
+    assert "pooling='mean'" in result.stderr
 
 
 @pytest.mark.parametrize("pre", ["qwen2", "modern-bert", "olmo", "gpt-2"])
