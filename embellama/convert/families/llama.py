@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from embellama.convert.config_json import Config
 from embellama.convert.network import Network, linear, norm, table
+from embellama.convert.rope import read_rope
 
 _MODULES = {
     "embed_tokens": table("token_embd", "tokens"),
@@ -35,23 +35,6 @@ _NEIGHBOURS = {
         "blk.{}.attn_k", out="kv", bias=False, rows="neighbours of k"
     ),
 }
-
-
-def _rope_base(config: Config, default: float) -> float:
-    """Return the base of RoPE, as transformers 4 or 5 writes it."""
-    for name in ("rope_scaling", "rope_parameters"):
-        rope: Any = config.values.get(name)
-        if rope is None:
-            continue
-        kind = isinstance(rope, dict) and rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise config.error(f"{name} is {rope!r}; only RoPE without scaling is supported")
-        base = rope.get("rope_theta", default)
-        if "rope_theta" in rope:
-            if isinstance(base, bool) or not isinstance(base, (int, float)) or not 0 < base < 1e9:
-                raise config.error(f"rope_theta must be a positive number, not {base!r}")
-            return float(base)
-    return config.number("rope_theta", default, below=1e9)
 
 
 def _read(
@@ -100,11 +83,13 @@ def _read(
         ]
 
     context = config.size("max_position_embeddings", 2048)
+    is_llama = architecture.startswith("llama")
+    rope = read_rope(config, base=rope_base, n_rotated=n_head, has_divisors=is_llama)
     modules = dict(_MODULES)
     rows = {}
     if architecture == "qwen3":
         modules |= _QWEN3
-    elif architecture.startswith("llama"):
+    elif is_llama:
         modules |= _NEIGHBOURS
         rows = {
             "neighbours of q": neighbours(sizes["q"]),
@@ -125,7 +110,7 @@ def _read(
             "attention.value_length": n_head,
             "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 1e-6, below=1),
             "attention.causal": causal,
-            "rope.freq_base": _rope_base(config, rope_base),
+            **rope.metadata,
             "rope.dimension_count": n_head,
         },
         modules=modules,
@@ -133,6 +118,7 @@ def _read(
         prefixes=("model.",),
         unused=("lm_head.",),
         rows=rows,
+        constants={"rope_freqs.weight": rope.divisors} if rope.divisors else {},
     )
 
 
