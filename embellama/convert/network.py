@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Module", "Network", "Place", "linear", "norm", "table", "tensor"]
+__all__ = ["Module", "Network", "Place", "Value", "linear", "norm", "table", "tensor"]
 
 Value = bool | int | float | str | Sequence[str]
 

@@ -14,7 +14,7 @@ from support.checkpoints import change_json, write_json
 from support.family_checkpoints import BYTE_BPE, FAMILIES, QUERY, TEXTS, write_family_checkpoint
 from support.folders import TESTS
 
-from embellama import EmbeddingModel, ModelConfig, model_info
+from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, model_info
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError
 
@@ -283,6 +283,13 @@ def test_buffers_and_other_heads_are_left_out(tmp_path: Path, family: str, buffe
     save_file(weights, tmp_path / "tiny" / "model.safetensors")
     more = convert_checkpoint(tmp_path / "tiny", tmp_path / "more.gguf")
     assert more.read_bytes() == plain.read_bytes()
+
+
+def test_neobert_pools_as_its_card_says(tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "neobert")
+    (tmp_path / "tiny" / "modules.json").unlink()
+    info = model_info(convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf"))
+    assert (info.pooling, info.pooling_is_guessed) == (PoolingStrategy.CLS, False)
 
 
 def test_the_window_of_mistral_limits_its_texts(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from embellama.convert.config_json import Config
-from embellama.convert.network import Network, linear, norm, table
+from embellama.convert.network import Network, Value, linear, norm, table
 from embellama.convert.rope import read_rope
 
 _MODULES = {
@@ -85,12 +85,14 @@ def _read(
     context = config.size("max_position_embeddings", 2048)
     is_llama = architecture.startswith("llama")
     rope = read_rope(config, base=rope_base, n_rotated=n_head, has_divisors=is_llama)
-    modules = dict(_MODULES)
-    rows = {}
+    modules, rows = dict(_MODULES), {}
+    # Keys without which llama.cpp computes the same; its converter writes them.
+    more: dict[str, Value] = {}
     if architecture == "qwen3":
         modules |= _QWEN3
     elif is_llama:
         modules |= _NEIGHBOURS
+        more = {"rope.dimension_count": n_head, "vocab_size": sizes["tokens"]}
         rows = {
             "neighbours of q": neighbours(sizes["q"]),
             "neighbours of k": neighbours(sizes["kv"]),
@@ -111,7 +113,7 @@ def _read(
             "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 1e-6, below=1),
             "attention.causal": causal,
             **rope.metadata,
-            "rope.dimension_count": n_head,
+            **more,
         },
         modules=modules,
         sizes=sizes,
