@@ -106,6 +106,7 @@ def test_tokens_and_vectors(tmp_path: Path, family: str, accuracy: str) -> None:
         ("llama", {"rope_scaling": 2.0}, "rope_scaling is 2.0"),
         ("llama", {"rope_scaling": {"type": "linear", "factor": -2}}, "factor of rope_scaling mus"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        ("llama-embed", {"pooling": "weighted_avg"}, "pooling is 'weighted_avg'"),
         (
             "llama-3.1",
             {"rope_scaling": {"rope_type": "llama3", "factor": 8, "mscale": 1.0}},
@@ -285,11 +286,15 @@ def test_buffers_and_other_heads_are_left_out(tmp_path: Path, family: str, buffe
     assert more.read_bytes() == plain.read_bytes()
 
 
-def test_neobert_pools_as_its_card_says(tmp_path: Path) -> None:
-    write_family_checkpoint(tmp_path / "tiny", "neobert")
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [("neobert", PoolingStrategy.CLS), ("llama-embed", PoolingStrategy.MEAN)],
+)
+def test_the_pooling_of_a_family(tmp_path: Path, family: str, pooling: PoolingStrategy) -> None:
+    write_family_checkpoint(tmp_path / "tiny", family)
     (tmp_path / "tiny" / "modules.json").unlink()
     info = model_info(convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf"))
-    assert (info.pooling, info.pooling_is_guessed) == (PoolingStrategy.CLS, False)
+    assert (info.pooling, info.pooling_is_guessed) == (pooling, False)
 
 
 def test_the_window_of_mistral_limits_its_texts(tmp_path: Path) -> None:

@@ -246,6 +246,11 @@ def model_of(name: str, folder: Path, weights: Weights) -> Callable[[torch.Tenso
         return lambda ids: model(input_ids=ids[None]).logits[0, -1, answers].softmax(-1)
     if FAMILIES[name].classifies:
         return lambda ids: model(input_ids=ids[None]).logits[0]
+    if name == "llama-embed":
+        # Every token sees all tokens.
+        return lambda ids: model(
+            input_ids=ids[None], attention_mask=torch.zeros(1, 1, len(ids), len(ids)).double()
+        ).last_hidden_state[0]
     return lambda ids: model(input_ids=ids[None]).last_hidden_state[0]
 
 

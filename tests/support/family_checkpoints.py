@@ -409,6 +409,13 @@ _LLAMA = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 96,
+}
 _YARN = {"rope_type": "yarn", "factor": 4.0}
 
 
@@ -428,7 +435,12 @@ class FamilyCheckpoint:
 
 
 def _family(
-    name: str, write_tokenizer: Callable[[Path], None], shapes: Shapes, pooling: str, **config: Any
+    name: str,
+    write_tokenizer: Callable[[Path], None],
+    shapes: Shapes,
+    pooling: str,
+    /,
+    **config: Any,
 ) -> FamilyCheckpoint:
     return FamilyCheckpoint({"architectures": [name], **config}, write_tokenizer, shapes, pooling)
 
@@ -578,14 +590,17 @@ FAMILIES = {
         **{**_LLAMA, "max_position_embeddings": 2048},
     ),
     "llama": _llama(),
-    "llama-3.1": _llama(
-        rope_scaling={
-            "rope_type": "llama3",
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 96,
-        }
+    "llama-3.1": _llama(rope_scaling=_LLAMA3),
+    "llama-embed": _family(
+        "LlamaBidirectionalModel",
+        _LLAMA_BPE,
+        llama(2, WIDTH // N_HEADS),
+        "mean",
+        model_type="llama",
+        pooling="avg",
+        rope_theta=10000.0,
+        rope_scaling=_LLAMA3,
+        **_LLAMA,
     ),
     "llama-yarn": _llama(
         rope_scaling={**_YARN, "attention_factor": 0.8}, original_max_position_embeddings=64

@@ -26,6 +26,7 @@ _QWEN3 = {
     "layers.{}.self_attn.q_norm": norm("blk.{}.attn_q_norm", "head", bias=False),
     "layers.{}.self_attn.k_norm": norm("blk.{}.attn_k_norm", "head", bias=False),
 }
+_POOLINGS = {"avg": 1, "cls": 2, "last": 3}  # enum llama_pooling_type, llama.h
 # llama.cpp rotates neighbours in a head, the checkpoint the halves of the head.
 _NEIGHBOURS = {
     "layers.{}.self_attn.q_proj": linear(
@@ -127,6 +128,14 @@ def _read(
 def read_llama(config: Config, head: str) -> Network:
     """Read the config.json of a Llama."""
     return _read(config, head, architecture="llama", rope_base=10000.0)
+
+
+def read_llama_bidirectional(config: Config, head: str) -> Network:
+    """Read the config.json of a Llama without causal mask (llama-nemotron)."""
+    config.refuse_unless("pooling", "avg", _POOLINGS)
+    network = _read(config, head, architecture="llama-embed", rope_base=10000.0, causal=False)
+    pooling = _POOLINGS[config.values.get("pooling", "avg")]
+    return dataclasses.replace(network, metadata={**network.metadata, "pooling_type": pooling})
 
 
 def read_mistral(config: Config, head: str) -> Network:
