@@ -20,7 +20,7 @@ _SETTINGS = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", _LONGEST),
     "yarn": ("factor", "attention_factor", "beta_fast", "beta_slow", "truncate", _LONGEST),
 }
-# modeling_rope_utils.py. llama.cpp reads no keys for them in these architectures.
+# The defaults of modeling_rope_utils.py. llama.cpp reads no keys for them in these architectures.
 _FIXED = {"partial_rotary_factor": 1.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
 
 
@@ -73,8 +73,9 @@ def read_rope(config: Config, *, base: float, n_rotated: int, has_divisors: bool
             f"{name} is {rope!r}; llama.cpp computes {', '.join(known)} for this architecture"
         )
     settings = _Settings(config, name, rope)
+    partial = config.values.get("partial_rotary_factor")
     for setting, value in _FIXED.items():
-        found = rope.get(setting, config.values.get(setting))
+        found = {"partial_rotary_factor": partial, **rope}.get(setting)
         if found not in (value, None):
             raise config.error(f"{setting} is {found!r}; llama.cpp computes {value} only")
     if "rope_theta" in rope:
@@ -89,13 +90,13 @@ def read_rope(config: Config, *, base: float, n_rotated: int, has_divisors: bool
         raise config.error(f"{name} sets {', '.join(sorted(unknown))}, which is not understood")
     if kind == "llama3":
         return Rope(metadata, settings.divisors(base, n_rotated))
-    factor = settings.number("factor")
+    factor = settings.number("factor", 1.0)
     metadata |= {"rope.scaling.type": kind, "rope.scaling.factor": factor}
     if kind == "yarn":
         metadata["rope.scaling.original_context_length"] = settings.longest()
         if rope.get("attention_factor") is not None:
             # llama.cpp multiplies it with the default, 1 + 0.1 ln(factor).
-            default = 1.0 + 0.1 * math.log(max(factor, 1.0))
+            default = 1.0 + 0.1 * math.log(factor)
             stated = settings.number("attention_factor")
             metadata["rope.scaling.attn_factor"] = stated / default
     return Rope(metadata)
@@ -109,12 +110,15 @@ class _Settings:
         self._name = name
         self._rope = rope
 
-    def number(self, name: str) -> float:
+    def number(self, name: str, minimum: float = 0.0) -> float:
         value = self._rope.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-            raise self._config.error(
-                f"{name} of {self._name} must be a positive number, not {value!r}"
-            )
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not (max(minimum, 1e-9) <= value < 1e9)
+        ):
+            kind = f"number from {minimum:g} on" if minimum else "positive number"
+            raise self._config.error(f"{name} of {self._name} must be a {kind}, not {value!r}")
         return float(value)
 
     def longest(self) -> int:
@@ -129,7 +133,7 @@ class _Settings:
 
     def divisors(self, base: float, n_rotated: int) -> tuple[float, ...]:
         """Return what each frequency is divided by (_compute_llama3_parameters)."""
-        factor, longest = self.number("factor"), self.longest()
+        factor, longest = self.number("factor", 1.0), self.longest()
         low, high = self.number("low_freq_factor"), self.number("high_freq_factor")
         if low >= high:
             raise self._config.error(

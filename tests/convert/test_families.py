@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support.checkpoints import change_json, write_json
-from support.family_checkpoints import BYTE_BPE, FAMILIES, QUERY, TEXTS, write_family_checkpoint
+from support.family_checkpoints import (
+    BYTE_BPE,
+    FAMILIES,
+    QUERY,
+    TEXTS,
+    WIDTH,
+    write_family_checkpoint,
+)
 from support.folders import TESTS
 
 from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, model_info
@@ -104,7 +111,7 @@ def test_tokens_and_vectors(tmp_path: Path, family: str, accuracy: str) -> None:
         ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'"),
         ("llama", {"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "'longrope'"),
         ("llama", {"rope_scaling": 2.0}, "rope_scaling is 2.0"),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": -2}}, "factor of rope_scaling mus"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 0.5}}, "a number from 1 on"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
         ("llama-embed", {"pooling": "weighted_avg"}, "pooling is 'weighted_avg'"),
         (
@@ -160,7 +167,9 @@ def test_a_mixture_has_its_router_in_float32_and_the_bias_of_its_experts(tmp_pat
     np.testing.assert_array_equal(
         tensors["blk.1.ffn_down.bias"].data, weights["encoder.layers.1.mlp.experts.bias"]
     )
-    assert model_info(output).doubts == []
+    with EmbeddingModel(output) as model:
+        assert model.info.doubts == []
+        assert model.embed("hello world").shape == (WIDTH,)
 
 
 def test_the_instruction_of_a_task_is_its_prompt(tmp_path: Path) -> None:
