@@ -32,7 +32,13 @@ import platformdirs
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import is_as_recorded, record_path
 from embellama.obtaining.known_models import KNOWN_MODELS, CatalogEntry
-from embellama.obtaining.reference import HubReference, WebReference, parse_reference, split_type
+from embellama.obtaining.reference import (
+    DEFAULT_TYPES,
+    HubReference,
+    WebReference,
+    parse_reference,
+    split_type,
+)
 from embellama.progress import stderr_is_terminal
 
 __all__ = [
@@ -254,7 +260,8 @@ def resolve(
     file_type : str, optional
         The type of the weights; see :func:`embellama.convert.convert_checkpoint`. Default: F16, or
         what the catalog says for a model that can't be computed in it; in a repository of GGUF
-        files without one in F16, Q8_0. Ignored for files.
+        files without one in F16, Q8_0; BF16 for a checkpoint that float16 can't hold, unless the
+        cache has it in F16. Ignored for files.
     progress : bool, optional
         Show a progress bar when standard error is a terminal (default True).
 
@@ -456,13 +463,17 @@ def _from_hub(reference: HubReference, file_type: str | None, progress: bool) ->
         show = progress and stderr_is_terminal()
         return hub_gguf(reference.repository, reference.file, reference.revision, show)
     wanted = file_type.upper() if file_type else None
-    name = f"{reference.repository.rpartition('/')[2]}-{wanted or 'F16'}.gguf"
-    gguf = _directory(None, reference) / name
-    if _is_intact(gguf):
-        return gguf
+    name = reference.repository.rpartition("/")[2]
+    ggufs = [
+        _directory(None, reference) / f"{name}-{kind}.gguf"
+        for kind in ((wanted,) if wanted else DEFAULT_TYPES)
+    ]
+    for gguf in ggufs:
+        if _is_intact(gguf):
+            return gguf
     from embellama.obtaining.hub_repository import obtain_repository
 
-    return obtain_repository(reference, gguf, wanted, progress=progress)
+    return obtain_repository(reference, ggufs[0], wanted, progress=progress)
 
 
 def _from_web(reference: WebReference, progress: bool) -> Path:

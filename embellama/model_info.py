@@ -169,17 +169,19 @@ class ModelInfo:
     @property
     def doubts(self) -> list[str]:
         """Reasons why vectors may be wrong that can't be seen in the file."""
-        if CONVERTED_BY in self.metadata:
-            return []
-        if self.architecture == "neo-bert":
+        if self.architecture == "neo-bert" and CONVERTED_BY not in self.metadata:
             return [
                 "llama.cpp's converter mixes up queries, keys and values of NeoBERT, and a file "
                 "does not show it: convert the checkpoint with `embellama convert`"
             ]
-        if self.architecture == "nomic-bert-moe":
+        if self.architecture == "nomic-bert-moe" and not any(
+            name.removesuffix("_exps.weight") + ".bias" in self.header.tensors
+            for name in self.header.tensors
+            if name.endswith(".ffn_down_exps.weight")
+        ):
             return [
-                "llama.cpp's converter leaves out the biases of the experts, which llama.cpp can't "
-                "add: for a few tokens another expert is chosen"
+                "llama.cpp's converter leaves out the bias of the experts, so that another expert "
+                "is chosen for a few tokens: convert the checkpoint with `embellama convert`"
             ]
         return []
 

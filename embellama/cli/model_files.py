@@ -73,10 +73,20 @@ def _description(info: ModelInfo) -> dict[str, Any]:
     help="Type of the weights, such as F32 or Q8_0.  [default: F16, or BF16 where the checkpoint's "
     "weights are that and F16 can't hold them]",
 )
+@click.option(
+    "--task",
+    help="Task whose adapter is added to the weights, such as retrieval.query of "
+    "jina-embeddings-v3.  [default: no adapter]",
+)
 @threads
 @quiet
 def convert(
-    checkpoint: str, output: str, file_type: str | None, threads: int | None, quiet: bool
+    checkpoint: str,
+    output: str,
+    file_type: str | None,
+    task: str | None,
+    threads: int | None,
+    quiet: bool,
 ) -> None:
     """Turn a Hugging Face checkpoint into a GGUF file.
 
@@ -85,7 +95,9 @@ def convert(
     from embellama.convert import convert_checkpoint
 
     show = not quiet and sys.stderr.isatty()
-    convert_checkpoint(checkpoint, output, file_type=file_type, n_threads=threads, progress=show)
+    convert_checkpoint(
+        checkpoint, output, file_type=file_type, task=task, n_threads=threads, progress=show
+    )
 
 
 @click.command()

@@ -14,6 +14,7 @@ from embellama.convert.families.jina_bert_v2 import read_jina_bert_v2
 from embellama.convert.families.llama import (
     read_eurobert,
     read_llama,
+    read_llama_bidirectional,
     read_mistral,
     read_qwen3,
     read_qwen3_reranker,
@@ -32,6 +33,7 @@ _BODIES: dict[str, Callable[[Config, str], Network]] = {
     "EuroBert": read_eurobert,
     "JinaBert": lambda config, head: read_jina_bert_v2(config, head, up_gated=False),
     "Llama": read_llama,
+    "LlamaBidirectional": read_llama_bidirectional,
     "Mistral": read_mistral,
     "ModernBert": read_modern_bert,
     "NeoBERT": read_neo_bert,
@@ -48,7 +50,7 @@ _HEADS = frozenset(
         "LMHead",
     }
 )
-_DECODERS = frozenset({"Llama", "Mistral", "Qwen3"})
+_DECODERS = frozenset({"Llama", "LlamaBidirectional", "Mistral", "Qwen3"})
 _DECODER_HEADS = frozenset({"Model", "ForCausalLM", "ForSequenceClassification"})
 # Bodies that are asked for, for which llama.cpp has no graph.
 _NO_GRAPH = frozenset({"Deberta", "DebertaV2", "MPNet", "New"})

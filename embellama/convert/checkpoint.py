@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from embellama.config import MAX_THREADS, integer
+from embellama.convert.adapters import merge_adapter, task_instruction
 from embellama.convert.architecture import read_network
 from embellama.convert.config_json import Config
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
@@ -92,6 +93,7 @@ def convert_checkpoint(
     output: str | os.PathLike[str],
     *,
     file_type: str | None = None,
+    task: str | None = None,
     n_threads: int | None = None,
     progress: bool = False,
 ) -> Path:
@@ -115,6 +117,11 @@ def convert_checkpoint(
         such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all. Biases, layer
         norms and position embeddings are always F32. Default: F16, or BF16 if the checkpoint's
         weights are bfloat16 that float16 can't hold.
+    task : str, optional
+        For a checkpoint with adapters (jina-embeddings-v3): the task whose adapter is added to the
+        weights, such as ``"retrieval.query"``. `embed_query` and `embed_documents` then put the
+        task's instruction before a text. Default: the weights without an adapter; a warning is
+        logged (``embellama``).
     n_threads : int, optional
         CPU cores to quantise with, 1 to 512. Default: all. Unquantised files are written by one.
     progress : bool, optional
@@ -133,9 +140,9 @@ def convert_checkpoint(
         If the checkpoint is broken, llama.cpp can't compute what it describes, or `output` can't
         be written.
     ConfigurationError
-        If `file_type` or `n_threads` is out of its range, or `output` can't be a file.
+        If `file_type`, `task` or `n_threads` is out of its range, or `output` can't be a file.
     TypeError
-        If `file_type` is not a str or `n_threads` is not an integer.
+        If `file_type` or `task` is not a str or `n_threads` is not an integer.
 
     Examples
     --------
@@ -145,6 +152,8 @@ def convert_checkpoint(
     embellama.errors.ModelNotFoundError: no/such/checkpoint: no such directory; name the one that \
 holds config.json
     """
+    if not isinstance(task, (str, type(None))):
+        raise TypeError(f"task must be a str, not {type(task).__name__}")
     type_name = "" if file_type is None else file_type_name(file_type)
     if n_threads is not None:
         n_threads = integer("n_threads", n_threads, 1, MAX_THREADS)
@@ -154,7 +163,9 @@ holds config.json
     settings = read_sentence_transformers(source)
     folder = settings.transformer
     config = Config(folder / "config.json")
-    stored = list_tensors(folder)
+    stored = merge_adapter(config, list_tensors(folder), task)
+    if task is not None:
+        settings = settings.for_task(task, task_instruction(config, task))
     tokenizer = read_tokenizer(folder, lower_cased=settings.do_lower_case)
     score_tokens = settings.score_tokens or score_tokens_of_card(source, tokenizer)
     network = read_network(config, stored, score_tokens)

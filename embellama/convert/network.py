@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-__all__ = ["Module", "Network", "Place", "linear", "norm", "table"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Module", "Network", "Place", "Value", "linear", "norm", "table", "tensor"]
 
 Value = bool | int | float | str | Sequence[str]
 
@@ -25,12 +29,21 @@ class Module:
         Whether it has a bias beside the weight.
     rows : str
         The name of the rows to take, in their order; empty for all as they are.
+    is_tensor : bool
+        Whether it is a single tensor, so that its names need no ``.weight``.
+    matrices : str
+        The name of how many matrices its rows are, one below the other; empty for one.
+    transposed : bool
+        Whether each of the matrices is to be transposed.
     """
 
     name: str
     shape: tuple[str, ...]
     bias: bool = True
     rows: str = ""
+    is_tensor: bool = False
+    matrices: str = ""
+    transposed: bool = False
 
 
 def linear(
@@ -50,6 +63,11 @@ def table(name: str, n_rows: str, *, rows: str = "") -> Module:
     return Module(name, (n_rows, "embd"), bias=False, rows=rows)
 
 
+def tensor(name: str, *shape: str, matrices: str = "", transposed: bool = False) -> Module:
+    """Return a module that is a single tensor."""
+    return Module(name, shape, bias=False, is_tensor=True, matrices=matrices, transposed=transposed)
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Where a tensor of the checkpoint goes.
@@ -62,11 +80,36 @@ class Place:
         Of the tensor in the checkpoint.
     rows : sequence of int or None
         The rows to take, in their order; None for all.
+    n_matrices : int or None
+        How many matrices the rows are, one below the other; None for one matrix without a third
+        dimension.
+    transposed : bool
+        Whether each of the matrices is to be transposed.
     """
 
     name: str
     shape: tuple[int, ...]
-    rows: Sequence[int] | None
+    rows: Sequence[int] | None = None
+    n_matrices: int | None = None
+    transposed: bool = False
+
+    @property
+    def gguf_shape(self) -> tuple[int, ...]:
+        """Of the tensor in the GGUF, outermost dimension first."""
+        n_rows, *others = self.shape
+        n_rows = n_rows if self.rows is None else len(self.rows)
+        if self.n_matrices is None:
+            return (n_rows, *others)
+        matrix = (n_rows // self.n_matrices, *others)
+        return (self.n_matrices, *(reversed(matrix) if self.transposed else matrix))
+
+    def arrange(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the values of the tensor in the GGUF for those in the checkpoint."""
+        if self.rows is not None:
+            values = values[np.asarray(self.rows)]
+        if self.n_matrices is not None:
+            values = values.reshape(self.n_matrices, -1, values.shape[-1])
+        return values.swapaxes(-1, -2) if self.transposed else values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +134,8 @@ class Network:
         The rows that the table names.
     second_uses : dict of str to Module
         Modules of the table that go to a second place too.
+    constants : dict of str to tuple of float
+        Tensors of the GGUF that the checkpoint does not hold.
     rerank_template : str
         The text that a query and a document are filled into; empty for none.
     prefixes : tuple of str
@@ -111,6 +156,7 @@ class Network:
     unused: tuple[str, ...]
     rows: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
     second_uses: Mapping[str, Module] = dataclasses.field(default_factory=dict)
+    constants: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     rerank_template: str = ""
 
     def places(self) -> dict[str, list[Place]]:
@@ -127,6 +173,10 @@ class Network:
             for layer in range(self.n_layers) if "{}" in module.name else (0,):
                 origin, name = source.format(layer), module.name.format(layer)
                 shape = tuple(self.sizes[size] for size in module.shape)
+                if module.is_tensor:
+                    n_matrices = self.sizes[module.matrices] if module.matrices else None
+                    yield origin, Place(name, shape, None, n_matrices, module.transposed)
+                    continue
                 rows = self.rows[module.rows] if module.rows else None
                 yield f"{origin}.weight", Place(f"{name}.weight", shape, rows)
                 if module.bias:

@@ -78,6 +78,8 @@ class SentenceTransformers:
     prompts : dict of str to str
         What stands before a text, by the name of the purpose.
     default_prompt_name, similarity_fn_name : str or None
+    task : str or None
+        What the network was adapted to, if it was.
     """
 
     transformer: Path
@@ -88,6 +90,14 @@ class SentenceTransformers:
     prompts: dict[str, str]
     default_prompt_name: str | None
     similarity_fn_name: str | None
+    task: str | None = None
+
+    def for_task(self, task: str, instruction: str) -> SentenceTransformers:
+        """Return the settings of a network for one task, which puts `instruction` before a text."""
+        # embed_query and embed_documents look for the last two.
+        prompts = dict.fromkeys((task, "query", "document"), instruction) if instruction else {}
+        default = task if instruction else None
+        return dataclasses.replace(self, prompts=prompts, default_prompt_name=default, task=task)
 
     def write(self, writer: GGUFWriter, longest: int) -> None:
         """Add embellama's own keys to the GGUF file of a network for `longest` tokens."""
@@ -99,6 +109,8 @@ class SentenceTransformers:
             writer.add_string("embellama.default_prompt_name", self.default_prompt_name)
         if self.similarity_fn_name is not None:
             writer.add_string("embellama.similarity_fn_name", self.similarity_fn_name)
+        if self.task is not None:
+            writer.add_string("embellama.task", self.task)
 
 
 def _modules(path: Path) -> list[tuple[str, PurePosixPath]]:

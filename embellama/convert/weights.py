@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,57 @@ from embellama.convert.regular_file import require_regular_file
 from embellama.errors import ModelLoadError
 
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+class Source(Protocol):
+    """What a tensor of the GGUF file is made of."""
+
+    @property
+    def path(self) -> Path:
+        """The file to name in a message."""
+
+    @property
+    def name(self) -> str:
+        """Its name in that file."""
+
+    @property
+    def dtype(self) -> str:
+        """The type of its values, as safetensors spells it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Outermost dimension first."""
+
+    def read(self) -> npt.NDArray[np.floating[Any]]:
+        """Return the values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """A vector that follows from config.json.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The config.json.
+    name : str
+        What the vector is called in the GGUF file.
+    values : tuple of float
+    """
+
+    path: Path
+    name: str
+    values: tuple[float, ...]
+    dtype: str = "F32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of values."""
+        return (len(self.values),)
+
+    def read(self) -> npt.NDArray[np.floating[Any]]:
+        """Return the values as float32."""
+        return np.array(self.values, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from embellama.convert import convert_checkpoint
+from embellama.convert import FILE_TYPES, convert_checkpoint
 from embellama.errors import EmbellamaError, ModelLoadError
 from embellama.files.checksum import is_as_recorded, record_path, sha256_record
 from embellama.files.working_folder import publish, waiting_notice, working_folder
+from embellama.gguf.reader import read_header
+from embellama.obtaining.reference import DEFAULT_TYPES
 from embellama.progress import stderr_is_terminal
 
 __all__ = ["cache_folder", "make_gguf", "publish_gguf", "publish_source", "remove", "require_space"]
@@ -30,12 +32,12 @@ __all__ = ["cache_folder", "make_gguf", "publish_gguf", "publish_source", "remov
 def make_gguf(
     name: str,
     gguf: Path,
-    file_type: str,
+    file_type: str | None,
     checkpoint: Callable[[Path, bool], Path],
     *,
     progress: bool,
     keep: Callable[[Path], bool] = lambda folder: False,
-) -> None:
+) -> Path:
     """Make a GGUF file of the cache from a checkpoint.
 
     Parameters
@@ -43,9 +45,9 @@ def make_gguf(
     name : str
         What messages call the model.
     gguf : pathlib.Path
-        The file to make.
-    file_type : str
-        A key of :data:`embellama.convert.FILE_TYPES`.
+        The file to make. Its name ends with its type; without a type, with F16.
+    file_type : str or None
+        A key of :data:`embellama.convert.FILE_TYPES`; None for the converter's choice.
     checkpoint : callable
         Called with the working folder and whether to show progress; returns the directory of the
         checkpoint.
@@ -54,13 +56,22 @@ def make_gguf(
     keep : callable, optional
         As :func:`embellama.files.working_folder.working_folder` takes it.
 
+    Returns
+    -------
+    pathlib.Path
+        `gguf`, or the file beside it with the type that the converter chose.
+
     Raises
     ------
     EmbellamaError
         As `checkpoint` and the conversion raise it; ModelLoadError if the cache can't be written.
     """
     with cache_folder(name, gguf, progress=progress, keep=keep) as folder:
-        if not is_as_recorded(gguf):
+        types = (file_type,) if file_type else DEFAULT_TYPES
+        stem = gguf.name.removesuffix(f"-{types[0]}.gguf")
+        files = {kind: gguf.with_name(f"{stem}-{kind}.gguf") for kind in types}
+        found = next(filter(is_as_recorded, files.values()), None)
+        if found is None:
             show = progress and stderr_is_terminal()
             source = checkpoint(folder, show)
             made = folder / gguf.name
@@ -70,7 +81,10 @@ def make_gguf(
                 if isinstance(error.__cause__, OSError):
                     raise error.__cause__ from None  # reported in terms of the cache
                 raise
-            publish_gguf(made, gguf)
+            number = read_header(made).metadata["general.file_type"]
+            found = next(files[kind] for kind in types if FILE_TYPES[kind] == number)
+            publish_gguf(made, found)
+        return found
 
 
 @contextlib.contextmanager

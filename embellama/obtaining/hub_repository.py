@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from embellama.convert.architecture import require_family
-from embellama.convert.file_types import UNQUANTIZED, file_type_name
+from embellama.convert.file_types import file_type_name
 from embellama.convert.sentence_transformers import read_sentence_transformers
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import file_sha256
@@ -72,7 +72,8 @@ def obtain_repository(
     gguf : pathlib.Path
         The file of the cache to make, if the repository holds a checkpoint.
     file_type : str or None
-        The type of the weights; None for F16, or Q8_0 where there is no F16 file.
+        The type of the weights; None for the converter's choice, and of the GGUF files of a
+        repository for F16, or Q8_0 where there is no F16 file.
     progress : bool
         Show a progress bar when standard error is a terminal.
 
@@ -104,9 +105,8 @@ def obtain_repository(
         raise refusal(error, name) from error
     files = files_to_convert(repository)
     if files:
-        type_name = file_type_name(file_type or "F16")
-        _convert(repository, files, gguf, type_name, progress=progress)
-        return gguf
+        type_name = file_type and file_type_name(file_type)
+        return _convert(repository, files, gguf, type_name, progress=progress)
     held = [file.name for file in repository.files]
     return hub_gguf(name, choose_gguf(name, held, file_type), revision, show)
 
@@ -191,10 +191,10 @@ def _convert(
     repository: Repository,
     files: list[RepositoryFile],
     gguf: Path,
-    type_name: str,
+    type_name: str | None,
     *,
     progress: bool,
-) -> None:
+) -> Path:
     directory = gguf.parent
 
     def checkpoint(folder: Path, show: bool) -> Path:
@@ -224,7 +224,7 @@ def _convert(
         return made
 
     try:
-        make_gguf(
+        return make_gguf(
             repository.name,
             gguf,
             type_name,
@@ -258,7 +258,7 @@ def _fetch(
     repository: Repository,
     files: list[RepositoryFile],
     directory: Path,
-    type_name: str,
+    type_name: str | None,
     show: bool,
 ) -> None:
     weights = [file for file in files if file.name.endswith(".safetensors")]
@@ -268,7 +268,7 @@ def _fetch(
     _require_convertible(directory)
     # At least this much: the weights of most checkpoints are float32.
     n_bytes = sum(file.size for file in weights)
-    made = n_bytes // 2 if type_name in UNQUANTIZED - {"F32"} else n_bytes
+    made = n_bytes // 2 if type_name in (None, "F16", "BF16") else n_bytes
     missing = [file for file in weights if not (directory / file.name).exists()]
     missing = [f for f in missing if not cached_file(repository.name, f.name, repository.commit)]
     n_needed = sum(file.size for file in missing) + made

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -251,16 +252,26 @@ def test_tokens_of_a_decomposed_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "words"), [("neo-bert", "embellama convert"), ("nomic-bert-moe", "experts")]
+    ("architecture", "words", "good"),
+    [
+        ("neo-bert", "keys and values", {"metadata": {CONVERTED_BY: "embellama 1"}}),
+        (
+            "nomic-bert-moe",
+            "bias of the experts",
+            {"tensors": {"blk.1.ffn_down.bias": np.zeros(32, np.float32)}},
+        ),
+    ],
 )
 def test_what_a_file_can_not_show_is_told(
-    architecture: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    architecture: str,
+    words: str,
+    good: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = write_tiny_model(tmp_path / "model.gguf", architecture)
     with caplog.at_level(logging.WARNING, "embellama"), EmbeddingModel(ModelConfig(path)) as model:
         assert [words in each for each in model.info.doubts] == [True]
     assert any(words in record.getMessage() for record in caplog.records)
-    ours = write_tiny_model(
-        tmp_path / "ours.gguf", architecture, metadata={CONVERTED_BY: "embellama 1"}
-    )
+    ours = write_tiny_model(tmp_path / "ours.gguf", architecture, **good)
     assert model_info(ours).doubts == []

@@ -527,6 +527,7 @@ def test_convert(here: Here, minilm_path: Path, tmp_path: Path) -> None:
     assert here("convert", str(checkpoint), str(output), "--type", "q8_0").returncode == 0
     assert json.loads(here("info", "--json", str(output)).stdout)["tensor types"]["Q8_0"] > 30
     assert_error(here("convert", str(checkpoint), str(output), "--type", "Q9_9"), "Q9_9")
+    assert_error(here("convert", str(checkpoint), str(output), "--task", "any"), "no adapters")
     assert_error(here("convert", str(tmp_path), str(output)), "config.json")
     assert_error(here("convert", str(tmp_path / "none"), str(output)), "none", status=2)
 

@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support.checkpoints import change_json, write_json
-from support.family_checkpoints import BYTE_BPE, FAMILIES, QUERY, TEXTS, write_family_checkpoint
+from support.family_checkpoints import (
+    BYTE_BPE,
+    FAMILIES,
+    QUERY,
+    TEXTS,
+    WIDTH,
+    write_family_checkpoint,
+)
 from support.folders import TESTS
 
-from embellama import EmbeddingModel, ModelConfig, model_info
+from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, model_info
 from embellama.convert import convert_checkpoint
-from embellama.errors import ModelLoadError
+from embellama.errors import ConfigurationError, ModelLoadError
 
 REFERENCE = TESTS / "data" / "family_reference.npz"
 
@@ -37,7 +44,9 @@ def test_tokens_and_vectors(tmp_path: Path, family: str, accuracy: str) -> None:
         classifies = FAMILIES[family].classifies
         expected = reference[f"{family} {'scores' if classifies else 'vectors'}"]
     write_family_checkpoint(tmp_path / family, family)
-    output = convert_checkpoint(tmp_path / family, tmp_path / "model.gguf", file_type="F32")
+    output = convert_checkpoint(
+        tmp_path / family, tmp_path / "model.gguf", file_type="F32", task=FAMILIES[family].task
+    )
     if accuracy == "fast" and model_info(output).architecture == "bert":
         pytest.skip("computed in bfloat16 where the processor is faster with it")
     with EmbeddingModel(ModelConfig(output, accuracy=accuracy)) as model:
@@ -58,7 +67,12 @@ def test_tokens_and_vectors(tmp_path: Path, family: str, accuracy: str) -> None:
 @pytest.mark.parametrize(
     ("family", "changes", "message"),
     [
-        ("nomic", {"num_experts": 8}, "a mixture of experts"),
+        ("nomic", {"moe_every_n_layers": 2}, "activation_function is 'swiglu'"),
+        ("nomic-moe", {"activation_function": "swiglu"}, "activation_function is 'swiglu'"),
+        ("nomic-moe", {"moe_normalize_expert_weights": True}, "moe_normalize_expert_weights is T"),
+        ("nomic-moe", {"num_experts": 8}, r"\(192, 32\), but config.json asks for \(384"),
+        ("nomic-moe", {"moe_top_k": 5}, "5 of 4 experts are used"),
+        ("nomic-moe", {"moe_every_n_layers": 3}, "no place for the tensor encoder.layers.3.mlp"),
         ("nomic", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
         ("nomic", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction is 0.5"),
         ("nomic", {"rotary_emb_interleaved": True}, "rotary_emb_interleaved is True"),
@@ -92,8 +106,44 @@ def test_tokens_and_vectors(tmp_path: Path, family: str, accuracy: str) -> None:
         ("neobert", {"rope": False}, "rope is False"),
         ("neobert", {"architectures": ["NeoBERTForSequenceClassification"]}, "head of NeoBERT"),
         ("eurobert", {"attention_bias": True}, "attention_bias is True"),
-        ("eurobert", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "without scaling"),
-        ("eurobert", {"rope_parameters": {"rope_theta": None}}, "rope_theta must be a positive"),
+        ("eurobert", {"rope_scaling": {"rope_type": "llama3"}}, "computes default, linear, yarn"),
+        ("eurobert", {"rope_parameters": {"rope_theta": None}}, "rope_theta of rope_parameters m"),
+        ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'"),
+        ("llama", {"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "'longrope'"),
+        ("llama", {"rope_scaling": 2.0}, "rope_scaling is 2.0"),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 0.5}}, "a number from 1 on"),
+        ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        ("llama-embed", {"pooling": "weighted_avg"}, "pooling is 'weighted_avg'"),
+        (
+            "llama-3.1",
+            {"rope_scaling": {"rope_type": "llama3", "factor": 8, "mscale": 1.0}},
+            "rope_scaling sets mscale",
+        ),
+        (
+            "llama-3.1",
+            {
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8,
+                    "low_freq_factor": 4,
+                    "high_freq_factor": 1,
+                }
+            },
+            "low_freq_factor 4 must be below",
+        ),
+        (
+            "qwen3",
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16}},
+            "beta_fast is 16; llama.cpp computes 32.0 only",
+        ),
+        (
+            "qwen3",
+            {
+                "rope_scaling": {"rope_type": "yarn", "factor": 4.0},
+                "original_max_position_embeddings": "many",
+            },
+            "original_max_position_embeddings must be a positive integer",
+        ),
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window is True"),
         ("qwen3", {"num_key_value_heads": 3}, "can't share 3 key-value heads"),
         ("qwen3", {"head_dim": 2**22}, "are too many"),
@@ -106,6 +156,107 @@ def test_refused(tmp_path: Path, family: str, changes: dict[str, Any], message: 
     with pytest.raises(ModelLoadError, match=message):
         convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_mixture_has_its_router_in_float32_and_the_bias_of_its_experts(tmp_path: Path) -> None:
+    weights = write_family_checkpoint(tmp_path / "tiny", "nomic-moe")
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", file_type="Q8_0")
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(output).tensors}
+    assert tensors["blk.1.ffn_gate_inp.weight"].tensor_type.name == "F32"
+    assert tensors["blk.1.ffn_up_exps.weight"].tensor_type.name == "Q8_0"
+    np.testing.assert_array_equal(
+        tensors["blk.1.ffn_down.bias"].data, weights["encoder.layers.1.mlp.experts.bias"]
+    )
+    with EmbeddingModel(output) as model:
+        assert model.info.doubts == []
+        assert model.embed("hello world").shape == (WIDTH,)
+
+
+def test_the_instruction_of_a_task_is_its_prompt(tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "jina-v3")
+    task = "retrieval.query"
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", task=task)
+    with EmbeddingModel(output) as model:
+        assert model.metadata["embellama.task"] == task
+        assert set(model.info.prompts.values()) == {"hello the "}
+        expected = model.embed("hello the world")
+        np.testing.assert_array_equal(model.embed_query("world"), expected)
+        np.testing.assert_array_equal(model.embed_documents(["world"])[0], expected)
+    silent = convert_checkpoint(tmp_path / "tiny", tmp_path / "silent.gguf", task="separation")
+    assert model_info(silent).prompts == {}
+
+
+def test_without_a_task_the_tasks_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "jina-v3")
+    convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+    (record,) = caplog.records
+    assert "adapters for separation, retrieval.query, text-matching" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "message"),
+    [
+        ("jina-v3", "retrieval", "one of separation, retrieval.query, text-matching"),
+        ("jina-reranker-v2", "separation", "has no adapters; leave it out"),
+    ],
+)
+def test_unknown_tasks(tmp_path: Path, family: str, task: str, message: str) -> None:
+    write_family_checkpoint(tmp_path / "tiny", family)
+    with pytest.raises(ConfigurationError, match=message):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", task=task)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lora_adaptations": "separation"}, "must be a list of tasks"),
+        ({"lora_adaptations": ["separation", "separation"]}, "must be a list of tasks"),
+        ({"lora_adaptations": ["separation", "other"]}, "do not fit 2 tasks, the rank 4"),
+        ({"lora_rank": 8}, "do not fit 3 tasks, the rank 8"),
+        ({"lora_alpha": "much"}, "lora_alpha must be a number"),
+        ({"task_instructions": {"separation": 1}}, "task_instructions must map tasks to texts"),
+    ],
+)
+def test_refused_adapters(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write_family_checkpoint(tmp_path / "tiny", "jina-v3")
+    change_json(tmp_path / "tiny" / "config.json", **changes)
+    with pytest.raises(ModelLoadError, match=message):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", task="separation")
+
+
+def change_adapter(weights: dict[str, np.ndarray], change: str) -> None:
+    name = "roberta.encoder.layers.1.mixer.Wqkv.parametrizations.weight.0.lora_A"
+    if change == "missing":
+        del weights[name]
+    elif change == "large":
+        weights[name] *= np.float32(1e37)
+        weights[name.replace("lora_A", "lora_B")] *= np.float32(1e37)
+    else:
+        for other in [name for name in weights if ".0.lora_" in name]:
+            del weights[other]
+            original = other.rpartition(".0.")[0] + ".original"
+            if original in weights:
+                weights[original.replace(".parametrizations.weight.original", ".weight")] = (
+                    weights.pop(original)
+                )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "Wqkv has no adapters"),
+        ("large", "too large for float32"),
+        ("none", "the weights hold no adapters"),
+    ],
+)
+def test_damaged_adapters(tmp_path: Path, change: str, message: str) -> None:
+    weights = write_family_checkpoint(tmp_path / "tiny", "jina-v3")
+    change_adapter(weights, change)
+    save_file(weights, tmp_path / "tiny" / "model.safetensors")
+    with pytest.raises(ModelLoadError, match=message):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", task="separation")
 
 
 def test_settings_of_transformers_5_give_the_same_file(tmp_path: Path) -> None:
@@ -142,6 +293,17 @@ def test_buffers_and_other_heads_are_left_out(tmp_path: Path, family: str, buffe
     save_file(weights, tmp_path / "tiny" / "model.safetensors")
     more = convert_checkpoint(tmp_path / "tiny", tmp_path / "more.gguf")
     assert more.read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [("neobert", PoolingStrategy.CLS), ("llama-embed", PoolingStrategy.MEAN)],
+)
+def test_the_pooling_of_a_family(tmp_path: Path, family: str, pooling: PoolingStrategy) -> None:
+    write_family_checkpoint(tmp_path / "tiny", family)
+    (tmp_path / "tiny" / "modules.json").unlink()
+    info = model_info(convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf"))
+    assert (info.pooling, info.pooling_is_guessed) == (pooling, False)
 
 
 def test_the_window_of_mistral_limits_its_texts(tmp_path: Path) -> None:

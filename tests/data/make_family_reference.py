@@ -28,6 +28,10 @@ import torch
 from support.family_checkpoints import (
     BYTE_BPE,
     FAMILIES,
+    JINA_TASKS,
+    LORA_ALPHA,
+    LORA_RANK,
+    N_EXPERTS,
     N_HEADS,
     N_LAYERS,
     QUERY,
@@ -107,10 +111,26 @@ def nomic(weights: Weights, ids: torch.Tensor) -> torch.Tensor:
         q, k, v = map(heads, linear(x, weights, f"{layer}attn.Wqkv").chunk(3, dim=-1))
         a = attention(rotate_halves(q, 1000.0), rotate_halves(k, 1000.0), v)
         x = norm(x + linear(a, weights, f"{layer}attn.out_proj"), weights, f"{layer}norm1", 1e-12)
-        gate = functional.silu(linear(x, weights, f"{layer}mlp.fc12"))
-        y = linear(linear(x, weights, f"{layer}mlp.fc11") * gate, weights, f"{layer}mlp.fc2")
+        if f"{layer}mlp.experts.bias" in weights:
+            y = mixture(x, weights, f"{layer}mlp.")
+        elif f"{layer}mlp.fc1.weight" in weights:
+            y = functional.gelu(linear(x, weights, f"{layer}mlp.fc1"))
+            y = linear(y, weights, f"{layer}mlp.fc2")
+        else:
+            gate = functional.silu(linear(x, weights, f"{layer}mlp.fc12"))
+            y = linear(linear(x, weights, f"{layer}mlp.fc11") * gate, weights, f"{layer}mlp.fc2")
         x = norm(x + y, weights, f"{layer}norm2", 1e-12)
     return x
+
+
+def mixture(x: torch.Tensor, weights: Weights, mlp: str) -> torch.Tensor:
+    """Compute the two best experts of each token; their weights are not made to sum to 1."""
+    shares, chosen = linear(x, weights, f"{mlp}router.layer").softmax(-1).topk(2)
+    up = weights[f"{mlp}experts.mlp.w1"].unflatten(0, (N_EXPERTS, -1))[chosen]
+    down = weights[f"{mlp}experts.mlp.w2"].unflatten(0, (N_EXPERTS, -1))[chosen]
+    inner = functional.gelu(torch.einsum("td,tkfd->tkf", x, up))
+    y = torch.einsum("tk,tkf,tkfd->td", shares, inner, down)
+    return y + weights[f"{mlp}experts.bias"]
 
 
 def jina_v2(weights: Weights, ids: torch.Tensor) -> torch.Tensor:
@@ -144,10 +164,7 @@ def jina_v2(weights: Weights, ids: torch.Tensor) -> torch.Tensor:
 
 
 def xlm_roberta_flash(weights: Weights, ids: torch.Tensor) -> torch.Tensor:
-    weights = {
-        name.removeprefix("roberta.").replace(".parametrizations.weight.original", ".weight"): value
-        for name, value in weights.items()
-    }
+    weights = {name.removeprefix("roberta."): value for name, value in weights.items()}
     x = weights["embeddings.word_embeddings.weight"][ids]
     x = x + weights["embeddings.token_type_embeddings.weight"][0]
     rotary = "embeddings.position_embeddings.weight" not in weights
@@ -168,6 +185,21 @@ def xlm_roberta_flash(weights: Weights, ids: torch.Tensor) -> torch.Tensor:
     return linear(linear(x[0], weights, "classifier.dense").tanh(), weights, "classifier.out_proj")
 
 
+def adapted(weights: Weights, task: str | None) -> Weights:
+    """Compute the weights as LoRAParametrization.lora_forward does for a task."""
+    found = {}
+    for name, value in weights.items():
+        module, is_original, _ = name.partition(".parametrizations.weight.original")
+        if is_original and task is not None:
+            index = list(JINA_TASKS).index(task)
+            adapter = f"{module}.parametrizations.weight.0.lora_"
+            a, b = weights[f"{adapter}A"][index], weights[f"{adapter}B"][index]
+            product = a @ b if module.endswith("_embeddings") else b @ a
+            value = value + product * (LORA_ALPHA / LORA_RANK)
+        found[f"{module}.weight" if is_original else name] = value
+    return found
+
+
 def neo_bert(weights: Weights, ids: torch.Tensor) -> torch.Tensor:
     weights = {name.removeprefix("model."): value for name, value in weights.items()}
     x = weights["encoder.weight"][ids]
@@ -186,9 +218,11 @@ def neo_bert(weights: Weights, ids: torch.Tensor) -> torch.Tensor:
 
 REWRITTEN: dict[str, Callable[[Weights, torch.Tensor], torch.Tensor]] = {
     "nomic": nomic,
+    "nomic-moe": nomic,
     "jina-v2": jina_v2,
     "jina-v2-code": jina_v2,
     "jina-v3": xlm_roberta_flash,
+    "jina-v3-task": xlm_roberta_flash,
     "jina-reranker-v2": xlm_roberta_flash,
     "neobert": neo_bert,
 }
@@ -197,6 +231,7 @@ REWRITTEN: dict[str, Callable[[Weights, torch.Tensor], torch.Tensor]] = {
 def model_of(name: str, folder: Path, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what makes token vectors, or a score, of token ids."""
     if name in REWRITTEN:
+        weights = adapted(weights, FAMILIES[name].task)
         return lambda ids: REWRITTEN[name](weights, ids)
     kind = AutoModelForSequenceClassification if FAMILIES[name].classifies else AutoModel
     if name == "qwen3-reranker":
@@ -211,6 +246,11 @@ def model_of(name: str, folder: Path, weights: Weights) -> Callable[[torch.Tenso
         return lambda ids: model(input_ids=ids[None]).logits[0, -1, answers].softmax(-1)
     if FAMILIES[name].classifies:
         return lambda ids: model(input_ids=ids[None]).logits[0]
+    if name == "llama-embed":
+        # Every token sees all tokens.
+        return lambda ids: model(
+            input_ids=ids[None], attention_mask=torch.zeros(1, 1, len(ids), len(ids)).double()
+        ).last_hidden_state[0]
     return lambda ids: model(input_ids=ids[None]).last_hidden_state[0]
 
 

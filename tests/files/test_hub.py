@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.checkpoints import change_json, write_checkpoint
+from support.checkpoints import change_json, save_bfloat16, write_checkpoint
 from support.child_process import PATIENCE, TIMEOUT
 from support.hub_server import COMMIT, HubRepository, HubServer, serving
 from support.tiny_model import write_tiny_model
 
-from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, catalog
+from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, catalog, model_info
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError
 from embellama.obtaining.hub_repository import choose_gguf, gguf_type
@@ -130,6 +130,20 @@ def test_a_revision_and_a_type_are_part_of_the_name(hub: Hub, repository: HubRep
     assert hub.resolve("hf://org/model", "F32") == str(hub.cache / "org--model" / "model-F32.gguf")
     assert "ConfigurationError: file_type must be one of" in hub.resolve("org/model:Q9_9")
     assert "no such revision" in hub.resolve("org/model@other")
+
+
+def test_weights_that_float16_can_not_hold_become_bf16(
+    hub: Hub, repository: HubRepository, tmp_path: Path
+) -> None:
+    weights = write_checkpoint(tmp_path / "small")
+    weights["encoder.layer.0.output.dense.weight"][0, 0] = (1 + 2**-7) * 2**-18
+    save_bfloat16(weights, tmp_path / "small" / "model.safetensors")
+    repository.files["model.safetensors"] = (tmp_path / "small" / "model.safetensors").read_bytes()
+    gguf = hub.cache / "org--model" / "model-BF16.gguf"
+    assert hub.resolve("org/model") == str(gguf)
+    assert model_info(gguf).file_type == "BF16"
+    hub.server.repositories.clear()
+    assert hub.resolve("org/model") == str(gguf)
 
 
 def test_a_file_that_the_hubs_cache_holds_is_not_downloaded(

@@ -86,20 +86,23 @@ def prepare(folder: Path, seed: int) -> MakeCase:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         n_bytes = write(files, place / "checkpoint")
-        request = {"place": str(place), "file_type": rng.choice(_FILE_TYPES)}
+        request = {"place": str(place), "file_type": rng.choice(_FILE_TYPES), "task": None}
+        config = files.get("config.json")
+        if isinstance(config, bytes) and b"lora_adaptations" in config:
+            request["task"] = rng.choice([None, "retrieval.query"])
         # A JSON document of empty lists takes some 30 times its bytes as Python objects.
         return Case(request, "; ".join(notes), 32 * n_bytes + 64 * MiB)
 
     return make_case
 
 
-def convert(place: str, file_type: str) -> str:
+def convert(place: str, file_type: str, task: str | None = None) -> str:
     """Convert the checkpoint of a case, and load what came of it."""
     folder = Path(place)
     output = folder / "model.gguf"
     before = _listing(folder)
     os.chdir(folder)
-    error = _error_of_conversion(folder / "checkpoint", output, file_type)
+    error = _error_of_conversion(folder / "checkpoint", output, file_type, task)
     after = _listing(folder)
     assert not (folder / "pickled").exists(), "a pickle was loaded"
     assert after - {"model.gguf"} == before, f"wrote {after - before}"
@@ -114,9 +117,11 @@ def convert(place: str, file_type: str) -> str:
     return "converted"
 
 
-def _error_of_conversion(checkpoint: Path, output: Path, file_type: str) -> EmbellamaError | None:
+def _error_of_conversion(
+    checkpoint: Path, output: Path, file_type: str, task: str | None
+) -> EmbellamaError | None:
     try:
-        convert_checkpoint(checkpoint, output, file_type=file_type, n_threads=1)
+        convert_checkpoint(checkpoint, output, file_type=file_type, task=task, n_threads=1)
     except EmbellamaError as error:
         return error
     return None

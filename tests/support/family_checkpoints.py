@@ -28,6 +28,9 @@ from support.checkpoints import (
 )
 
 WIDTH, N_FF, N_LAYERS, N_HEADS = 32, 48, 4, 4
+N_EXPERTS = 4
+LORA_RANK, LORA_ALPHA = 4, 6.0
+JINA_TASKS = {"separation": "", "retrieval.query": "hello the ", "text-matching": ""}
 QUERY = "hello world"
 TEXTS = [
     "hello world",
@@ -186,6 +189,26 @@ def nomic_bert() -> Shapes:
     }
 
 
+def nomic_bert_moe() -> Shapes:
+    layer = _linear(**{"attn.Wqkv": (3 * WIDTH, WIDTH), "attn.out_proj": (WIDTH, WIDTH)})
+    layer |= _norms("norm1", "norm2")
+    found = {
+        "embeddings.word_embeddings.weight": (len(UNIGRAM) + 3, WIDTH),
+        "embeddings.token_type_embeddings.weight": (1, WIDTH),
+        **_norms("emb_ln"),
+        **_layers("encoder.layers", layer),
+    }
+    for i in range(N_LAYERS):
+        mlp = f"encoder.layers.{i}.mlp."
+        if i % 2:
+            found |= _linear(False, **{f"{mlp}router.layer": (N_EXPERTS, WIDTH)})
+            found |= {f"{mlp}experts.mlp.w{j}": (N_EXPERTS * N_FF, WIDTH) for j in (1, 2)}
+            found[f"{mlp}experts.bias"] = (WIDTH,)
+        else:
+            found |= _linear(**{f"{mlp}fc1": (N_FF, WIDTH), f"{mlp}fc2": (WIDTH, N_FF)})
+    return found
+
+
 def jina_bert_v2(up_gated: bool) -> Shapes:
     square, up, down = (WIDTH, WIDTH), (2 * N_FF, WIDTH), (WIDTH, N_FF)
     names = ("self.query", "self.key", "self.value", "output.dense")
@@ -223,17 +246,30 @@ def xlm_roberta_flash(rotary: bool) -> Shapes:
         **_layers("encoder.layers", layer | _norms("norm1", "norm2")),
     }
     if rotary:
-        found = {
-            name.replace(".weight", ".parametrizations.weight.original")
-            if "norm" not in name and "_ln" not in name
-            else name: shape
-            for name, shape in found.items()
-        }
-        found["encoder.layers.0.mixer.Wqkv.parametrizations.weight.0.lora_A"] = (5, 4, WIDTH)
+        found |= _linear(**{"pooler.dense": (WIDTH, WIDTH)})
+        found = _with_adapters(found)
     else:
         found["embeddings.position_embeddings.weight"] = (514, WIDTH)
         found |= _linear(**{"classifier.dense": (WIDTH, WIDTH), "classifier.out_proj": (1, WIDTH)})
     return {f"roberta.{name}" if "class" not in name else name: s for name, s in found.items()}
+
+
+def _with_adapters(shapes: Shapes) -> Shapes:
+    """Add the adapters of all tasks to all matrices, as jina-embeddings-v3 names them."""
+    n, rank = len(JINA_TASKS), LORA_RANK
+    found: Shapes = {}
+    for name, shape in shapes.items():
+        module = name.removesuffix(".weight")
+        if len(shape) == 1:
+            found[name] = shape
+            continue
+        first, second = (n, rank, shape[1]), (n, shape[0], rank)
+        if module.endswith("_embeddings"):
+            first, second = second, first
+        found[f"{module}.parametrizations.weight.original"] = shape
+        found[f"{module}.parametrizations.weight.0.lora_A"] = first
+        found[f"{module}.parametrizations.weight.0.lora_B"] = second
+    return found
 
 
 def modern_bert(classifies: bool) -> Shapes:
@@ -373,6 +409,14 @@ _LLAMA = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 96,
+}
+_YARN = {"rope_type": "yarn", "factor": 4.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,6 +427,7 @@ class FamilyCheckpoint:
     write_tokenizer: Callable[[Path], None]
     shapes: Shapes
     pooling: str
+    task: str | None = None
 
     @property
     def classifies(self) -> bool:
@@ -390,7 +435,12 @@ class FamilyCheckpoint:
 
 
 def _family(
-    name: str, write_tokenizer: Callable[[Path], None], shapes: Shapes, pooling: str, **config: Any
+    name: str,
+    write_tokenizer: Callable[[Path], None],
+    shapes: Shapes,
+    pooling: str,
+    /,
+    **config: Any,
 ) -> FamilyCheckpoint:
     return FamilyCheckpoint({"architectures": [name], **config}, write_tokenizer, shapes, pooling)
 
@@ -401,6 +451,62 @@ _WORDPIECE = _plain(write_wordpiece)
 _MODERN_BPE = _byte_bpe("[CLS]", "[SEP]", nfc=True, digits=None)
 _QWEN_BPE = _byte_bpe(None, "<|end|>", nfc=True, digits="")
 _LLAMA_BPE = _byte_bpe("<|begin|>", "<|end|>", nfc=False, digits="{1,3}", ignore_merges=True)
+_JINA_V3 = _family(
+    "XLMRobertaModel",
+    _UNIGRAM,
+    xlm_roberta_flash(True),
+    "mean",
+    position_embedding_type="rotary",
+    rotary_emb_base=20000.0,
+    lora_adaptations=list(JINA_TASKS),
+    task_instructions=JINA_TASKS,
+    lora_rank=LORA_RANK,
+    lora_alpha=LORA_ALPHA,
+    **_FLASH,
+)
+
+
+def _llama(**config: Any) -> FamilyCheckpoint:
+    return _family(
+        "LlamaModel",
+        _LLAMA_BPE,
+        llama(2, WIDTH // N_HEADS),
+        "lasttoken",
+        model_type="llama",
+        rope_theta=10000.0,
+        **_LLAMA,
+        **config,
+    )
+
+
+def _eurobert(**config: Any) -> FamilyCheckpoint:
+    return _family(
+        "EuroBertModel",
+        _LLAMA_BPE,
+        llama(2, WIDTH // N_HEADS),
+        "mean",
+        model_type="eurobert",
+        rope_theta=250000.0,
+        **_LLAMA,
+        **config,
+    )
+
+
+def _qwen3(**config: Any) -> FamilyCheckpoint:
+    return _family(
+        "Qwen3ForCausalLM",
+        _QWEN_BPE,
+        llama(2, 16, normalised=True, prefix="model."),
+        "lasttoken",
+        model_type="qwen3",
+        head_dim=16,
+        rope_theta=1000000.0,
+        tie_word_embeddings=True,
+        **_LLAMA,
+        **config,
+    )
+
+
 FAMILIES = {
     "camembert": _family(
         "CamembertModel",
@@ -418,17 +524,28 @@ FAMILIES = {
         **_BERT_SIZES,
     ),
     "nomic": _family("NomicBertModel", _WORDPIECE, nomic_bert(), "mean", **_NOMIC),
+    "nomic-moe": _family(
+        "NomicBertModel",
+        _UNIGRAM,
+        nomic_bert_moe(),
+        "mean",
+        **{
+            **_NOMIC,
+            "activation_function": "gelu",
+            "n_positions": 2048,
+            "qkv_proj_bias": True,
+            "mlp_fc1_bias": True,
+            "mlp_fc2_bias": True,
+            "type_vocab_size": 1,
+            "num_experts": N_EXPERTS,
+            "moe_every_n_layers": 2,
+            "moe_top_k": 2,
+        },
+    ),
     "jina-v2": _family("JinaBertForMaskedLM", _WORDPIECE, jina_bert_v2(False), "mean", **_JINA),
     "jina-v2-code": _family("JinaBertForMaskedLM", _WORDPIECE, jina_bert_v2(True), "mean", **_JINA),
-    "jina-v3": _family(
-        "XLMRobertaModel",
-        _UNIGRAM,
-        xlm_roberta_flash(True),
-        "mean",
-        position_embedding_type="rotary",
-        rotary_emb_base=20000.0,
-        **_FLASH,
-    ),
+    "jina-v3": _JINA_V3,
+    "jina-v3-task": dataclasses.replace(_JINA_V3, task="retrieval.query"),
     "jina-reranker-v2": _family(
         "XLMRobertaForSequenceClassification",
         _UNIGRAM,
@@ -448,15 +565,8 @@ FAMILIES = {
         **_MODERN,
         **_LABEL,
     ),
-    "eurobert": _family(
-        "EuroBertModel",
-        _LLAMA_BPE,
-        llama(2, WIDTH // N_HEADS),
-        "mean",
-        model_type="eurobert",
-        rope_theta=250000.0,
-        **_LLAMA,
-    ),
+    "eurobert": _eurobert(),
+    "eurobert-linear": _eurobert(rope_scaling={"type": "linear", "factor": 3.0}),
     "neobert": _family(
         "NeoBERTLMHead",
         _WORDPIECE,
@@ -466,17 +576,8 @@ FAMILIES = {
         max_length=4096,
         **_BERT_SIZES,
     ),
-    "qwen3": _family(
-        "Qwen3ForCausalLM",
-        _QWEN_BPE,
-        llama(2, 16, normalised=True, prefix="model."),
-        "lasttoken",
-        model_type="qwen3",
-        head_dim=16,
-        rope_theta=1000000.0,
-        tie_word_embeddings=True,
-        **_LLAMA,
-    ),
+    "qwen3": _qwen3(),
+    "qwen3-yarn": _qwen3(rope_scaling={**_YARN, "original_max_position_embeddings": 128}),
     "qwen3-reranker": _family(
         "Qwen3ForCausalLM",
         _QWEN_BPE,
@@ -488,14 +589,21 @@ FAMILIES = {
         tie_word_embeddings=True,
         **{**_LLAMA, "max_position_embeddings": 2048},
     ),
-    "llama": _family(
-        "LlamaModel",
+    "llama": _llama(),
+    "llama-3.1": _llama(rope_scaling=_LLAMA3),
+    "llama-embed": _family(
+        "LlamaBidirectionalModel",
         _LLAMA_BPE,
         llama(2, WIDTH // N_HEADS),
-        "lasttoken",
+        "mean",
         model_type="llama",
+        pooling="avg",
         rope_theta=10000.0,
+        rope_scaling=_LLAMA3,
         **_LLAMA,
+    ),
+    "llama-yarn": _llama(
+        rope_scaling={**_YARN, "attention_factor": 0.8}, original_max_position_embeddings=64
     ),
     "mistral": _family(
         "MistralModel",

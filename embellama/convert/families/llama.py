@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from embellama.convert.config_json import Config
-from embellama.convert.network import Network, linear, norm, table
+from embellama.convert.network import Network, Value, linear, norm, table
+from embellama.convert.rope import read_rope
 
 _MODULES = {
     "embed_tokens": table("token_embd", "tokens"),
@@ -26,6 +26,7 @@ _QWEN3 = {
     "layers.{}.self_attn.q_norm": norm("blk.{}.attn_q_norm", "head", bias=False),
     "layers.{}.self_attn.k_norm": norm("blk.{}.attn_k_norm", "head", bias=False),
 }
+_POOLINGS = {"avg": 1, "cls": 2, "last": 3}  # enum llama_pooling_type, llama.h
 # llama.cpp rotates neighbours in a head, the checkpoint the halves of the head.
 _NEIGHBOURS = {
     "layers.{}.self_attn.q_proj": linear(
@@ -35,23 +36,6 @@ _NEIGHBOURS = {
         "blk.{}.attn_k", out="kv", bias=False, rows="neighbours of k"
     ),
 }
-
-
-def _rope_base(config: Config, default: float) -> float:
-    """Return the base of RoPE, as transformers 4 or 5 writes it."""
-    for name in ("rope_scaling", "rope_parameters"):
-        rope: Any = config.values.get(name)
-        if rope is None:
-            continue
-        kind = isinstance(rope, dict) and rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise config.error(f"{name} is {rope!r}; only RoPE without scaling is supported")
-        base = rope.get("rope_theta", default)
-        if "rope_theta" in rope:
-            if isinstance(base, bool) or not isinstance(base, (int, float)) or not 0 < base < 1e9:
-                raise config.error(f"rope_theta must be a positive number, not {base!r}")
-            return float(base)
-    return config.number("rope_theta", default, below=1e9)
 
 
 def _read(
@@ -100,12 +84,16 @@ def _read(
         ]
 
     context = config.size("max_position_embeddings", 2048)
-    modules = dict(_MODULES)
-    rows = {}
+    is_llama = architecture.startswith("llama")
+    rope = read_rope(config, base=rope_base, n_rotated=n_head, has_divisors=is_llama)
+    modules, rows = dict(_MODULES), {}
+    # Keys without which llama.cpp computes the same; its converter writes them.
+    more: dict[str, Value] = {}
     if architecture == "qwen3":
         modules |= _QWEN3
-    elif architecture.startswith("llama"):
+    elif is_llama:
         modules |= _NEIGHBOURS
+        more = {"rope.dimension_count": n_head, "vocab_size": sizes["tokens"]}
         rows = {
             "neighbours of q": neighbours(sizes["q"]),
             "neighbours of k": neighbours(sizes["kv"]),
@@ -125,20 +113,29 @@ def _read(
             "attention.value_length": n_head,
             "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 1e-6, below=1),
             "attention.causal": causal,
-            "rope.freq_base": _rope_base(config, rope_base),
-            "rope.dimension_count": n_head,
+            **rope.metadata,
+            **more,
         },
         modules=modules,
         sizes=sizes,
         prefixes=("model.",),
         unused=("lm_head.",),
         rows=rows,
+        constants={"rope_freqs.weight": rope.divisors} if rope.divisors else {},
     )
 
 
 def read_llama(config: Config, head: str) -> Network:
     """Read the config.json of a Llama."""
     return _read(config, head, architecture="llama", rope_base=10000.0)
+
+
+def read_llama_bidirectional(config: Config, head: str) -> Network:
+    """Read the config.json of a Llama without causal mask (llama-nemotron)."""
+    config.refuse_unless("pooling", "avg", _POOLINGS)
+    network = _read(config, head, architecture="llama-embed", rope_base=10000.0, causal=False)
+    pooling = _POOLINGS[config.values.get("pooling", "avg")]
+    return dataclasses.replace(network, metadata={**network.metadata, "pooling_type": pooling})
 
 
 def read_mistral(config: Config, head: str) -> Network:

@@ -83,6 +83,7 @@ def read_modern_bert(config: Config, head: str) -> Network:
         "rope.freq_base": _rope_base(config, "full_attention", "global_rope_theta", 160000.0),
         "rope.scaling.type": "none",
         "classifier.output_labels": labels,
+        "vocab_size": sizes["tokens"],
     }
     if n_layers > 1 and every > 1:
         metadata |= {

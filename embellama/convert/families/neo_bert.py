@@ -51,13 +51,14 @@ def read_neo_bert(config: Config, head: str) -> Network:
         n_layers=n_layers,
         n_tokens=sizes["tokens"],
         context_length=config.size("max_length", 4096),
-        n_token_types=None,
+        n_token_types=1,
         metadata={
             "embedding_length": width,
             "feed_forward_length": n_ff,
             "attention.head_count": n_heads,
             "attention.layer_norm_rms_epsilon": config.number("norm_eps", 1e-5, below=1),
             "attention.causal": False,
+            "pooling_type": 2,  # CLS, as the model card uses it, where no modules.json says another
             "rope.freq_base": 10000.0,
             "rope.scaling.type": "none",
         },
