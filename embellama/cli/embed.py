@@ -28,7 +28,7 @@ from embellama.config import (
     parse_normalization,
 )
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
-from embellama.files.checksum import file_sha256
+from embellama.files.checksum import known_sha256
 from embellama.files.finished_rows import FinishedRows, computed_rows
 from embellama.files.partial_output import not_written, partial_output
 from embellama.model import EmbeddingModel
@@ -249,8 +249,8 @@ class _Job:
         """Everything that a vector depends on, except its text and where the text is cut."""
         config = self._model.config
         return {
-            "embellama version": version("embellama"),
-            "model": file_sha256(self._model.path),
+            "embellama_version": version("embellama"),
+            "model": known_sha256(self._model.path),
             "pooling": self._model.pooling.value,
             "normalize": str(config.normalization),
             "accuracy": config.accuracy.value,

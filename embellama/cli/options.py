@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from embellama import catalog
 from embellama.config import Accuracy
 from embellama.errors import EmbellamaError
 
@@ -134,7 +136,16 @@ def model(**settings: Any) -> Callable[[_Function], _Function]:
             "envvar": MODEL_VARIABLE,
             "show_envvar": True,
         }
-    return click.option("-m", "--model", help="The model.", **settings)
+    return click.option("-m", "--model", help="The model.", shell_complete=_model_names, **settings)
+
+
+def _model_names(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    """Known models, and files of the current folder, for completion in a shell."""
+    names = [entry.name for entry in catalog.known_models()]
+    known = [CompletionItem(name) for name in names if name.lower().startswith(begun.lower())]
+    return [*known, CompletionItem(begun, type="file")]
 
 
 file_type = click.option(
