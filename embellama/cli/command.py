@@ -11,9 +11,12 @@ import click
 from click.shell_completion import shell_complete
 
 from embellama.cli.bench import bench
+from embellama.cli.cluster import cluster
+from embellama.cli.dedupe import dedupe
 from embellama.cli.embed import embed
 from embellama.cli.model_files import convert, info, models, pull, rm
 from embellama.cli.rerank import rerank
+from embellama.cli.search import search, similar
 from embellama.errors import EmbellamaError
 
 __all__ = ["main"]
@@ -45,7 +48,20 @@ def command() -> None:
     """
 
 
-for part in (embed, rerank, bench, info, models, pull, rm, convert):
+for part in (
+    embed,
+    search,
+    similar,
+    dedupe,
+    cluster,
+    rerank,
+    bench,
+    info,
+    models,
+    pull,
+    rm,
+    convert,
+):
     command.add_command(part)
 
 

@@ -19,8 +19,10 @@ __all__ = ["ClusterResult", "cluster", "spherical_k_means"]
 # cluster this many.
 _SAMPLE_ROWS = 10_000
 _SAMPLE_ROWS_PER_CLUSTER = 64
-# How often they are chosen, and how often they are moved within the sample.
-_STARTS = 4
+# How often they are chosen: the more often the less that takes. How often they are moved within
+# the sample each time.
+_FEWEST_STARTS, _MOST_STARTS = 4, 100
+_COMPARED_IN_STARTS = 1_000_000
 _SAMPLE_ROUNDS = 20
 # Rows that are tried for each first centroid.
 _TRIALS = 10
@@ -173,9 +175,11 @@ def _first_centroids(source: Rows, n_clusters: int, kind: str, seed: int) -> NDA
     chosen = np.sort(random.choice(len(has_vector), n_sample, replace=False))
     sample = rows_at(source, has_vector[chosen])
     units = _unit(comparable_rows(sample, kind), kind)
+    n_starts = _COMPARED_IN_STARTS // (n_sample * n_clusters)
+    n_starts = min(max(n_starts, _FEWEST_STARTS), _MOST_STARTS)
     found = [
         _improved(ArrayRows(source.name, sample), start, kind, _SAMPLE_ROUNDS)
-        for start in (_distant_rows(units, n_clusters, random) for _ in range(_STARTS))
+        for start in (_distant_rows(units, n_clusters, random) for _ in range(n_starts))
     ]
     best = max(found, key=lambda result: _mean(result.scores))
     return best.centroids.astype(np.float64)

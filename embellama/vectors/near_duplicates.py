@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -88,10 +89,17 @@ def near_duplicates(
     return first_alike(source, threshold=threshold, kind=kind)
 
 
-def first_alike(source: Rows, *, threshold: float, kind: str) -> NearDuplicates:
+def first_alike(
+    source: Rows,
+    *,
+    threshold: float,
+    kind: str,
+    progress: Callable[[int], None] = lambda done: None,
+) -> NearDuplicates:
     """Find the rows of `source` that nearly repeat an earlier row.
 
-    `threshold` and `kind` are as for :func:`near_duplicates`.
+    `threshold` and `kind` are as for :func:`near_duplicates`. `progress` is called with the number
+    of rows that are done.
     """
     if kind == "dot":
         raise ConfigurationError("dot products have no fixed scale: use kind='cosine'")
@@ -109,6 +117,7 @@ def first_alike(source: Rows, *, threshold: float, kind: str) -> NearDuplicates:
             if not len(undecided.indices):
                 break
         _decide_among_themselves(undecided, threshold, kind, result)
+        progress(chunk.start + len(chunk.indices))
     return result
 
 
