@@ -97,7 +97,7 @@ def columns_of(
                 "Parquet with `embellama embed --keep`"
             )
         return _NoColumns()
-    names = [name for name in vectors.rows.parquet.schema_arrow.names if name not in OWN_COLUMNS]
+    names = [name for name in vectors.rows.names if name not in OWN_COLUMNS]
     for name in keep or ():
         if name not in names:
             raise ConfigurationError(

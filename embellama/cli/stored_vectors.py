@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tokenize
+import warnings
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Protocol
@@ -28,6 +30,13 @@ _DTYPES = {
     "int8": "int8",
     "uint8": "ubinary",
 }
+# What numpy raises depends on which bytes of a header are damaged.
+_HEADER_ERRORS = (
+    *(OSError, ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError),
+    *(RecursionError, tokenize.TokenError),
+)
+# Rows whose columns are read at a time.
+_RECORDS = 4096
 # Bytes that are read from a column of Parquet at a time, which otherwise is read as a whole.
 _BUFFER_BYTES = 1 << 20
 
@@ -169,9 +178,10 @@ class NpyRows:
 
     def __init__(self, path: str) -> None:
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        # What numpy raises depends on which bytes of the header are damaged.
-        except (OSError, ValueError, TypeError, EOFError, SyntaxError, OverflowError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except _HEADER_ERRORS as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise InvalidInputError(
                 f"{path} can't be read as .npy ({reason}): compute it again"
@@ -199,6 +209,8 @@ class ParquetRows:
     Attributes
     ----------
     parquet : pyarrow.parquet.ParquetFile
+    names : list of str
+        All columns.
     column : str
         The column of the vectors: ``embedding``, or the only one that holds lists of numbers.
     """
@@ -208,7 +220,8 @@ class ParquetRows:
         self._pyarrow = import_pyarrow()
         try:
             self.parquet = self._pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES)
-        except (self._pyarrow.ArrowException, OSError) as error:
+            self.names = self.parquet.schema_arrow.names
+        except (self._pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
             raise InvalidInputError(
                 f"{path} can't be read as Parquet ({reason}): compute it again"
@@ -299,9 +312,13 @@ class ParquetRows:
             if first < last:
                 for batch in self._batches(_RECORDS, names, row_groups=[group]):
                     first, last = np.searchsorted(indices, (start, start + len(batch)))
-                    found += batch.take(
-                        self._pyarrow.array(indices[first:last] - start)
-                    ).to_pylist()
+                    wanted = self._pyarrow.array(indices[first:last] - start)
+                    try:
+                        found += batch.take(wanted).to_pylist()
+                    except UnicodeDecodeError as error:
+                        raise InvalidInputError(
+                            f"{self._name} holds a text that is not UTF-8 ({error}): make it again"
+                        ) from None
                     start += len(batch)
             start = end
         return found
@@ -309,13 +326,9 @@ class ParquetRows:
     def copied(self) -> Iterator[tuple[int, Any]]:
         """Yield all rows with all columns, in batches with the index of their first row."""
         start = 0
-        for batch in self._batches(_RECORDS, self.parquet.schema_arrow.names):
+        for batch in self._batches(_RECORDS, self.names):
             yield start, batch
             start += len(batch)
-
-
-# Rows whose columns are read at a time.
-_RECORDS = 4096
 
 
 def _description(metadata: dict[bytes, bytes]) -> Description:

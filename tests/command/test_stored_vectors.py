@@ -279,6 +279,7 @@ WHOLE = npy(np.eye(4, dtype=np.float32))
         (WHOLE[:-1], ["can't be read as .npy"]),
         (WHOLE.replace(b"(4, 4)", b"(4,04)"), ["can't be read as .npy"]),
         (WHOLE.replace(b"(4, 4)", b"(9**9)"), ["can't be read as .npy"]),
+        (WHOLE.replace(b"(4, 4)", b"((4, 4"), ["can't be read as .npy"]),
         (WHOLE.replace(b"(4, 4)", b"(-4,4)"), ["can't be read as .npy"]),
         (WHOLE.replace(b"<f4", b"<f\xff"), ["can't be read as .npy"]),
         (npy(np.array([{}], dtype=object), allow_pickle=True), ["can't be read as .npy"]),
@@ -332,6 +333,8 @@ def test_parquet_files_that_hold_no_vectors(command: Command) -> None:
         table = table.replace_schema_metadata({"embellama": nonsense})
         pyarrow.parquet.write_table(table, "x.parquet")
         assert command("dedupe", "x.parquet").status == 0
+    names = pyarrow.array([b"caf\xe9"]).cast(pyarrow.string(), safe=False)
+    refuse({"embedding": [[1.0]], "name": names}, "not UTF-8")
     content = Path("x.parquet").read_bytes()
     Path("x.parquet").write_bytes(content[:-30])
     assert_refused(command("dedupe", "x.parquet"), "can't be read as Parquet")
