@@ -130,6 +130,8 @@ def search(
             )
             labels = [row.text or "" for row in window]
             has_several = has_printed or len(window) > 1
+            if has_printed and not as_json:
+                click.echo()
             _print(found, labels if as_json or has_several else None, shown, as_json=as_json)
             has_printed = True
 

@@ -177,6 +177,9 @@ def test_search(command: Command, tiny: Any) -> None:
     assert shown == "   1.000       0  a b\n"
     several = command("search", "a b", "f", "-n", "1", "--in", "x.npy").stdout
     assert several == "a b\n   1.000       0\n\nf\n   1.000       2\n"
+    # Queries are read a window at a time.
+    many = command("search", "-n", "1", "--in", "x.npy", stdin="f\n" * 1025).stdout
+    assert many == "\n".join(["f\n   1.000       2\n"] * 1025)
     assert_refused(command("search", "a", " ", "--in", "x.npy"), "text 2 is white space only")
     assert_refused(command("search", "a"), "--in", status=2)
     assert_refused(command("search", "a", "--in", "none.npy"), "none.npy", status=2)
