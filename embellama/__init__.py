@@ -53,12 +53,16 @@ from embellama.model_info import ModelInfo, model_info
 from embellama.quantization import quantize
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
+from embellama.vectors.clustering import ClusterResult, cluster
+from embellama.vectors.near_duplicates import NearDuplicates, near_duplicates
+from embellama.vectors.search import SearchResult, search
 
 __all__ = [
     "Accuracy",
     "BatchError",
     "CacheConfig",
     "CacheStats",
+    "ClusterResult",
     "ConfigurationError",
     "DimensionMismatchError",
     "EmbeddingEngine",
@@ -72,18 +76,23 @@ __all__ = [
     "ModelInfo",
     "ModelLoadError",
     "ModelNotFoundError",
+    "NearDuplicates",
     "NormalizationMode",
     "OperationTimeoutError",
     "PNorm",
     "PoolingStrategy",
     "RerankResult",
     "ResourceLimitError",
+    "SearchResult",
     "TextTypeError",
     "TokenizationError",
     "backend_info",
+    "cluster",
     "model_info",
+    "near_duplicates",
     "pairwise_similarity",
     "quantize",
+    "search",
     "similarity",
 ]
 

@@ -50,6 +50,12 @@ _WORDS = """
 @options.accuracy
 @options.threads
 @click.option(
+    "--instruction-set",
+    metavar="NAME",
+    help="Compute an encoder with these instructions, such as avx2, or by llama.cpp.  [default: "
+    "the best of this processor]",
+)
+@click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=2.0,
@@ -63,6 +69,7 @@ def bench(
     file_type: str | None,
     accuracy: str,
     threads: int | None,
+    instruction_set: str | None,
     seconds: float,
     as_json: bool,
     quiet: bool,
@@ -76,6 +83,7 @@ def bench(
         catalog.resolve(model, file_type=file_type, progress=not quiet),
         accuracy=Accuracy(accuracy),
         n_threads=threads,
+        instruction_set=instruction_set,
     )
     start = time.perf_counter()
     with EmbeddingModel(config) as embedding_model:
@@ -89,11 +97,11 @@ def bench(
         report = {
             "model": str(config.model_path),
             "weights": embedding_model.model_size,
-            "instruction set": embedding_model.core_model.instruction_set,
-            "load seconds": loaded,
+            "instruction_set": embedding_model.core_model.instruction_set,
+            "load_seconds": loaded,
             "texts": rows,
             # Linux reports KiB (getrusage(2)).
-            "peak memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "backend": backend_info(),
         }
     if as_json:
@@ -118,10 +126,10 @@ def _measured(model: EmbeddingModel, length: int, seconds: float) -> dict[str, A
     batch = statistics.median(batches)
     return {
         "tokens": n_tokens / len(texts),
-        "texts per second": len(texts) / batch,
-        "tokens per second": n_tokens / batch,
-        "alone milliseconds": 1e3 * statistics.median(alone),
-        "alone milliseconds, 95 of 100": 1e3 * float(np.quantile(alone, 0.95)),
+        "texts_per_second": len(texts) / batch,
+        "tokens_per_second": n_tokens / batch,
+        "alone_milliseconds": 1e3 * statistics.median(alone),
+        "alone_milliseconds_p95": 1e3 * float(np.quantile(alone, 0.95)),
     }
 
 
@@ -151,16 +159,16 @@ def _print(report: dict[str, Any]) -> None:
     backend = report["backend"]
     click.echo(f"{report['model']}")
     click.echo(f"llama.cpp {backend['llama_cpp']} on {'; '.join(backend['devices'])}")
-    click.echo(f"instruction set {report['instruction set']}")
+    click.echo(f"instruction set {report['instruction_set']}")
     click.echo(
-        f"weights {report['weights'] / 1e6:.1f} MB, loaded in {report['load seconds']:.2f} s"
+        f"weights {report['weights'] / 1e6:.1f} MB, loaded in {report['load_seconds']:.2f} s"
     )
     click.echo("")
     click.echo("tokens   texts/s   tokens/s      alone   95 of 100")
     for row in report["texts"]:
         click.echo(
-            f"{row['tokens']:6.0f} {row['texts per second']:9.1f} {row['tokens per second']:10.0f} "
-            f"{row['alone milliseconds']:7.2f} ms {row['alone milliseconds, 95 of 100']:8.2f} ms"
+            f"{row['tokens']:6.0f} {row['texts_per_second']:9.1f} {row['tokens_per_second']:10.0f} "
+            f"{row['alone_milliseconds']:7.2f} ms {row['alone_milliseconds_p95']:8.2f} ms"
         )
     click.echo("")
-    click.echo(f"peak memory of this process {report['peak memory'] / 1e6:.1f} MB")
+    click.echo(f"peak memory of this process {report['peak_memory'] / 1e6:.1f} MB")

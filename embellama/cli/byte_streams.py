@@ -16,7 +16,14 @@ from typing import Any, BinaryIO, cast
 
 from embellama.cli.options import MissingExtraError
 
-__all__ = ["COMPRESSIONS", "READ_ERRORS", "decoded_document", "decoded_lines", "open_bytes"]
+__all__ = [
+    "COMPRESSIONS",
+    "READ_ERRORS",
+    "decoded_document",
+    "decoded_lines",
+    "decoded_texts",
+    "open_bytes",
+]
 
 # The exceptions that reading a file may raise, also if it is a truncated or damaged archive.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -125,6 +132,23 @@ def decoded_lines(stream: BinaryIO) -> Iterator[tuple[str, str]]:
     for index, data in enumerate(stream):
         # A byte order mark is not part of the first text.
         yield _decoded(data if index else data.removeprefix(codecs.BOM_UTF8), " of the line")
+
+
+def decoded_texts(stream: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Decode texts in UTF-8 that end with NUL, as ``find -print0`` and ``sort -z`` write them.
+
+    Yields what :func:`decoded_lines` does. The last text may lack its NUL.
+    """
+    parts: list[bytes] = []
+    # read1 does not wait for more than there is in a pipe.
+    while block := cast("io.BufferedReader", stream).read1(1 << 16):
+        *ends, rest = block.split(b"\0")
+        for end in ends:
+            yield _decoded(b"".join([*parts, end]), " of the text")
+            parts = []
+        parts.append(rest)
+    if any(parts):
+        yield _decoded(b"".join(parts), " of the text")
 
 
 def _decoded(data: bytes, of_what: str) -> tuple[str, str]:

@@ -8,14 +8,20 @@ import sys
 from typing import IO
 
 import click
+from click.shell_completion import shell_complete
 
 from embellama.cli.bench import bench
+from embellama.cli.cluster import cluster
+from embellama.cli.dedupe import dedupe
 from embellama.cli.embed import embed
 from embellama.cli.model_files import convert, info, models, pull, rm
 from embellama.cli.rerank import rerank
+from embellama.cli.search import search, similar
 from embellama.errors import EmbellamaError
 
 __all__ = ["main"]
+
+_COMPLETION = "_EMBELLAMA_COMPLETE"  # as click calls it
 
 
 class _InOrder(click.Group):
@@ -24,7 +30,9 @@ class _InOrder(click.Group):
 
 
 @click.group(
-    cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_InOrder,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="embellama", message="%(prog)s %(version)s")
 def command() -> None:
@@ -40,7 +48,20 @@ def command() -> None:
     """
 
 
-for part in (embed, rerank, bench, info, models, pull, rm, convert):
+for part in (
+    embed,
+    search,
+    similar,
+    dedupe,
+    cluster,
+    rerank,
+    bench,
+    info,
+    models,
+    pull,
+    rm,
+    convert,
+):
     command.add_command(part)
 
 
@@ -60,8 +81,7 @@ def main() -> int:
     except BrokenPipeError:
         status = 0
     except (EmbellamaError, OSError) as error:
-        message = " ".join(line.strip() for line in str(error).splitlines())
-        print(f"embellama: error: {message}", file=sys.stderr)
+        _print_error(str(error))
         status = 1
     except KeyboardInterrupt:
         status = 130
@@ -71,6 +91,11 @@ def main() -> int:
         # Otherwise Python flushes again when it ends, and reports the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
+
+
+def _print_error(message: str) -> None:
+    line = " ".join(line.strip() for line in message.splitlines())
+    print(f"embellama: error: {line}", file=sys.stderr)
 
 
 def _replace_closed_streams() -> None:
@@ -94,12 +119,19 @@ def _null_stream(name: str, mode: str, flags: int) -> IO[str]:
 
 
 def _run(arguments: list[str]) -> int:
+    # The script that a shell runs for completion asks so.
+    if instruction := os.environ.get(_COMPLETION):
+        return shell_complete(command, {}, "embellama", _COMPLETION, instruction)
     try:
         with command.make_context("embellama", arguments) as context:
             command.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "embellama"
+        _print_error(f"{error.format_message().rstrip('.')}; `{path} --help` tells more")
+        return error.exit_code
     except click.ClickException as error:
-        error.show()
+        _print_error(error.format_message())
         return error.exit_code
     return 0

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from embellama.cli.byte_streams import decoded_document, decoded_lines
+from embellama.cli.byte_streams import decoded_document, decoded_lines, decoded_texts
 from embellama.cli.input_files import InputFile, input_files, reading
 from embellama.cli.options import import_pyarrow
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
@@ -203,7 +203,8 @@ class Corpus:
                     records = _table_records(stream, file, self._selection)
                     total += sum(1 for _ in records)
                 else:
-                    total += sum(1 for _ in decoded_lines(stream))
+                    texts = decoded_texts if file.kind == "nul" else decoded_lines
+                    total += sum(1 for _ in texts(stream))
         return total
 
 
@@ -216,6 +217,8 @@ def _records(stream: BinaryIO, file: InputFile, selection: Selection) -> Iterato
         objects = _array(stream, file) if file.kind == "json" else _json_lines(stream, file)
         return _with_columns(_named(objects, selection), file, selection)
     _check_columns(file, ["path", "text"] if file.kind == "document" else ["text"], selection)
+    if file.kind == "nul":
+        return _texts(stream, file)
     return _documents(stream, file) if file.kind == "document" else _lines(stream, file)
 
 
@@ -263,6 +266,11 @@ def _lines(stream: BinaryIO, file: InputFile) -> Iterator[_Record]:
     for number, (line, problem) in enumerate(decoded_lines(stream), 1):
         text = line.removesuffix("\n").removesuffix("\r")
         yield f"line {number} of {file.name}", problem or {"text": text}
+
+
+def _texts(stream: BinaryIO, file: InputFile) -> Iterator[_Record]:
+    for number, (text, problem) in enumerate(decoded_texts(stream), 1):
+        yield f"text {number} of {file.name}", problem or {"text": text}
 
 
 def _documents(stream: BinaryIO, file: InputFile) -> Iterator[_Record]:

@@ -9,30 +9,32 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
-from embellama import catalog
 from embellama.cli import options, vector_files
 from embellama.cli.corpus import Corpus, Row, Selection, corpus_of, in_terms_of_the_command
-from embellama.cli.vector_files import WINDOW_TEXTS, VectorFile
+from embellama.cli.model_settings import configuration, kept_dimensions, prompt_of, prompted
+from embellama.cli.vector_files import WINDOW_TEXTS, Layout, VectorFile
 from embellama.config import (
     Accuracy,
-    ModelConfig,
     NormalizationMode,
     PNorm,
     PoolingStrategy,
     parse_normalization,
 )
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
-from embellama.files.checksum import file_sha256
+from embellama.files.checksum import known_sha256
 from embellama.files.finished_rows import FinishedRows, computed_rows
 from embellama.files.partial_output import not_written, partial_output
 from embellama.model import EmbeddingModel
 from embellama.progress import Bar, print_notice, progress_bar, stderr_is_terminal
+from embellama.quantization import quantization_levels
 from embellama.results import EmbeddingResult
 
 __all__ = ["embed"]
@@ -85,6 +87,22 @@ def _kept(
     metavar="N",
     help="Cut every text at N tokens, with the special ones.",
 )
+@options.prompt
+@click.option(
+    "--query",
+    "prompt_kind",
+    flag_value="query",
+    help="Put the model's prompt for queries before each text.",
+)
+@click.option(
+    "--document",
+    "prompt_kind",
+    flag_value="document",
+    help="Put the model's prompt for documents before each text.",
+)
+@options.dtype(default="float32", show_default=True)
+@options.ranges
+@options.truncate_dim
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "nan"]),
@@ -130,6 +148,11 @@ def embed(
     normalize: NormalizationMode | PNorm,
     truncate: bool,
     max_tokens: int | None,
+    prompt: str | None,
+    prompt_kind: Literal["query", "document"] | None,
+    dtype: str,
+    ranges: NDArray[np.float32] | None,
+    truncate_dim: int | None,
     on_error: str,
     accuracy: str,
     threads: int | None,
@@ -146,7 +169,7 @@ def embed(
 
     \b
     jsonl    {"index": 0, "tokens": 6, "embedding": [...]} for each text
-    npy      one float32 array of shape (texts, dimensions)
+    npy      one array of shape (texts, dimensions), float32 unless --dtype says otherwise
     parquet  the columns index, tokens and embedding
 
     Texts are read and vectors written 1,024 at a time, so files may be larger than memory. If a
@@ -157,6 +180,7 @@ def embed(
     embellama embed "a cat" "a dog"
     embellama embed -i lines.txt -o vectors.npy
     embellama embed -i articles.parquet --column title,body --keep id -o vectors.parquet
+    embellama embed -i questions.txt --query --dtype float16 -o questions.npy
     embellama embed -i 'parts/*.jsonl.gz' --truncate --on-error nan -o vectors.npy
     sort -u lines.txt | embellama embed > vectors.jsonl
     """
@@ -170,9 +194,17 @@ def embed(
         raise click.UsageError(
             f"{output_format} has no place for the columns of --keep: write Parquet or JSON Lines"
         )
+    if prompt is not None and prompt_kind is not None:
+        raise click.UsageError(f"give --prompt or --{prompt_kind}, not both")
+    if on_error == "nan" and not dtype.startswith("float"):
+        raise click.UsageError(f"--on-error nan needs a --dtype that has NaN: {dtype} has none")
+    if dtype == "uint8" and ranges is None:
+        raise click.UsageError("--dtype uint8 needs --ranges")
     rows = corpus_of(texts, sources, input_format, Selection(columns, keep, delimiter))
-    config = ModelConfig(
-        catalog.resolve(model, file_type=file_type, progress=not quiet),
+    config = configuration(
+        model,
+        file_type=file_type,
+        quiet=quiet,
         pooling=None if pooling is None else PoolingStrategy(pooling),
         normalization=normalize,
         truncate=max_tokens or truncate,
@@ -182,8 +214,26 @@ def embed(
     # On a terminal a bar would appear between the vectors.
     show = not quiet and stderr_is_terminal() and (output is not None or not sys.stdout.isatty())
     with EmbeddingModel(config) as embedding_model:
-        job = _Job(embedding_model, on_error, output, quiet=quiet)
-        with job.destination(kind, rows, restart=restart) as vector_file:
+        if prompt_kind is not None:
+            prompt = prompt_of(embedding_model, prompt_kind)
+        n_dimensions = kept_dimensions(embedding_model, truncate_dim)
+        quantization_levels(dtype, n_dimensions, ranges)  # raises what does not fit
+        layout = Layout(
+            n_dimensions,
+            dtype,
+            ranges,
+            rows.types if isinstance(rows, Corpus) else {},
+            {
+                "model": model,
+                "dimensions": n_dimensions,
+                "pooling": embedding_model.pooling.value,
+                "dtype": dtype,
+                "ranges": None if ranges is None else ranges.tolist(),
+                "prompt": prompt or "",
+            },
+        )
+        job = _Job(embedding_model, prompt or "", layout, on_error, output, quiet=quiet)
+        with job.destination(kind, restart=restart) as vector_file:
             job.run(rows, vector_file, show=show)
     if job.n_failed and not quiet:
         print_notice(f"{job.n_failed} texts have no vector, the first because {job.first_failure}")
@@ -201,9 +251,18 @@ class _Job:
     """
 
     def __init__(
-        self, model: EmbeddingModel, on_error: str, output: str | None, *, quiet: bool
+        self,
+        model: EmbeddingModel,
+        prompt: str,
+        layout: Layout,
+        on_error: str,
+        output: str | None,
+        *,
+        quiet: bool,
     ) -> None:
         self._model = model
+        self._prompt = prompt
+        self._layout = layout
         self._on_error = on_error
         self._output = output
         self._quiet = quiet
@@ -212,22 +271,18 @@ class _Job:
         self.first_failure = ""
 
     @contextlib.contextmanager
-    def destination(
-        self, kind: type[VectorFile], rows: Corpus | list[Row], *, restart: bool
-    ) -> Iterator[VectorFile]:
+    def destination(self, kind: type[VectorFile], *, restart: bool) -> Iterator[VectorFile]:
         """Open the output: a stream, or a file that gets its final name when it is complete."""
-        types = rows.types if isinstance(rows, Corpus) else {}
-        n_dimensions = self._model.embedding_dimensions
         output = self._output
         if output is None or (os.path.exists(output) and not os.path.isfile(output)):
             # A device or a named pipe is written to, not replaced by a file.
-            with _written_to(output, kind, n_dimensions, types) as vector_file:
+            with _written_to(output, kind, self._layout) as vector_file:
                 yield vector_file
             return
         with partial_output(
             output,
             self._settings(),
-            n_dimensions,
+            self._layout.n_dimensions,
             max_tokens=self._max_tokens(),
             restart=restart,
         ) as partial:
@@ -235,7 +290,7 @@ class _Job:
             if partial.finished.n_found and not self._quiet:
                 print_notice(f"{partial.finished.n_found} texts were done before")
             try:
-                with kind(partial.file, n_dimensions, types) as vector_file:
+                with kind(partial.file, self._layout) as vector_file:
                     yield vector_file
             except KeyboardInterrupt:
                 if not self._quiet and partial.finished.n_rows:
@@ -249,11 +304,13 @@ class _Job:
         """Everything that a vector depends on, except its text and where the text is cut."""
         config = self._model.config
         return {
-            "embellama version": version("embellama"),
-            "model": file_sha256(self._model.path),
+            "embellama_version": version("embellama"),
+            "model": known_sha256(self._model.path),
             "pooling": self._model.pooling.value,
             "normalize": str(config.normalization),
             "accuracy": config.accuracy.value,
+            "prompt": self._prompt,
+            "dimensions": self._layout.n_dimensions,
         }
 
     def _max_tokens(self) -> int | None:
@@ -288,8 +345,9 @@ class _Job:
             done_before = start + len(window) - len(indices)
             with in_terms_of_the_command([window[i].label for i in indices]) as reword:
                 result = self._model.embed_batch(
-                    [window[i].text or "" for i in indices],
+                    [prompted(self._prompt, window[i].text or "") for i in indices],
                     details=True,
+                    truncate_dim=self._layout.n_dimensions,
                     on_error=self._on_error,
                     progress=lambda done, total: bar.advance_to(done_before + done),
                 )
@@ -299,7 +357,7 @@ class _Job:
 
         texts = [row.text for row in window]
         if self._finished is None:
-            result = computed_rows(texts, self._model.embedding_dimensions, compute)
+            result = computed_rows(texts, self._layout.n_dimensions, compute)
         else:
             result = self._finished.complete(texts, compute)
         self._count_failures(window, result)
@@ -316,9 +374,7 @@ class _Job:
 
 
 @contextlib.contextmanager
-def _written_to(
-    output: str | None, kind: type[VectorFile], n_dimensions: int, types: Mapping[str, Any]
-) -> Iterator[VectorFile]:
+def _written_to(output: str | None, kind: type[VectorFile], layout: Layout) -> Iterator[VectorFile]:
     """Write to a stream, whose rows can't be used by a later run."""
     try:
         with contextlib.ExitStack() as stack:
@@ -326,7 +382,7 @@ def _written_to(
                 sys.stdout.buffer if output is None else stack.enter_context(open(output, "wb"))
             )
             file = stream if kind.streams else stack.enter_context(tempfile.TemporaryFile())
-            with kind(file, n_dimensions, types) as vector_file:
+            with kind(file, layout) as vector_file:
                 yield vector_file
             if not kind.streams:
                 file.seek(0)

@@ -34,7 +34,8 @@ def info(model: str, as_json: bool) -> None:
     """
     described = _description(model_info(model))
     if as_json:
-        click.echo(json.dumps(described, indent=2))
+        named = {name.replace(" ", "_"): value for name, value in described.items()}
+        click.echo(json.dumps(named, indent=2))
         return
     described["file size"] = _human_size(described["file size"])
     described["parameters"] = f"{described['parameters']:,}"

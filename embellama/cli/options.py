@@ -9,9 +9,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+import numpy as np
+from click.shell_completion import CompletionItem
+from numpy.typing import NDArray
 
+from embellama import catalog
 from embellama.config import Accuracy
 from embellama.errors import EmbellamaError
+from embellama.quantization import DTYPES
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -21,19 +26,23 @@ __all__ = [
     "UserPath",
     "accuracy",
     "column_names",
+    "dtype",
     "file_type",
     "import_pyarrow",
     "input_options",
     "model",
+    "prompt",
     "quiet",
+    "ranges",
     "threads",
+    "truncate_dim",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MODEL_VARIABLE = "EMBELLAMA_MODEL_PATH"  # as for EngineConfig.from_env
-INPUT_FORMATS = ("lines", "document", "csv", "tsv", "json", "jsonl", "parquet")
+INPUT_FORMATS = ("lines", "nul", "document", "csv", "tsv", "json", "jsonl", "parquet")
 
 
 class UserPath(click.Path):
@@ -52,6 +61,7 @@ def import_pyarrow() -> Any:
     """Import pyarrow with its Parquet part, or say how to get it."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
         raise MissingExtraError(
@@ -95,7 +105,8 @@ _INPUT_OPTIONS = (
     click.option(
         "--input-format",
         type=click.Choice(INPUT_FORMATS),
-        help="With lines each line is a text, with document each file.  [default: by FILE's "
+        help="With lines each line is a text, with nul what ends with NUL (sort -z), with document "
+        "each file.  [default: by FILE's "
         "suffix; lines without a suffix]",
     ),
     click.option(
@@ -134,9 +145,57 @@ def model(**settings: Any) -> Callable[[_Function], _Function]:
             "envvar": MODEL_VARIABLE,
             "show_envvar": True,
         }
-    return click.option("-m", "--model", help="The model.", **settings)
+    settings = {"help": "The model.", **settings}
+    return click.option("-m", "--model", shell_complete=_model_names, **settings)
 
 
+def _model_names(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    """Known models, and files of the current folder, for completion in a shell."""
+    names = [entry.name for entry in catalog.known_models()]
+    known = [CompletionItem(name) for name in names if name.lower().startswith(begun.lower())]
+    return [*known, CompletionItem(begun, type="file")]
+
+
+def _ranges(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            ranges = np.asarray(np.load(value, allow_pickle=False), dtype=np.float32)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise click.BadParameter(f"{value} is no .npy file of numbers: {error}") from None
+    if ranges.ndim != 2 or len(ranges) != 2 or not np.isfinite(ranges).all():
+        raise click.BadParameter(
+            f"{value} must hold finite numbers of shape (2, dimensions), not {ranges.shape}"
+        )
+    return ranges
+
+
+def dtype(**settings: Any) -> Callable[[_Function], _Function]:
+    """``--dtype``; `settings` as click.option takes them."""
+    settings = {"help": "The type of the rows.", **settings}
+    return click.option("--dtype", type=click.Choice(list(DTYPES)), **settings)
+
+
+ranges = click.option(
+    "--ranges",
+    type=UserPath(exists=True, dir_okay=False),
+    callback=_ranges,
+    metavar="FILE",
+    help="For int8 and uint8: a .npy file with the least and the largest value of each dimension, "
+    "shape (2, dimensions). uint8 needs it.",
+)
+prompt = click.option("--prompt", metavar="TEXT", help="Put TEXT before each text.")
+truncate_dim = click.option(
+    "--truncate-dim",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the first N dimensions, for models trained for it, scaled again.",
+)
 file_type = click.option(
     "--file-type",
     help="Type of the weights, such as F32 or Q8_0.  [default: F16, where the model has it]",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -19,12 +20,22 @@ from numpy.typing import NDArray
 
 from embellama.cli.options import import_pyarrow
 from embellama.errors import ConfigurationError, InvalidInputError
+from embellama.quantization import DTYPES, quantize, quantized_width
 from embellama.results import EmbeddingResult
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FORMATS", "WINDOW_TEXTS", "VectorFile", "vector_format"]
+__all__ = [
+    "DESCRIPTION_KEY",
+    "FORMATS",
+    "OWN_COLUMNS",
+    "WINDOW_TEXTS",
+    "Layout",
+    "VectorFile",
+    "json_value",
+    "vector_format",
+]
 
 # Texts computed, then written, at a time: enough for well-packed micro-batches.
 WINDOW_TEXTS = 1024
@@ -32,9 +43,53 @@ WINDOW_TEXTS = 1024
 _PARQUET_ROWS = 8 * WINDOW_TEXTS
 
 # Columns of the result; a column of the input can't have one of these names.
-_OWN_COLUMNS = ("index", "tokens", "embedding")
+OWN_COLUMNS = ("index", "tokens", "embedding")
+
+# Under this key the metadata of a Parquet file says in JSON how its vectors were made.
+DESCRIPTION_KEY = b"embellama"
 
 Kept = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the rows of a file of vectors are.
+
+    Attributes
+    ----------
+    n_dimensions : int
+        Length D of a vector.
+    dtype : str
+        The type of the rows; see :func:`embellama.quantize`.
+    ranges : numpy.ndarray of float32, shape (2, D), or None
+        For int8 and uint8.
+    types : Mapping
+        The Arrow types of the kept columns that have one.
+    description : Mapping
+        How the vectors were made, for the metadata of Parquet.
+    """
+
+    n_dimensions: int
+    dtype: str = "float32"
+    ranges: NDArray[np.float32] | None = None
+    types: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    description: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """The number of values in a row."""
+        return quantized_width(self.n_dimensions, self.dtype)
+
+    @property
+    def numpy_type(self) -> np.dtype[Any]:
+        """The type of a value, little-endian."""
+        kind: np.dtype[Any] = np.dtype(DTYPES[self.dtype][0]).newbyteorder("<")
+        return kind
+
+    def encoded(self, vectors: NDArray[np.float32]) -> NDArray[Any]:
+        """Turn vectors of float32 into rows."""
+        rows = quantize(vectors, self.dtype, ranges=self.ranges)
+        return rows.astype(self.numpy_type, copy=False)
 
 
 class VectorFile(abc.ABC):
@@ -44,10 +99,7 @@ class VectorFile(abc.ABC):
     ----------
     file : BinaryIO
         Where to write.
-    n_dimensions : int
-        Length D of a vector.
-    types : Mapping
-        The Arrow types of the kept columns that have one.
+    layout : Layout
     """
 
     # Whether rows can be written to a file that can't seek, such as a pipe.
@@ -55,10 +107,9 @@ class VectorFile(abc.ABC):
     # Whether the format can hold columns of the input.
     keeps_columns: ClassVar[bool] = True
 
-    def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout) -> None:
         self.file = file
-        self.n_dimensions = n_dimensions
-        self.types = types
+        self.layout = layout
         self.n_rows = 0
 
     def append(self, result: EmbeddingResult, kept: Kept) -> None:
@@ -71,7 +122,7 @@ class VectorFile(abc.ABC):
         InvalidInputError
             If a kept value does not fit its column.
         """
-        for name in _OWN_COLUMNS:
+        for name in OWN_COLUMNS:
             if any(name in columns for columns in kept):
                 raise ConfigurationError(
                     f"the column {name!r} can't be kept, because the result has one of that name: "
@@ -107,11 +158,11 @@ class JsonLines(VectorFile):
 
     def _write(self, result: EmbeddingResult, kept: Kept) -> None:
         missing = _without_vector(result)
-        for i, row in enumerate(result.embeddings):
+        for i, row in enumerate(self.layout.encoded(result.embeddings)):
             # str of a numpy.float32 is the shortest text that reads back as the same float32.
             embedding = "null" if missing[i] else f"[{', '.join(map(str, row))}]"
             others = "".join(
-                f"{json.dumps(name)}: {json.dumps(_json_value(value), allow_nan=False)}, "
+                f"{json.dumps(name)}: {json.dumps(json_value(value), allow_nan=False)}, "
                 for name, value in kept[i].items()
             )
             line = (
@@ -127,14 +178,14 @@ def _without_vector(result: EmbeddingResult) -> NDArray[np.bool_]:
     return missing
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """The JSON form of a value of any column: null for NaN, the ISO form for a date."""
     if hasattr(value, "as_py"):  # a scalar of pyarrow
         value = value.as_py()
     if isinstance(value, Mapping):
-        return {str(name): _json_value(item) for name, item in value.items()}
+        return {str(name): json_value(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json_value(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, bytes):
@@ -149,8 +200,8 @@ class Npy(VectorFile):
 
     keeps_columns = False
 
-    def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
-        super().__init__(file, n_dimensions, types)
+    def __init__(self, file: BinaryIO, layout: Layout) -> None:
+        super().__init__(file, layout)
         self._write_header()
 
     def _write_header(self) -> None:
@@ -159,12 +210,16 @@ class Npy(VectorFile):
         # (numpy/lib/_format_impl.py, GROWTH_AXIS_MAX_DIGITS).
         np.lib.format.write_array_header_1_0(
             buffer,
-            {"descr": "<f4", "fortran_order": False, "shape": (self.n_rows, self.n_dimensions)},
+            {
+                "descr": np.lib.format.dtype_to_descr(self.layout.numpy_type),
+                "fortran_order": False,
+                "shape": (self.n_rows, self.layout.width),
+            },
         )
         self.file.write(buffer.getvalue())
 
     def _write(self, result: EmbeddingResult, kept: Kept) -> None:
-        self.file.write(result.embeddings.astype("<f4", copy=False).data)
+        self.file.write(self.layout.encoded(result.embeddings).data)
 
     def _complete(self) -> None:
         self.file.seek(0)
@@ -179,8 +234,8 @@ class Parquet(VectorFile):
     null in a column of lists of one fixed length ("Expected all lists to be of size").
     """
 
-    def __init__(self, file: BinaryIO, n_dimensions: int, types: Mapping[str, Any]) -> None:
-        super().__init__(file, n_dimensions, types)
+    def __init__(self, file: BinaryIO, layout: Layout) -> None:
+        super().__init__(file, layout)
         self._pyarrow = import_pyarrow()
         self._writer: Any = None
         self._results: list[EmbeddingResult] = []
@@ -195,17 +250,21 @@ class Parquet(VectorFile):
 
     def _write_group(self) -> None:
         pyarrow = self._pyarrow
-        width = self.n_dimensions
-        vectors = np.concatenate(
-            [np.zeros((0, width), np.float32), *(each.embeddings for each in self._results)]
+        width = self.layout.width
+        nothing = np.zeros((0, self.layout.n_dimensions), np.float32)
+        vectors = self.layout.encoded(
+            np.concatenate([nothing, *(each.embeddings for each in self._results)])
         )
+        value_type = pyarrow.from_numpy_dtype(vectors.dtype)
         tokens = np.concatenate(
             [np.zeros(0, np.int32), *(each.token_counts for each in self._results)]
         )
-        names = list(dict.fromkeys([*self.types, *(name for row in self._kept for name in row)]))
+        names = list(
+            dict.fromkeys([*self.layout.types, *(name for row in self._kept for name in row)])
+        )
         if self._writer is not None:
             known = set(self._writer.schema.names)
-            names = [name for name in self._writer.schema.names if name not in _OWN_COLUMNS]
+            names = [name for name in self._writer.schema.names if name not in OWN_COLUMNS]
             for i, row in enumerate(self._kept):
                 for name in row:
                     if name not in known:
@@ -216,8 +275,9 @@ class Parquet(VectorFile):
                 pyarrow.field("index", pyarrow.int64(), nullable=False),
                 *(pyarrow.field(name, column.type) for name, column in kept.items()),
                 pyarrow.field("tokens", pyarrow.int32(), nullable=False),
-                pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), width), nullable=False),
-            ]
+                pyarrow.field("embedding", pyarrow.list_(value_type, width), nullable=False),
+            ],
+            {DESCRIPTION_KEY: json.dumps(self.layout.description)},
         )
         columns = [
             pyarrow.array(np.arange(self._n_written, self._n_written + len(vectors))),
@@ -239,7 +299,7 @@ class Parquet(VectorFile):
             value if getattr(value, "is_valid", True) else None
             for value in (row.get(name) for row in self._kept)
         ]
-        kind = self.types.get(name)
+        kind = self.layout.types.get(name)
         if self._writer is not None:
             kind = self._writer.schema.field(name).type
         try:
@@ -291,7 +351,7 @@ class Parquet(VectorFile):
 def _as_text(value: Any) -> str | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else json.dumps(_json_value(value), ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(json_value(value), ensure_ascii=False)
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -66,9 +66,8 @@ def assert_error(process: Any, *parts: str, status: int = 1) -> None:
     stderr = process.stderr.decode()
     assert process.returncode == status, stderr
     assert "Traceback" not in stderr
-    if status == 1:
-        assert stderr.startswith("embellama: error: ")
-        assert stderr.count("\n") == 1
+    assert stderr.startswith("embellama: error: ")
+    assert stderr.count("\n") == 1
     for part in parts:
         assert part in stderr
 
@@ -260,7 +259,23 @@ def test_wrong_usage_has_status_2(here: Here, tmp_path: Path) -> None:
     assert_error(here("embed", "x", "--normalize", "0.5"), "'0.5'", status=2)
     assert_error(here("embed", "x", "--pooling", "none"), "mean_sqrt", status=2)
     assert_error(here("embed", "x", "--threads", "0"), "--threads", status=2)
-    assert_error(here("nonsense"), "nonsense", status=2)
+    assert_error(here("nonsense"), "nonsense", "`embellama --help` tells more", status=2)
+    assert_error(here("rerank"), "`embellama rerank --help` tells more", status=2)
+    assert_error(here(), "Missing command", status=2)
+
+
+def test_completion_in_a_shell(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def completed(words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        return here().stdout.decode().splitlines()
+
+    monkeypatch.setenv("_EMBELLAMA_COMPLETE", "bash_source")
+    assert "complete -o nosort -F" in here().stdout.decode()
+    monkeypatch.setenv("_EMBELLAMA_COMPLETE", "bash_complete")
+    assert completed("embellama emb") == ["plain,embed"]
+    assert "plain,--max-tokens" in completed("embellama embed --max")
+    assert "plain,all-MiniLM-L6-v2" in completed("embellama embed -m ALL-")
 
 
 def test_a_terminal_is_not_read_from_unasked_nor_sent_an_array() -> None:
@@ -436,14 +451,14 @@ def test_ctrl_c(tmp_path: Path) -> None:
 def test_info(minilm_path: Path) -> None:
     described = json.loads(run("info", "--json").stdout)
     assert described["file"] == str(minilm_path)
-    assert described["file size"] == minilm_path.stat().st_size
+    assert described["file_size"] == minilm_path.stat().st_size
     assert described["name"] == "all-MiniLM-L6-v2"
     assert described["architecture"] == "bert"
     assert described["dimensions"] == 384
-    assert described["context length"] == 512
+    assert described["context_length"] == 512
     assert described["pooling"] == "mean"
     assert described["parameters"] == 22565376
-    assert set(described["tensor types"]) == {"F16", "F32"}
+    assert set(described["tensor_types"]) == {"F16", "F32"}
     assert described["licence"] == "Apache-2.0"
     assert described["source"] == "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2"
 
@@ -525,7 +540,7 @@ def test_convert(here: Here, minilm_path: Path, tmp_path: Path) -> None:
     expected = convert_checkpoint(checkpoint, tmp_path / "expected.gguf", file_type="F16")
     assert output.read_bytes() == expected.read_bytes()
     assert here("convert", str(checkpoint), str(output), "--type", "q8_0").returncode == 0
-    assert json.loads(here("info", "--json", str(output)).stdout)["tensor types"]["Q8_0"] > 30
+    assert json.loads(here("info", "--json", str(output)).stdout)["tensor_types"]["Q8_0"] > 30
     assert_error(here("convert", str(checkpoint), str(output), "--type", "Q9_9"), "Q9_9")
     assert_error(here("convert", str(checkpoint), str(output), "--task", "any"), "no adapters")
     assert_error(here("convert", str(tmp_path), str(output)), "config.json")

@@ -151,6 +151,24 @@ def test_lines_of_any_encoding(text: str, encoding: str) -> None:
     assert all(line.endswith("\n") for line, _ in lines[:-1])
 
 
+def test_texts_that_end_with_nul(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "a\n" * 50_000  # more than is read at a time
+    for end in ("\0", ""):
+        Path("x").write_text("\0".join(["a b\nc", long, "f"]) + end)
+        done = command("-i", "x", "--input-format", "nul", "--truncate")
+        assert done.status == 0
+        np.testing.assert_allclose(
+            done.vectors, command("a b\nc", long, "f", "--truncate").vectors, atol=1e-5
+        )
+    Path("x").write_bytes(b"a\0caf\xe9\0\0b\0")
+    with open("x", "rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        refused = command("-i", "-", "--input-format", "nul")
+    assert "text 2 of standard input is not UTF-8" in refused.stderr
+    done = command("-i", "x", "--input-format", "nul", "--on-error", "nan")
+    assert done.without_vector == [1, 2]
+
+
 def test_several_files_and_patterns(command: Command) -> None:
     Path("b.txt").write_text("c d e\n")
     Path("a.txt").write_text("a b\n")

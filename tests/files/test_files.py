@@ -6,6 +6,7 @@ Kills, full disks and several processes at once are in tests/stress/files.py.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -28,6 +29,7 @@ import embellama
 from embellama import catalog
 from embellama.convert import convert_checkpoint
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
+from embellama.files.checksum import known_sha256
 from embellama.files.identity import file_identity
 from embellama.obtaining import pinned_model
 
@@ -524,3 +526,18 @@ def test_a_disk_that_is_full_for_the_quantiser(
     assert stdout.startswith(f"{tmp_path / 'x'}: can't be written"), stderr
     assert "make room" in stdout
     assert not (tmp_path / "x.partial").exists()
+
+
+def test_a_true_record_saves_reading_the_file(tmp_path: Path) -> None:
+    file, record = tmp_path / "model.gguf", tmp_path / "model.gguf.sha256"
+    file.write_bytes(b"weights")
+    own = hashlib.sha256(b"weights").hexdigest()
+    assert known_sha256(file) == own
+    # Not read again: a record that is younger than the file is believed.
+    record.write_text(f"{'0' * 64}  model.gguf\n")
+    assert known_sha256(file) == "0" * 64
+    record.write_text("nonsense")
+    assert known_sha256(file) == own
+    record.write_text(f"{'0' * 64}  model.gguf\n")
+    os.utime(record, (file.stat().st_mtime - 60,) * 2)
+    assert known_sha256(file) == own

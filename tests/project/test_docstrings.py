@@ -140,9 +140,12 @@ RAISES = {
     "ModelConfig": {"ConfigurationError"},
     "ModelConfig.replace": {"ConfigurationError"},
     "PNorm": {"ConfigurationError"},
+    "cluster": {"ConfigurationError", "DimensionMismatchError", "InvalidInputError"},
     "model_info": {"ModelLoadError", "ModelNotFoundError"},
+    "near_duplicates": {"ConfigurationError", "DimensionMismatchError", "InvalidInputError"},
     "pairwise_similarity": {"ConfigurationError", "DimensionMismatchError"},
     "quantize": {"ConfigurationError", "DimensionMismatchError"},
+    "search": {"ConfigurationError", "DimensionMismatchError", "InvalidInputError"},
     "similarity": {"ConfigurationError", "DimensionMismatchError"},
 }
 

@@ -16,6 +16,7 @@ SOURCE = REPOSITORY / "embellama"
 LAYERS = [
     {"errors", "libllama", "runtime"},
     {"encoder", "environment", "instruction_set", "machine", "progress", "results", "token_ids"},
+    {"vectors"},
     {"config", "files", "similarity", "utf8", "vector_loops"},
     {"gguf", "rows"},
     {"kernels", "native"},
