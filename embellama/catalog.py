@@ -23,6 +23,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ __all__ = [
     "remove",
     "resolve",
 ]
+
+
+# How huggingface_hub lays out its cache.
+_IN_HUB_CACHE = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/[^/]+/.+\.gguf$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +90,13 @@ def known_models() -> list[CatalogEntry]:
 
 
 def find(name: str) -> CatalogEntry | None:
-    """Return the known model of that name or repository, whatever its letter case.
+    """Return the known model of a name, a repository or a file of a cache.
 
     Parameters
     ----------
     name : str
-        As :func:`resolve` takes it; a revision and a type of weights may follow.
+        As :func:`resolve` takes it, in any letter case. A path counts if the file lies in
+        embellama's cache, or in huggingface_hub's.
 
     Returns
     -------
@@ -102,15 +108,25 @@ def find(name: str) -> CatalogEntry | None:
     >>> catalog.find("all-minilm-l6-v2").dimensions
     384
     """
-    reference = parse_reference(name)
-    if isinstance(reference, HubReference) and reference.file is None:
-        wanted = reference.repository.lower()
+    reference = None if _is_path(name) else parse_reference(name)
+    if isinstance(reference, HubReference):
+        wanted = reference.repository
     else:
-        wanted = split_type(name)[0].lower()
+        wanted = _repository_of_file(name) or split_type(name)[0]
     for entry in KNOWN_MODELS:
-        if wanted in (entry.name.lower(), entry.repository.lower()):
+        names = (entry.name, entry.repository, entry.gguf_repository)
+        if wanted.lower() in map(str.lower, filter(None, names)):
             return entry
     return None
+
+
+def _repository_of_file(path: str) -> str:
+    """Return the repository of a file of either cache; empty for other files."""
+    in_hub_cache = _IN_HUB_CACHE.search(path)
+    if in_hub_cache:
+        return "/".join(in_hub_cache.groups())
+    source = provenance(path) or {}
+    return str(source.get("repository") or "")
 
 
 def cache_directory() -> Path:
@@ -312,7 +328,7 @@ def _meaning(
     reference = None if _is_path(name) else parse_reference(name)
     on_hub = reference if isinstance(reference, HubReference) else None
     stated = on_hub.file_type if on_hub else split_type(name)[1]
-    entry = None if on_hub and on_hub.revision else find(name)
+    entry = None if on_hub and (on_hub.revision or on_hub.file) else find(name)
     if entry is None:
         return None, reference, stated
     if entry.sha256:
