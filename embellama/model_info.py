@@ -15,7 +15,7 @@ from embellama import catalog
 from embellama.catalog import CatalogEntry
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
-from embellama.gguf.header import CONVERTED_BY, GGUFHeader
+from embellama.gguf.header import CONVERTED_BY, LAYER_NORM_BEFORE_CUT, GGUFHeader
 from embellama.gguf.hyper_parameters import NEVER_CAUSAL
 from embellama.gguf.reader import read_header
 
@@ -113,6 +113,7 @@ class ModelInfo:
                 f"'embellama.max_seq_length' is {limit}, not from 1 to {self.context_length}"
             )
         self._max_seq_length: int | None = limit
+        self._layer_norm_before_cut = bool(header.typed(LAYER_NORM_BEFORE_CUT, "bool"))
         self._prompts = {
             key.removeprefix(_PROMPT_KEY): header.typed(key, "str")
             for key in header.metadata
@@ -211,7 +212,9 @@ class ModelInfo:
     @property
     def layer_norm_before_cut(self) -> bool:
         """Whether ``truncate_dim`` applies a layer norm to a vector before it is cut."""
-        return self.entry is not None and self.entry.layer_norm_before_cut
+        return self._layer_norm_before_cut or (
+            self.entry is not None and self.entry.layer_norm_before_cut
+        )
 
     @property
     def n_layers(self) -> int:

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from typing import Any
 
 import click
 
 from embellama import catalog
+from embellama.cli.model_description import (
+    describe_file,
+    describe_preview,
+    description_lines,
+    human_size,
+)
 from embellama.cli.options import (
     DEFAULT_MODEL,
     MODEL_VARIABLE,
@@ -19,7 +24,9 @@ from embellama.cli.options import (
     quiet,
     threads,
 )
-from embellama.model_info import ModelInfo, model_info
+from embellama.errors import ModelLoadError
+from embellama.gguf.reader import read_header
+from embellama.model_info import ModelInfo
 
 __all__ = ["convert", "info", "models", "pull", "rm"]
 
@@ -28,40 +35,24 @@ __all__ = ["convert", "info", "models", "pull", "rm"]
 @click.argument("model", default=DEFAULT_MODEL, envvar=MODEL_VARIABLE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(model: str, as_json: bool) -> None:
-    """Describe a model.
+    """Describe a model, and say whether it works.
 
-    MODEL is $EMBELLAMA_MODEL_PATH unless given, or all-MiniLM-L6-v2 where that is not set.
+    MODEL is $EMBELLAMA_MODEL_PATH unless given, or all-MiniLM-L6-v2 where that is not set. Of a
+    model that is not here only the description is read, not the weights.
     """
-    described = _description(model_info(model))
-    if as_json:
-        click.echo(json.dumps(described, indent=2))
-        return
-    described["file size"] = _human_size(described["file size"])
-    described["parameters"] = f"{described['parameters']:,}"
-    described["tensor types"] = ", ".join(
-        f"{kind} ({count})" for kind, count in described["tensor types"].items()
+    problem = ""
+    if path := catalog.cached_gguf(model):
+        entry = catalog.find(model) or catalog.find(str(path))
+        described = describe_file(ModelInfo(read_header(path), entry))
+    else:
+        described, problem = describe_preview(catalog.preview(model), catalog.find(model))
+    click.echo(
+        json.dumps(described, indent=2, ensure_ascii=False)
+        if as_json
+        else "\n".join(description_lines(described))
     )
-    for name, value in described.items():
-        if value is not None:
-            click.echo(f"{name + ':':20}{value}")
-
-
-def _description(info: ModelInfo) -> dict[str, Any]:
-    source = catalog.provenance(info.path) or {}
-    return {
-        "name": source.get("name") or info.name,
-        "file": str(info.path),
-        "file size": info.file_size,
-        "architecture": info.architecture,
-        "dimensions": info.embedding_length,
-        "context length": info.context_length,
-        "pooling": info.pooling.value,
-        "parameters": info.n_parameters,
-        "tensor types": dict(Counter(info.tensor_types).most_common()),
-        "licence": source.get("licence") or info.metadata.get("general.license"),
-        "source": source.get("url"),
-        "obtained from": source.get("obtained_from"),
-    }
+    if problem:
+        raise ModelLoadError(problem)
 
 
 @click.command()
@@ -117,7 +108,7 @@ def models(part: str, as_json: bool) -> None:
     for model in listed:
         click.echo(_line(model))
         for file in model["files"]:
-            click.echo(f"  {_human_size(file.size):>10}  {file.path}")
+            click.echo(f"  {human_size(file.size):>10}  {file.path}")
     if any(not model["files"] for model in listed):
         click.echo(
             "A model without a file here is downloaded on first use, unless the cache of "
@@ -172,8 +163,4 @@ def rm(model: str, quiet: bool) -> None:
     """
     for file in catalog.remove(model, progress=not quiet):
         if not quiet:
-            click.echo(f"removed {_human_size(file.size)}  {file.path}")
-
-
-def _human_size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"
+            click.echo(f"removed {human_size(file.size)}  {file.path}")

@@ -13,6 +13,7 @@ from embellama.convert.json_file import (
     read_optional_json_object,
 )
 from embellama.errors import ModelLoadError
+from embellama.gguf.header import LAYER_NORM_BEFORE_CUT
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -78,6 +79,8 @@ class SentenceTransformers:
     prompts : dict of str to str
         What stands before a text, by the name of the purpose.
     default_prompt_name, similarity_fn_name : str or None
+    layer_norm_before_cut : bool
+        Whether a layer norm comes before vectors are cut. No file of a checkpoint says so.
     """
 
     transformer: Path
@@ -88,6 +91,7 @@ class SentenceTransformers:
     prompts: dict[str, str]
     default_prompt_name: str | None
     similarity_fn_name: str | None
+    layer_norm_before_cut: bool = False
 
     def write(self, writer: GGUFWriter, longest: int) -> None:
         """Add embellama's own keys to the GGUF file of a network for `longest` tokens."""
@@ -99,6 +103,8 @@ class SentenceTransformers:
             writer.add_string("embellama.default_prompt_name", self.default_prompt_name)
         if self.similarity_fn_name is not None:
             writer.add_string("embellama.similarity_fn_name", self.similarity_fn_name)
+        if self.layer_norm_before_cut:
+            writer.add_bool(LAYER_NORM_BEFORE_CUT, True)
 
 
 def _modules(path: Path) -> list[tuple[str, PurePosixPath]]:

@@ -14,6 +14,7 @@ from support.tiny_model import write_tiny_model
 
 from embellama import EmbeddingModel, ModelConfig, catalog, model_info
 from embellama.convert import convert_checkpoint
+from embellama.errors import ModelNotFoundError
 
 TEXTS = ["hello world", "a text about something else", "hello"]
 
@@ -31,6 +32,8 @@ def test_a_layer_norm_before_the_cut(tmp_path: Path, accuracy: str) -> None:
     path = write_tiny_model(in_hub_cache(tmp_path, "nomic-ai/nomic-embed-text-v1.5-GGUF"), "bert")
     own = tmp_path / "own.gguf"
     own.write_bytes(path.read_bytes())
+    key = {"embellama.layer_norm_before_cut": True}
+    stated = write_tiny_model(tmp_path / "stated.gguf", "bert", metadata=key)
     with EmbeddingModel(ModelConfig(path, accuracy=accuracy, normalization="none")) as model:
         raw = model.embed_batch(TEXTS).astype(np.float64)
     deviations = np.sqrt(raw.var(axis=1, keepdims=True) + 1e-5)
@@ -48,6 +51,8 @@ def test_a_layer_norm_before_the_cut(tmp_path: Path, accuracy: str) -> None:
         )
         as_bits = model.embed_batch(TEXTS, truncate_dim=16, dtype="ubinary")
         np.testing.assert_array_equal(as_bits, np.packbits(found > 0, axis=1))
+    with EmbeddingModel(ModelConfig(stated, accuracy=accuracy)) as model:
+        np.testing.assert_array_equal(model.embed_batch(TEXTS, truncate_dim=16), found)
     with EmbeddingModel(ModelConfig(own, accuracy=accuracy)) as model:
         assert not model.info.layer_norm_before_cut
         plain_cut = plain[:, :16] / np.linalg.norm(plain[:, :16], axis=1, keepdims=True)
@@ -116,3 +121,20 @@ def test_names_of_the_files_that_a_known_model_is_taken_from() -> None:
     ):
         assert catalog.find(name) is entry
     assert catalog.find("other/nomic-embed-text-v1.5-GGUF") is None
+
+
+def test_what_is_near_is_suggested_and_nothing_else() -> None:
+    for typed, meant in {
+        "bge-small": "bge-small-en-v1.5",
+        "all-minilm-l6-v3": "all-MiniLM-L6-v2",
+        "nomic-embed-text": "nomic-embed-text-v1.5",
+        "e5-large": "multilingual-e5-large",
+    }.items():
+        with pytest.raises(ModelNotFoundError, match=f"did you mean '{meant}'"):
+            catalog.resolve(typed)
+    for typed in ("jina-embeddings-v3", "text-embedding-3-small", "my-model", "bge"):
+        with pytest.raises(ModelNotFoundError) as caught:
+            catalog.resolve(typed)
+        assert "did you mean" not in str(caught.value)
+    with pytest.raises(ModelNotFoundError, match=r"llama\.cpp has no graph for MPNet"):
+        catalog.resolve("all-mpnet-base-v2")
