@@ -83,14 +83,17 @@ def convert(
 @click.argument("part", metavar="[FILTER]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(part: str, as_json: bool) -> None:
-    """List the known models and what the cache keeps.
+    """List the known models, and which files of them are here.
 
     With FILTER, only models that have it in their name or repository.
     """
     files: dict[str, list[catalog.CachedFile]] = {}
     for file in catalog.cached_files():
         files.setdefault(_model_of(file), []).append(file)
-    listed = [_listed(entry, files.pop(entry.repository, [])) for entry in catalog.known_models()]
+    listed = [
+        _listed(entry, files.pop(entry.repository, []) + _files_of_hub_cache(entry))
+        for entry in catalog.known_models()
+    ]
     listed += [{"name": name, "repository": name, "files": held} for name, held in files.items()]
     listed = [
         model
@@ -110,10 +113,7 @@ def models(part: str, as_json: bool) -> None:
         for file in model["files"]:
             click.echo(f"  {human_size(file.size):>10}  {file.path}")
     if any(not model["files"] for model in listed):
-        click.echo(
-            "A model without a file here is downloaded on first use, unless the cache of "
-            "huggingface_hub holds a GGUF file of it."
-        )
+        click.echo("A model without a file here is downloaded on first use.")
     click.echo(f"Cache: {catalog.cache_directory()}")
 
 
@@ -121,6 +121,16 @@ def _model_of(file: catalog.CachedFile) -> str:
     """Return the repository of a file of the cache, or what else it is known by."""
     source = catalog.provenance(file.path) or {}
     return str(source.get("repository") or source.get("url") or file.model)
+
+
+def _files_of_hub_cache(entry: catalog.CatalogEntry) -> list[catalog.CachedFile]:
+    """Return the GGUF files of a known model in huggingface_hub's cache."""
+    if not entry.gguf_repository:
+        return []
+    from embellama.obtaining.hub import cached_ggufs
+
+    found = cached_ggufs(entry.gguf_repository, None).values()
+    return [catalog.CachedFile(entry.name, path, path.stat().st_size) for path in sorted(found)]
 
 
 def _listed(entry: catalog.CatalogEntry, files: list[catalog.CachedFile]) -> dict[str, Any]:
@@ -131,7 +141,7 @@ def _listed(entry: catalog.CatalogEntry, files: list[catalog.CachedFile]) -> dic
 _DESCRIBED = (
     *("name", "repository", "gguf_repository", "licence", "is_gated", "dimensions", "matryoshka"),
     *("max_tokens", "pooling", "query_prompt", "document_prompt", "prompts_from", "languages"),
-    "file_type",
+    *("architecture", "layer_norm_before_cut", "file_type", "unverified"),
 )
 
 

@@ -6,11 +6,14 @@ huggingface_hub reads HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE itself.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import errno
 import hashlib
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from embellama.errors import EmbellamaError, ModelLoadError, ModelNotFoundError
@@ -28,6 +31,7 @@ __all__ = [
     "first_line",
     "list_repository",
     "refusal",
+    "silenced",
 ]
 
 WITHOUT_CLIENT = "huggingface_hub is not installed (pip install huggingface_hub)"
@@ -101,6 +105,30 @@ class Repository:
     files: tuple[RepositoryFile, ...]
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep huggingface_hub's bars and notices from the terminal; embellama has its own."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    notices = logging.getLogger("huggingface_hub")
+    level = notices.level
+    had_bars = not are_progress_bars_disabled()
+    notices.setLevel(logging.ERROR)
+    if had_bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        notices.setLevel(level)
+        if had_bars:
+            enable_progress_bars()
+
+
+@silenced()
 def list_repository(name: str, revision: str | None) -> Repository:
     """Ask the Hub for the files of a repository.
 

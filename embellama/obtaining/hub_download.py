@@ -4,27 +4,34 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import queue
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from embellama.errors import ModelLoadError
 from embellama.files.checksum import file_sha256
 from embellama.obtaining.conversion import require_space
 from embellama.obtaining.download_progress import download_bar, print_obtained, size_on_disk
-from embellama.obtaining.hub import TIMEOUT, Repository, RepositoryFile, cached_file, refusal
+from embellama.obtaining.hub import (
+    TIMEOUT,
+    Repository,
+    RepositoryFile,
+    cached_file,
+    refusal,
+    silenced,
+)
 from embellama.obtaining.remote_file import RemoteFile
 from embellama.progress import stderr_is_terminal
 
-__all__ = ["download_files", "hub_file", "hub_gguf", "open_hub_file"]
+__all__ = ["download_files", "hub_gguf", "open_hub_file"]
 
 _FILES_AT_ONCE = 4
 
 
+@silenced()
 def download_files(
     directory: Path, repository: Repository, files: Sequence[RepositoryFile], show: bool
 ) -> None:
@@ -55,9 +62,7 @@ def download_files(
             pass
         except Exception as error:
             outcome = error
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting.get_nowait()
+            _drain(waiting)
         outcomes.put(outcome)
 
     if not missing:
@@ -66,14 +71,11 @@ def download_files(
     before = size_on_disk(directory.rglob("*"))
     kept = sum(file.size or 0 for file in missing if (directory / file.name).is_file())
     total = sum(file.size or 0 for file in missing) or None
-    with (
-        _silence(),
-        download_bar(
-            repository.name,
-            lambda: kept + size_on_disk(directory.rglob("*")) - before,
-            total,
-            show,
-        ),
+    with download_bar(
+        repository.name,
+        lambda: kept + size_on_disk(directory.rglob("*")) - before,
+        total,
+        show,
     ):
         # Daemons: after Ctrl-C the process ends without waiting for what they download.
         workers = [
@@ -82,10 +84,20 @@ def download_files(
         ]
         for worker in workers:
             worker.start()
-        # The folder may be removed after a failure, so all have to be done with it.
-        failed = [error for error in [outcomes.get() for _ in workers] if error is not None]
+        try:
+            # The folder may be removed after a failure, so all have to be done with it.
+            failed = [error for error in [outcomes.get() for _ in workers] if error is not None]
+        finally:
+            _drain(waiting)
     if failed:
         raise failed[0]
+
+
+def _drain(waiting: queue.SimpleQueue[RepositoryFile]) -> None:
+    """Take away the files that no worker has begun with."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            waiting.get_nowait()
 
 
 def _require_answer(repository: Repository, file: RepositoryFile) -> None:
@@ -132,16 +144,11 @@ def _download(directory: Path, repository: Repository, file: RepositoryFile) -> 
     )
 
 
-def hub_file(
-    repository: str, name: str, revision: str | None, show: bool, *, fresh: bool = False
-) -> Path:
-    """A file of a Hub repository, from huggingface_hub's cache if it is there and not `fresh`."""
+@silenced()
+def _to_hub_cache(repository: str, name: str, revision: str | None, show: bool) -> Path:
     import huggingface_hub
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    cached = None if fresh else cached_file(repository, name, revision)
-    if cached is not None:
-        return cached
     # hf_hub_download retries for half a minute if the Hub is unreachable; this call tries once.
     stated = huggingface_hub.get_hf_file_metadata(
         huggingface_hub.hf_hub_url(repository, name, revision=revision), timeout=TIMEOUT
@@ -149,17 +156,10 @@ def hub_file(
     require_space(Path(HF_HUB_CACHE), stated.size or 0, f"{repository}/{name}", "HF_HOME")
     blobs = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "blobs"
     incomplete = f"{stated.etag}*.incomplete"
-    with (
-        _silence(),
-        download_bar(name, lambda: size_on_disk(blobs.glob(incomplete)), stated.size, show),
-    ):
+    with download_bar(name, lambda: size_on_disk(blobs.glob(incomplete)), stated.size, show):
         path = Path(
             huggingface_hub.hf_hub_download(
-                repository,
-                name,
-                revision=revision,
-                etag_timeout=TIMEOUT,
-                force_download=fresh,
+                repository, name, revision=revision, etag_timeout=TIMEOUT
             )
         )
     # huggingface_hub compares the size only. The ETag of a large file is its SHA-256.
@@ -187,7 +187,7 @@ def hub_gguf(repository: str, name: str, revision: str | None, *, progress: bool
         cached = cached_file(repository, name, revision)
         if cached is not None:
             return cached
-        path = hub_file(repository, name, revision, progress and stderr_is_terminal())
+        path = _to_hub_cache(repository, name, revision, progress and stderr_is_terminal())
     except Exception as error:
         # refusal() says why any exception is caught.
         raise refusal(error, repository, name) from error
@@ -195,6 +195,7 @@ def hub_gguf(repository: str, name: str, revision: str | None, *, progress: bool
     return path
 
 
+@silenced()
 def open_hub_file(repository: str, name: str, revision: str | None) -> RemoteFile:
     """Open a file of the Hub where it lies."""
     import huggingface_hub
@@ -204,29 +205,6 @@ def open_hub_file(repository: str, name: str, revision: str | None) -> RemoteFil
     )
     # A token is for the Hub alone; large files lie elsewhere, at URLs that are signed.
     token = huggingface_hub.get_token()
-    at_hub = stated.location.startswith(huggingface_hub.constants.ENDPOINT)
+    at_hub = stated.location.startswith(f"{huggingface_hub.constants.ENDPOINT.rstrip('/')}/")
     authorization = {"Authorization": f"Bearer {token}"} if token and at_hub else None
     return RemoteFile(stated.location, authorization)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep huggingface_hub's bars and notices from the terminal; embellama has its own."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    notices = logging.getLogger("huggingface_hub")
-    level = notices.level
-    had_bars = not are_progress_bars_disabled()
-    notices.setLevel(logging.ERROR)
-    if had_bars:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        notices.setLevel(level)
-        if had_bars:
-            enable_progress_bars()

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,6 +192,22 @@ def test_the_progress_of_a_gguf_file(hub: Hub, tmp_path: Path) -> None:
     assert lines[-1].startswith("embellama: model.gguf came from")
 
 
+def test_ctrl_c_ends_a_download_at_once(hub: Hub, repository: HubRepository) -> None:
+    repository.piece_pause = TIMEOUT
+    process = subprocess.Popen(
+        [sys.executable, "-m", "embellama", "pull", "org/model"],
+        env={**os.environ, **hub.server.environment, "HF_HUB_DOWNLOAD_TIMEOUT": str(2 * TIMEOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not hub.server.most_at_once:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=TIMEOUT / 2)
+    assert (process.returncode, stdout, stderr) == (130, b"", b"")
+
+
 def test_a_token_that_a_login_left(hub: Hub, repository: HubRepository) -> None:
     repository.status, repository.error_code, repository.token = 403, "GatedRepo", "hf_mine"
     hub.hub_cache.parent.mkdir(exist_ok=True)
@@ -232,3 +251,16 @@ def test_a_download_that_was_complete_but_not_published(hub: Hub, tmp_path: Path
     (folder / "version").write_text(f'"{hashlib.sha256(content).hexdigest()}"')
     assert hub.resolve(url) == str(gguf)
     assert gguf.read_bytes() == content
+
+
+def test_models_that_lie_in_the_cache_of_the_hub(hub: Hub, tmp_path: Path) -> None:
+    content = write_tiny_model(tmp_path / "tiny.gguf", "bert").read_bytes()
+    files = {"nomic-embed-text-v1.5.f16.gguf": content}
+    hub.server.repositories["nomic-ai/nomic-embed-text-v1.5-GGUF"] = HubRepository(files)
+    path = hub.command("pull", "-q", "nomic-embed-text-v1.5").stdout.strip()
+    assert Path(path).is_relative_to(hub.hub_cache)
+    described = json.loads(hub.command("models", "nomic-embed-text-v1.5", "--json").stdout)
+    (model,) = described["models"]
+    assert model["files"] == [{"path": path, "size": len(content)}]
+    assert model["layer_norm_before_cut"] is True
+    assert path in hub.command("models").stdout

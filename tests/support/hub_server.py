@@ -200,6 +200,8 @@ class _Request(http.server.BaseHTTPRequestHandler):
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{whole}")
         self.send_header("X-Repo-Commit", COMMIT)
+        # As it does to those without a token; the client prints it.
+        self.send_header("X-HF-Warning", "unauthenticated; set a HF_TOKEN")
         self.send_header("ETag", f'"{tag}"')
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content) - start))
