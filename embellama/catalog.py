@@ -629,7 +629,7 @@ def _unknown(text: str) -> ModelNotFoundError:
     near = _near_name(text.lower())
     return ModelNotFoundError(
         f"no file and no known model is called {text!r}"
-        + (f"; did you mean {near!r}?" if near else "")
-        + ". `embellama models` lists the known ones. Otherwise name a GGUF file by its path, or a "
+        + (f"; did you mean {near!r}?" if near else ".")
+        + " `embellama models` lists the known ones. Otherwise name a GGUF file by its path, or a "
         "repository of the Hugging Face Hub as org/repo, or a file in it as org/repo/file.gguf"
     )

@@ -92,7 +92,7 @@ def _of_checkpoint(seen: ExaminedCheckpoint, entry: CatalogEntry | None) -> dict
         "document prompt": prompt_before("document", prompts, "the checkpoint", entry)._asdict(),
         "parameters": seen.n_parameters,
         "tensor types": list(seen.dtypes),
-        "doubts": [],
+        "doubts": ["its tokenizer is looked at when it is converted"],
     }
 
 
@@ -114,7 +114,7 @@ def description_lines(described: dict[str, Any]) -> list[str]:
     shown = {name: _shown(name, value) for name, value in described.items()}
     if source := shown.pop("pooling from", ""):
         shown["pooling"] += f", says {source}"
-    return [f"{name + ':':24}{text}" for name, text in shown.items() if text]
+    return [f"{name + ':':25}{text}" for name, text in shown.items() if text]
 
 
 def _shown(name: str, value: Any) -> str:

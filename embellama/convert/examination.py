@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embellama.convert.architecture import read_network
 from embellama.convert.config_json import Config
+from embellama.convert.rerank_card import has_reranker_card
 from embellama.convert.sentence_transformers import SentenceTransformers, read_sentence_transformers
 from embellama.convert.tensors import map_tensors
 from embellama.convert.weights import list_tensors
@@ -69,7 +70,9 @@ def examine_checkpoint(checkpoint: Path) -> ExaminedCheckpoint:
         n_layers=network.n_layers,
         n_parameters=sum(math.prod(tensor.shape) for tensor in tensors),
         is_causal=bool(network.metadata.get("attention.causal", True)),
-        ranks=any(tensor.name.startswith("cls.") for tensor in tensors),
+        ranks=any(tensor.name.startswith("cls.") for tensor in tensors)
+        or settings.score_tokens is not None
+        or has_reranker_card(checkpoint),
         dtypes=tuple(sorted({tensor.source.dtype for tensor in tensors})),
         settings=settings,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.checkpoints import change_json, write_checkpoint, write_json
+from support.family_checkpoints import write_family_checkpoint
 from support.hub_client import Hub, local_hub
 from support.hub_server import HubRepository
 from support.tiny_model import write_tiny_model
@@ -109,7 +110,7 @@ def test_a_gguf_file(hub: Hub, tmp_path: Path) -> None:
     )
     assert not hub.cache.exists()
     assert not hub.hub_cache.exists()
-    assert "works:                  yes" in hub.command("info", url).stdout
+    assert "works:                   yes" in hub.command("info", url).stdout
 
 
 def test_a_large_gguf_file_is_not_read_whole(hub: Hub, tmp_path: Path) -> None:
@@ -161,3 +162,13 @@ def test_a_known_model(hub: Hub, checkpoint: Path) -> None:
         "text": "Represent this sentence for searching relevant passages: ",
         "source": "the catalog, from mteb 2.26.24",
     }
+
+
+def test_a_reranker_that_only_its_card_shows(hub: Hub, tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "qwen", "qwen3-reranker")
+    publish(hub, tmp_path / "qwen")
+    seen, _ = info(hub, "org/model")
+    assert (seen["pooling"], seen["pooling from"]) == ("rank", "its classification head")
+    assert hub.command("pull", "-q", "org/model").returncode == 0
+    here, _ = info(hub, "org/model")
+    assert here["pooling"] == "rank"
