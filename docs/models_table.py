@@ -12,21 +12,25 @@ PAGE = Path(__file__).with_name("models.md")
 
 EMBEDDING_COLUMNS = (
     *("model", "dimensions", "may be cut to", "longest text", "languages", "pooling"),
-    *("computed by", "licence"),
+    *("family", "licence"),
 )
-RERANKER_COLUMNS = ("model", "longest text", "languages", "computed by", "licence")
+RERANKER_COLUMNS = ("model", "longest text", "languages", "family", "licence")
 
 
 def cells(entry: CatalogEntry) -> dict[str, str]:
     gated = ", to be accepted on its page" if entry.is_gated else ""
+
+    def said(name: str, text: str) -> str:
+        return f"{text} (?)" if name in entry.unverified else text
+
     return {
         "model": f"[{entry.name}]({entry.url})",
         "dimensions": str(entry.dimensions),
-        "may be cut to": ", ".join(map(str, entry.matryoshka)),
-        "longest text": f"{entry.max_tokens:,}",
-        "languages": entry.languages,
+        "may be cut to": said("matryoshka", ", ".join(map(str, entry.matryoshka))),
+        "longest text": said("max_tokens", f"{entry.max_tokens:,}"),
+        "languages": said("languages", entry.languages),
         "pooling": entry.pooling,
-        "computed by": "llama.cpp" if entry.gguf_repository else "the encoder",
+        "family": f"[{entry.architecture}](models/{entry.architecture}.md)",
         "licence": f"{entry.licence}{gated}",
     }
 

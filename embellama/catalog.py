@@ -23,15 +23,16 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import is_as_recorded, record_path
-from embellama.obtaining.known_models import KNOWN_MODELS, CatalogEntry
+from embellama.obtaining.known_models import KNOWN_MODELS, NOT_COMPUTED, CatalogEntry
 from embellama.obtaining.reference import (
     DEFAULT_TYPES,
     HubReference,
@@ -39,19 +40,27 @@ from embellama.obtaining.reference import (
     parse_reference,
     split_type,
 )
-from embellama.progress import stderr_is_terminal
+
+if TYPE_CHECKING:
+    from embellama.obtaining.preview import Preview
 
 __all__ = [
     "CachedFile",
     "CatalogEntry",
     "cache_directory",
     "cached_files",
+    "cached_gguf",
     "find",
     "known_models",
+    "preview",
     "provenance",
     "remove",
     "resolve",
 ]
+
+
+# How huggingface_hub lays out its cache.
+_IN_HUB_CACHE = re.compile(r"/models--([\w.-]+?)--([\w.-]+)/snapshots/[^/]+/.+\.gguf$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +100,13 @@ def known_models() -> list[CatalogEntry]:
 
 
 def find(name: str) -> CatalogEntry | None:
-    """Return the known model of that name or repository, whatever its letter case.
+    """Return the known model of a name, a repository or a file of a cache.
 
     Parameters
     ----------
     name : str
-        As :func:`resolve` takes it; a revision and a type of weights may follow.
+        As :func:`resolve` takes it, in any letter case. A path counts if the file lies in
+        embellama's cache, or in huggingface_hub's.
 
     Returns
     -------
@@ -108,15 +118,25 @@ def find(name: str) -> CatalogEntry | None:
     >>> catalog.find("all-minilm-l6-v2").dimensions
     384
     """
-    reference = parse_reference(name)
-    if isinstance(reference, HubReference) and reference.file is None:
-        wanted = reference.repository.lower()
+    reference = None if _is_path(name) else parse_reference(name)
+    if isinstance(reference, HubReference):
+        wanted = reference.repository
     else:
-        wanted = split_type(name)[0].lower()
+        wanted = _repository_of_file(name) or split_type(name)[0]
     for entry in KNOWN_MODELS:
-        if wanted in (entry.name.lower(), entry.repository.lower()):
+        names = (entry.name, entry.repository, entry.gguf_repository)
+        if wanted.lower() in map(str.lower, filter(None, names)):
             return entry
     return None
+
+
+def _repository_of_file(path: str) -> str:
+    """Return the repository of a file of either cache; empty for other files."""
+    in_hub_cache = _IN_HUB_CACHE.search(path)
+    if in_hub_cache:
+        return "/".join(in_hub_cache.groups())
+    source = provenance(path) or {}
+    return str(source.get("repository") or "")
 
 
 def cache_directory() -> Path:
@@ -286,6 +306,78 @@ def resolve(
     >>> catalog.resolve("all-MiniLM-L6-v2").name
     'all-MiniLM-L6-v2-F16.gguf'
     """
+    path, wanted = _file_or_model(name, file_type)
+    return path or wanted.obtain(progress)
+
+
+def cached_gguf(name: str | os.PathLike[str], *, file_type: str | None = None) -> Path | None:
+    """Return what :func:`resolve` returns if nothing has to be downloaded, else None.
+
+    Parameters
+    ----------
+    name, file_type
+        As :func:`resolve` takes them.
+
+    Returns
+    -------
+    pathlib.Path or None
+
+    Raises
+    ------
+    ModelNotFoundError, ModelLoadError, ConfigurationError
+        As :func:`resolve`.
+
+    Examples
+    --------
+    >>> from embellama import catalog
+    >>> catalog.resolve("all-MiniLM-L6-v2") == catalog.cached_gguf("all-MiniLM-L6-v2")
+    True
+    """
+    path, wanted = _file_or_model(name, file_type)
+    return path or wanted.cached()
+
+
+def preview(name: str, *, file_type: str | None = None) -> Preview:
+    """Look at what :func:`resolve` would download, without downloading it.
+
+    Of a GGUF file the header is read, of a checkpoint the settings and the names and sizes of its
+    tensors. Nothing is kept.
+
+    Parameters
+    ----------
+    name, file_type
+        As :func:`resolve` takes them; a file of this machine has no preview.
+
+    Returns
+    -------
+    Preview
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such model, or the server can't be reached.
+    ModelLoadError, ConfigurationError
+        As :func:`resolve`.
+
+    Examples
+    --------
+    >>> from embellama import catalog
+    >>> catalog.preview("no-such-model")
+    Traceback (most recent call last):
+    embellama.errors.ModelNotFoundError: no file and no known model is called 'no-such-model'...
+    """
+    path, wanted = _file_or_model(name, file_type)
+    if path is not None:
+        raise ModelNotFoundError(f"{path} is a file of this machine: `embellama info` describes it")
+    return wanted.preview()
+
+
+def _file_or_model(
+    name: str | os.PathLike[str], file_type: str | None
+) -> tuple[Path | None, _Wanted]:
+    """Return the file that a name is, else the model that it stands for."""
+    if file_type is not None and not isinstance(file_type, str):
+        raise TypeError(f"file_type must be a str, not {type(file_type).__name__}")
     text = os.path.expanduser(os.fspath(name))
     is_directory = os.path.isdir(text)
     if os.path.exists(text) and not is_directory:
@@ -294,52 +386,153 @@ def resolve(
                 f"{text!r} holds weights as safetensors, not a GGUF file: run `embellama convert "
                 f"{os.path.dirname(text) or '.'} model.gguf` and name that file"
             )
-        return Path(os.path.abspath(text))
-    entry, reference, stated = _meaning(text)
-    if entry is None and is_directory:
+        return Path(os.path.abspath(text)), _Wanted(None, None, None)
+    wanted = _meaning(text)
+    if wanted.entry is None and is_directory:
         raise _is_a_directory(text)
-    wanted = stated or file_type or (entry.file_type if entry else None)
-    if entry is not None and reference is None:
-        return _obtain(entry, wanted or "F16", progress)
-    if isinstance(reference, HubReference):
-        return _from_hub(reference, wanted, progress)
-    if isinstance(reference, WebReference):
-        return _from_web(reference, progress)
-    raise _unknown(text)
+    if wanted.entry is None and wanted.reference is None:
+        raise _unknown(text)
+    if isinstance(wanted.reference, WebReference) and not wanted.reference.file.endswith(".gguf"):
+        raise ModelNotFoundError(
+            f"{wanted.reference.url} does not name a GGUF file: its path has to end in .gguf"
+        )
+    default = wanted.entry.file_type if wanted.entry else None
+    chosen = wanted.file_type or file_type or default
+    return None, dataclasses.replace(wanted, file_type=chosen and chosen.upper())
 
 
-def _meaning(
-    name: str,
-) -> tuple[CatalogEntry | None, HubReference | WebReference | None, str | None]:
-    """Return the known model of a name, where it is obtained from, and the type that is stated.
+def _meaning(name: str) -> _Wanted:
+    """Return what a name that is no file stands for; nothing known if it is no name either.
 
-    A model whose files are pinned has no reference. With a revision a known model is its repository
-    as any other.
+    With a revision, or a file, a known model is its repository as any other.
     """
     reference = None if _is_path(name) else parse_reference(name)
     on_hub = reference if isinstance(reference, HubReference) else None
     stated = on_hub.file_type if on_hub else split_type(name)[1]
-    entry = None if on_hub and on_hub.revision else find(name)
-    if entry is None:
-        return None, reference, stated
-    if entry.sha256:
-        return entry, None, stated
-    return entry, HubReference(entry.gguf_repository or entry.repository), stated
+    entry = None if on_hub and (on_hub.revision or on_hub.file) else find(name)
+    if entry is not None:
+        held_by = HubReference(entry.gguf_repository or entry.repository)
+        reference = None if entry.sha256 else held_by
+    return _Wanted(entry, reference, stated)
 
 
-def _directory(entry: CatalogEntry | None, reference: HubReference | WebReference | None) -> Path:
-    """Return where the cache keeps what :func:`_meaning` has found."""
-    if isinstance(reference, HubReference):
-        revision = f"@{reference.revision}" if reference.revision else ""
-        name = f"{reference.repository}{revision}".replace("/", "--")
-    elif isinstance(reference, WebReference):
-        # Files of one name come from many servers.
-        digest = hashlib.sha256(reference.url.encode("utf-8", "surrogatepass")).hexdigest()
-        name = f"{reference.file.removesuffix('.gguf')}-{digest[:12]}"
-    else:
-        assert entry is not None
-        name = entry.name
-    return cache_directory() / "models" / name
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """A model that was asked for by name.
+
+    Attributes
+    ----------
+    entry : CatalogEntry or None
+        The known model.
+    reference : HubReference, WebReference or None
+        Where it is obtained from; None for a known model whose files are pinned.
+    file_type : str or None
+        The type of the weights.
+    """
+
+    entry: CatalogEntry | None
+    reference: HubReference | WebReference | None
+    file_type: str | None
+
+    @property
+    def directory(self) -> Path:
+        """Where embellama's cache keeps it."""
+        reference = self.reference
+        if isinstance(reference, HubReference):
+            revision = f"@{reference.revision}" if reference.revision else ""
+            name = f"{reference.repository}{revision}".replace("/", "--")
+        elif isinstance(reference, WebReference):
+            # Files of one name come from many servers.
+            digest = hashlib.sha256(reference.url.encode("utf-8", "surrogatepass")).hexdigest()
+            name = f"{reference.file.removesuffix('.gguf')}-{digest[:12]}"
+        else:
+            assert self.entry is not None
+            name = self.entry.name
+        return cache_directory() / "models" / name
+
+    @property
+    def ggufs(self) -> list[Path]:
+        """The files of embellama's cache that would do, the one to be made first.
+
+        None of them exists if the model lies in huggingface_hub's cache.
+        """
+        if isinstance(self.reference, WebReference):
+            return [self.directory / self.reference.file]
+        if isinstance(self.reference, HubReference):
+            name = self.reference.repository.rpartition("/")[2]
+        else:
+            assert self.entry is not None
+            name = self.entry.name
+        types = [self.file_type] if self.file_type else DEFAULT_TYPES
+        return [self.directory / f"{name}-{kind}.gguf" for kind in types]
+
+    @property
+    def intact(self) -> Path | None:
+        """The first of them that is there, as it was made."""
+        for gguf in self.ggufs:
+            try:
+                if is_as_recorded(gguf):
+                    return gguf
+            except OSError as error:
+                raise _unreadable(gguf, error) from error
+        return None
+
+    def cached(self) -> Path | None:
+        """Return the file, if nothing has to be downloaded."""
+        reference = self.reference
+        # Imported here, as below: what is in embellama's cache needs none of it.
+        if isinstance(reference, HubReference) and reference.file is not None:
+            from embellama.obtaining.hub import cached_file
+
+            return cached_file(reference.repository, reference.file, reference.revision)
+        if intact := self.intact:
+            return intact
+        if isinstance(reference, HubReference):
+            from embellama.obtaining.hub_repository import cached_choice
+
+            return cached_choice(reference, self.file_type)
+        return None
+
+    def obtain(self, progress: bool) -> Path:
+        """Return the file, obtaining it first where that is needed."""
+        reference = self.reference
+        if isinstance(reference, HubReference) and reference.file is not None:
+            from embellama.obtaining.hub_download import hub_gguf
+
+            return hub_gguf(
+                reference.repository, reference.file, reference.revision, progress=progress
+            )
+        if intact := self.intact:
+            return intact
+        gguf = self.ggufs[0]
+        if isinstance(reference, HubReference):
+            from embellama.obtaining.hub_repository import obtain_repository
+
+            return obtain_repository(reference, gguf, self.file_type, progress=progress)
+        if isinstance(reference, WebReference):
+            from embellama.obtaining.web_file import obtain_web_file
+
+            obtain_web_file(reference, gguf, progress=progress)
+        else:
+            from embellama.convert.file_types import file_type_name
+            from embellama.obtaining.pinned_model import obtain
+
+            assert self.entry is not None
+            type_name = file_type_name(self.file_type or "F16")
+            obtain(self.entry, gguf, type_name, progress=progress)
+        return gguf
+
+    def preview(self) -> Preview:
+        """Look at what would be downloaded."""
+        from embellama.obtaining.preview import preview_repository, preview_web_file
+
+        if isinstance(self.reference, WebReference):
+            return preview_web_file(self.reference)
+        if self.reference is not None:
+            return preview_repository(self.reference, self.file_type)
+        assert self.entry is not None
+        pinned = HubReference(self.entry.repository, self.entry.revision)
+        return preview_repository(pinned, self.file_type)
 
 
 def remove(name: str, *, progress: bool = True) -> list[CachedFile]:
@@ -376,10 +569,10 @@ def remove(name: str, *, progress: bool = True) -> list[CachedFile]:
     Traceback (most recent call last):
     embellama.errors.ModelNotFoundError: ...
     """
-    entry, reference, stated = _meaning(name)
-    if entry is None and reference is None:
+    wanted = _meaning(name)
+    if wanted.entry is None and wanted.reference is None:
         raise _unknown(name)
-    directory = _directory(entry, reference)
+    directory, reference, stated = wanted.directory, wanted.reference, wanted.file_type
     removed = [
         file
         for file in cached_files()
@@ -432,65 +625,26 @@ def _is_a_directory(text: str) -> ModelNotFoundError:
     return ModelNotFoundError(f"{text!r} is a directory, not a GGUF file: {inside}")
 
 
+def _near_name(text: str) -> str:
+    """Return the known name that a text is part of, or almost is; empty if there is none."""
+    names = {entry.name.lower(): entry.name for entry in KNOWN_MODELS}
+    holding = [name for name in names if len(text) > 3 and text in name]
+    close = difflib.get_close_matches(text, names, n=1, cutoff=0.75)
+    return next((names[name] for name in holding or close), "")
+
+
 def _unknown(text: str) -> ModelNotFoundError:
     if _is_path(text):
         return ModelNotFoundError(f"no file is called {text!r}: check the path")
-    names = {entry.name.lower(): entry.name for entry in KNOWN_MODELS}
-    close = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.7)
+    if text.lower() in NOT_COMPUTED:
+        return ModelNotFoundError(
+            f"{text!r} can't be used: llama.cpp has no graph for {NOT_COMPUTED[text.lower()]}, so "
+            "that no GGUF file of it works. `embellama models` lists models that do"
+        )
+    near = _near_name(text.lower())
     return ModelNotFoundError(
         f"no file and no known model is called {text!r}"
-        + (f"; did you mean {names[close[0]]!r}?" if close else "")
-        + ". `embellama models` lists the known ones. Otherwise name a GGUF file by its path, or a "
+        + (f"; did you mean {near!r}?" if near else ".")
+        + " `embellama models` lists the known ones. Otherwise name a GGUF file by its path, or a "
         "repository of the Hugging Face Hub as org/repo, or a file in it as org/repo/file.gguf"
     )
-
-
-def _obtain(entry: CatalogEntry, file_type: str, progress: bool) -> Path:
-    gguf = _directory(entry, None) / f"{entry.name}-{str(file_type).upper()}.gguf"
-    if not _is_intact(gguf):
-        # Imported here, as below: what is cached needs none of it.
-        from embellama.convert.file_types import file_type_name
-        from embellama.obtaining.pinned_model import obtain
-
-        obtain(entry, gguf, file_type_name(file_type), progress=progress)
-    return gguf
-
-
-def _from_hub(reference: HubReference, file_type: str | None, progress: bool) -> Path:
-    if reference.file is not None:
-        from embellama.obtaining.hub import hub_gguf
-
-        show = progress and stderr_is_terminal()
-        return hub_gguf(reference.repository, reference.file, reference.revision, show)
-    wanted = file_type.upper() if file_type else None
-    name = reference.repository.rpartition("/")[2]
-    ggufs = [
-        _directory(None, reference) / f"{name}-{kind}.gguf"
-        for kind in ((wanted,) if wanted else DEFAULT_TYPES)
-    ]
-    for gguf in ggufs:
-        if _is_intact(gguf):
-            return gguf
-    from embellama.obtaining.hub_repository import obtain_repository
-
-    return obtain_repository(reference, ggufs[0], wanted, progress=progress)
-
-
-def _from_web(reference: WebReference, progress: bool) -> Path:
-    if not reference.file.endswith(".gguf"):
-        raise ModelNotFoundError(
-            f"{reference.url} does not name a GGUF file: its path has to end in .gguf"
-        )
-    gguf = _directory(None, reference) / reference.file
-    if not _is_intact(gguf):
-        from embellama.obtaining.web_file import obtain_web_file
-
-        obtain_web_file(reference, gguf, progress=progress)
-    return gguf
-
-
-def _is_intact(gguf: Path) -> bool:
-    try:
-        return is_as_recorded(gguf)
-    except OSError as error:
-        raise _unreadable(gguf, error) from error

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embellama import catalog
 from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy, as_integer
 from embellama.core import Model
 from embellama.embedding import verification
@@ -34,7 +33,7 @@ from embellama.errors import (
     InvalidInputError,
     safe_repr,
 )
-from embellama.model_info import ModelInfo
+from embellama.model_info import ModelInfo, Prompt
 from embellama.progress import Progress, progress_callback
 from embellama.quantization import quantized_width
 from embellama.results import EmbeddingResult, RerankResult
@@ -48,9 +47,6 @@ __all__ = ["BatchOptions", "EmbeddingModel"]
 
 # Texts embed_iter takes from its source at a time: enough for well-packed micro-batches.
 _WINDOW_TEXTS = 2048
-# The names under which sentence-transformers looks for the prompts of its encode_query and
-# encode_document.
-_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class BatchOptions(TypedDict, total=False):
@@ -396,14 +392,12 @@ class EmbeddingModel:
         return self._embed_batch(texts, prompt=self._prompt("document"), **options).embeddings
 
     def _prompt(self, kind: Literal["query", "document"]) -> str:
-        """Return the configured prompt, else the catalog's, else the file's, else an empty one."""
+        """Return the configured prompt, else what is known of the model."""
         configured: str | None = getattr(self._config, f"{kind}_prompt")
         if configured is not None:
             return configured
-        entry = catalog.find(os.fspath(self._config.model_path))
-        prompt: str = getattr(entry, f"{kind}_prompt") if entry else ""
-        prompts = self.info.prompts
-        return prompt or next(filter(None, map(prompts.get, _PROMPT_NAMES[kind])), "")
+        known: Prompt = getattr(self.info, f"{kind}_prompt")
+        return known.text
 
     @overload
     def embed_batch(

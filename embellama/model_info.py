@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a GGUF file says about its model, without loading the weights."""
+"""What a GGUF file and the catalog say about a model, without loading the weights."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from embellama import catalog
+from embellama.catalog import CatalogEntry
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
-from embellama.gguf.header import CONVERTED_BY, GGUFHeader
+from embellama.gguf.header import CONVERTED_BY, LAYER_NORM_BEFORE_CUT, GGUFHeader
 from embellama.gguf.hyper_parameters import NEVER_CAUSAL
 from embellama.gguf.reader import read_header
 
-__all__ = ["ModelInfo", "model_info"]
+__all__ = ["POOLING_TYPES", "ModelInfo", "Prompt", "model_info", "prompt_before"]
 
 # llama_pooling_type, llama.h; 0 is NONE, which a file writes for "not stated".
-_FILE_POOLING = {
+POOLING_TYPES = {
     1: PoolingStrategy.MEAN,
     2: PoolingStrategy.CLS,
     3: PoolingStrategy.LAST,
@@ -30,17 +31,64 @@ _FILE_POOLING = {
 # LLAMA_TOKEN_TYPE_CONTROL and LLAMA_TOKEN_TYPE_USER_DEFINED, llama.h
 _SPECIAL_TYPES = (3, 4)
 # LLM_TENSOR_CLS and LLM_TENSOR_CLS_OUT, llama-arch.cpp
-_PROMPT_KEY = "embellama.prompt."  # then the prompt's name
 _CLASSIFIER_TENSORS = {"cls.weight", "cls.output.weight"}
+_PROMPT_KEY = "embellama.prompt."  # then the prompt's name
+# The names under which sentence-transformers looks for the prompts of its encode_query and
+# encode_document.
+_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
+class Prompt(NamedTuple):
+    """What stands before a text, and who says so.
+
+    Attributes
+    ----------
+    text : str
+        Empty if the model needs none.
+    source : str
+        ``"the file"``, or the catalog and where it has the prompt from; empty if nobody says.
+    """
+
+    text: str
+    source: str
+
+
+def prompt_before(
+    kind: Literal["query", "document"],
+    stated: Mapping[str, str],
+    stated_by: str,
+    entry: CatalogEntry | None,
+) -> Prompt:
+    """Return the catalog's prompt, else the stated one, else an empty one.
+
+    Parameters
+    ----------
+    kind : {"query", "document"}
+        What the text is.
+    stated : Mapping[str, str]
+        Prompts by the name of their purpose, as sentence-transformers has them.
+    stated_by : str
+        Who says so.
+    entry : CatalogEntry or None
+        The known model.
+    """
+    known = getattr(entry, f"{kind}_prompt", "")
+    if entry is not None and known:
+        return Prompt(known, f"the catalog, from {entry.prompts_from}")
+    names = [name for name in _PROMPT_NAMES[kind] if name in stated]
+    text = next(filter(None, map(stated.get, names)), "")
+    return Prompt(text, stated_by if names else "")
 
 
 class ModelInfo:
-    """What a GGUF file says about its model.
+    """What a GGUF file says about its model, and the catalog about a known one.
 
     Parameters
     ----------
     header : GGUFHeader
         As :func:`embellama.gguf.reader.read_header` returns it.
+    entry : CatalogEntry, optional
+        The known model that it is.
 
     Raises
     ------
@@ -55,8 +103,9 @@ class ModelInfo:
     ('bert', 512, <PoolingStrategy.MEAN: 'mean'>, 'F16')
     """
 
-    def __init__(self, header: GGUFHeader) -> None:
+    def __init__(self, header: GGUFHeader, entry: CatalogEntry | None = None) -> None:
         self.header = header
+        self.entry = entry
         self.hyper_parameters = check_model(header)
         limit = header.typed("embellama.max_seq_length", "u32")
         if limit is not None and not 1 <= limit <= self.context_length:
@@ -64,6 +113,7 @@ class ModelInfo:
                 f"'embellama.max_seq_length' is {limit}, not from 1 to {self.context_length}"
             )
         self._max_seq_length: int | None = limit
+        self._layer_norm_before_cut = bool(header.typed(LAYER_NORM_BEFORE_CUT, "bool"))
         self._prompts = {
             key.removeprefix(_PROMPT_KEY): header.typed(key, "str")
             for key in header.metadata
@@ -141,8 +191,30 @@ class ModelInfo:
 
     @property
     def prompts(self) -> Mapping[str, str]:
-        """What stands before a text, by the name of the purpose, such as ``"query"``."""
+        """What the file puts before a text, by the name of the purpose, such as ``"query"``."""
         return self._prompts
+
+    @property
+    def query_prompt(self) -> Prompt:
+        """What `embed_query` puts before a text unless it is configured."""
+        return prompt_before("query", self.prompts, "the file", self.entry)
+
+    @property
+    def document_prompt(self) -> Prompt:
+        """What `embed_documents` puts before a text unless it is configured."""
+        return prompt_before("document", self.prompts, "the file", self.entry)
+
+    @property
+    def matryoshka(self) -> tuple[int, ...]:
+        """Lengths that vectors may be cut to, as the catalog says; empty if it names none."""
+        return self.entry.matryoshka if self.entry else ()
+
+    @property
+    def layer_norm_before_cut(self) -> bool:
+        """Whether ``truncate_dim`` applies a layer norm to a vector before it is cut."""
+        return self._layer_norm_before_cut or (
+            self.entry is not None and self.entry.layer_norm_before_cut
+        )
 
     @property
     def n_layers(self) -> int:
@@ -186,26 +258,34 @@ class ModelInfo:
         return []
 
     @property
-    def pooling_is_guessed(self) -> bool:
-        """Whether neither the file nor its architecture says how the model pools."""
-        return (
-            self.hyper_parameters.pooling_type == 0
-            and not self.has_classification_head
-            and self.architecture not in NEVER_CAUSAL
-        )
+    def pooling_source(self) -> str:
+        """Who says how the model pools.
+
+        ``"the file"``, ``"its classification head"``, ``"the catalog"``, ``"its architecture"``, or
+        ``"a guess"``.
+        """
+        if self.hyper_parameters.pooling_type in POOLING_TYPES:
+            return "the file"
+        if self.has_classification_head:
+            return "its classification head"
+        if self.entry is not None:
+            return "the catalog"
+        return "its architecture" if self.architecture in NEVER_CAUSAL else "a guess"
 
     @property
     def pooling(self) -> PoolingStrategy:
         """What the file says.
 
-        If it says nothing: RANK if it has a classification head, else LAST for a causal model,
-        else MEAN.
+        If it says nothing: RANK if it has a classification head, else what the catalog says of a
+        known model, else LAST for a causal model, else MEAN.
         """
         kind = self.hyper_parameters.pooling_type
-        if kind in _FILE_POOLING:
-            return _FILE_POOLING[kind]
+        if kind in POOLING_TYPES:
+            return POOLING_TYPES[kind]
         if self.has_classification_head:
             return PoolingStrategy.RANK
+        if self.entry is not None:
+            return PoolingStrategy(self.entry.pooling)
         return PoolingStrategy.LAST if self.is_causal else PoolingStrategy.MEAN
 
     @property
@@ -220,7 +300,7 @@ class ModelInfo:
 
 
 def model_info(model: str | os.PathLike[str]) -> ModelInfo:
-    """Read what a model's file says, without loading the weights.
+    """Read what is known about a model, without loading the weights.
 
     Parameters
     ----------
@@ -244,4 +324,5 @@ def model_info(model: str | os.PathLike[str]) -> ModelInfo:
     >>> embellama.model_info("all-MiniLM-L6-v2").vocabulary_size
     30522
     """
-    return ModelInfo(read_header(catalog.resolve(model)))
+    path = catalog.resolve(model)
+    return ModelInfo(read_header(path), catalog.find(os.fspath(model)) or catalog.find(str(path)))

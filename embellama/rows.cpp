@@ -14,6 +14,9 @@ constexpr uint8_t SIGN = 0x80;
 // llama.cpp's common_embd_normalize scales to this peak for embd_norm = 0.
 constexpr double INT16_PEAK = 32760.0;
 
+// torch.nn.functional.layer_norm's default.
+constexpr double LAYER_NORM_EPSILON = 1e-5;
+
 // Values are divided by the peak, so that no power overflows or underflows.
 double p_norm(const float * vector, int64_t n_dims, double p, double peak) {
     double total = 0;
@@ -60,6 +63,24 @@ void pool(const VectorLoops & loops, Pooling pooling, const float * rows, int64_
         case Pooling::CLS:
         case Pooling::NONE:
             memcpy(out, rows, n_dims * sizeof(float));
+    }
+}
+
+void layer_norm(float * vector, int64_t n_dims) {
+    const auto count = static_cast<double>(n_dims);
+    double total = 0;
+    for (int64_t i = 0; i < n_dims; i++) {
+        total += vector[i];
+    }
+    const double mean = total / count;
+    double squares = 0;
+    for (int64_t i = 0; i < n_dims; i++) {
+        const double difference = vector[i] - mean;
+        squares += difference * difference;
+    }
+    const double scale = 1 / std::sqrt(squares / count + LAYER_NORM_EPSILON);
+    for (int64_t i = 0; i < n_dims; i++) {
+        vector[i] = static_cast<float>((vector[i] - mean) * scale);
     }
 }
 

@@ -21,6 +21,9 @@ int64_t row_bytes(RowType type, int64_t n_dims);
 // Pooling::NONE has no single vector and is not accepted.
 void pool(const VectorLoops & loops, Pooling pooling, const float * rows, int64_t n_rows, int64_t n_dims, float * out);
 
+// Subtracts the mean and divides by the standard deviation, in place, as torch.nn.functional.layer_norm.
+void layer_norm(float * vector, int64_t n_dims);
+
 // Scales in place; `p` is for Norm::P. Returns false, and leaves the vector as it is, when it holds a
 // NaN or an infinity.
 bool normalize(const VectorLoops & loops, Norm norm, double p, float * vector, int64_t n_dims);

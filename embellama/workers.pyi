@@ -27,6 +27,7 @@ class Workers:
         n_sequences: int,
         ranks: bool = False,
         half_keys: bool = False,
+        layer_norm_before_cut: bool = False,
     ) -> None: ...
     @property
     def model(self) -> Model: ...

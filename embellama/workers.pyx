@@ -90,6 +90,8 @@ cdef class Workers:
         Compute the scores of the classification head instead of vectors (default False).
     half_keys : bool, optional
         Keep keys and values of a causal model in float16 (default False: in float32).
+    layer_norm_before_cut : bool, optional
+        Apply a layer norm to a vector of which not all dimensions are kept (default False).
     """
 
     cdef readonly core.Model model
@@ -113,6 +115,7 @@ cdef class Workers:
     def __init__(
         self, core.Model model not None, str name not None, *, int n_threads,
         int micro_batch_tokens, int n_sequences, bint ranks=False, bint half_keys=False,
+        bint layer_norm_before_cut=False,
     ):
         self.model = model
         self.name = name
@@ -125,6 +128,7 @@ cdef class Workers:
         self.parameters.max_tokens = micro_batch_tokens
         self.parameters.max_texts = n_sequences
         self.parameters.n_dims = model.n_dimensions
+        self.parameters.layer_norm_before_cut = layer_norm_before_cut
         self.parameters.instruction_set = <InstructionSet>instruction_set_limit()
         self.open()
         self.closed = False

@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from typing import Any
 
 import click
 
 from embellama import catalog
+from embellama.cli.model_description import (
+    describe_file,
+    describe_preview,
+    description_lines,
+    human_size,
+)
 from embellama.cli.options import (
     DEFAULT_MODEL,
     MODEL_VARIABLE,
@@ -19,7 +24,9 @@ from embellama.cli.options import (
     quiet,
     threads,
 )
-from embellama.model_info import ModelInfo, model_info
+from embellama.errors import ModelLoadError
+from embellama.gguf.reader import read_header
+from embellama.model_info import ModelInfo
 
 __all__ = ["convert", "info", "models", "pull", "rm"]
 
@@ -28,41 +35,24 @@ __all__ = ["convert", "info", "models", "pull", "rm"]
 @click.argument("model", default=DEFAULT_MODEL, envvar=MODEL_VARIABLE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(model: str, as_json: bool) -> None:
-    """Describe a model.
+    """Describe a model, and say whether it works.
 
-    MODEL is $EMBELLAMA_MODEL_PATH unless given, or all-MiniLM-L6-v2 where that is not set.
+    MODEL is $EMBELLAMA_MODEL_PATH unless given, or all-MiniLM-L6-v2 where that is not set. Of a
+    model that is not here only the description is read, not the weights.
     """
-    described = _description(model_info(model))
-    if as_json:
-        named = {name.replace(" ", "_"): value for name, value in described.items()}
-        click.echo(json.dumps(named, indent=2))
-        return
-    described["file size"] = _human_size(described["file size"])
-    described["parameters"] = f"{described['parameters']:,}"
-    described["tensor types"] = ", ".join(
-        f"{kind} ({count})" for kind, count in described["tensor types"].items()
+    problem = ""
+    if path := catalog.cached_gguf(model):
+        entry = catalog.find(model) or catalog.find(str(path))
+        described = describe_file(ModelInfo(read_header(path), entry))
+    else:
+        described, problem = describe_preview(catalog.preview(model), catalog.find(model))
+    click.echo(
+        json.dumps(described, indent=2, ensure_ascii=False)
+        if as_json
+        else "\n".join(description_lines(described))
     )
-    for name, value in described.items():
-        if value is not None:
-            click.echo(f"{name + ':':20}{value}")
-
-
-def _description(info: ModelInfo) -> dict[str, Any]:
-    source = catalog.provenance(info.path) or {}
-    return {
-        "name": source.get("name") or info.name,
-        "file": str(info.path),
-        "file size": info.file_size,
-        "architecture": info.architecture,
-        "dimensions": info.embedding_length,
-        "context length": info.context_length,
-        "pooling": info.pooling.value,
-        "parameters": info.n_parameters,
-        "tensor types": dict(Counter(info.tensor_types).most_common()),
-        "licence": source.get("licence") or info.metadata.get("general.license"),
-        "source": source.get("url"),
-        "obtained from": source.get("obtained_from"),
-    }
+    if problem:
+        raise ModelLoadError(problem)
 
 
 @click.command()
@@ -105,14 +95,17 @@ def convert(
 @click.argument("part", metavar="[FILTER]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(part: str, as_json: bool) -> None:
-    """List the known models and what the cache keeps.
+    """List the known models, and which files of them are here.
 
     With FILTER, only models that have it in their name or repository.
     """
     files: dict[str, list[catalog.CachedFile]] = {}
     for file in catalog.cached_files():
         files.setdefault(_model_of(file), []).append(file)
-    listed = [_listed(entry, files.pop(entry.repository, [])) for entry in catalog.known_models()]
+    listed = [
+        _listed(entry, files.pop(entry.repository, []) + _files_of_hub_cache(entry))
+        for entry in catalog.known_models()
+    ]
     listed += [{"name": name, "repository": name, "files": held} for name, held in files.items()]
     listed = [
         model
@@ -130,12 +123,9 @@ def models(part: str, as_json: bool) -> None:
     for model in listed:
         click.echo(_line(model))
         for file in model["files"]:
-            click.echo(f"  {_human_size(file.size):>10}  {file.path}")
+            click.echo(f"  {human_size(file.size):>10}  {file.path}")
     if any(not model["files"] for model in listed):
-        click.echo(
-            "A model without a file here is downloaded on first use, unless the cache of "
-            "huggingface_hub holds a GGUF file of it."
-        )
+        click.echo("A model without a file here is downloaded on first use.")
     click.echo(f"Cache: {catalog.cache_directory()}")
 
 
@@ -143,6 +133,16 @@ def _model_of(file: catalog.CachedFile) -> str:
     """Return the repository of a file of the cache, or what else it is known by."""
     source = catalog.provenance(file.path) or {}
     return str(source.get("repository") or source.get("url") or file.model)
+
+
+def _files_of_hub_cache(entry: catalog.CatalogEntry) -> list[catalog.CachedFile]:
+    """Return the GGUF files of a known model in huggingface_hub's cache."""
+    if not entry.gguf_repository:
+        return []
+    from embellama.obtaining.hub import cached_ggufs
+
+    found = cached_ggufs(entry.gguf_repository, None).values()
+    return [catalog.CachedFile(entry.name, path, path.stat().st_size) for path in sorted(found)]
 
 
 def _listed(entry: catalog.CatalogEntry, files: list[catalog.CachedFile]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _listed(entry: catalog.CatalogEntry, files: list[catalog.CachedFile]) -> dic
 _DESCRIBED = (
     *("name", "repository", "gguf_repository", "licence", "is_gated", "dimensions", "matryoshka"),
     *("max_tokens", "pooling", "query_prompt", "document_prompt", "prompts_from", "languages"),
-    "file_type",
+    *("architecture", "layer_norm_before_cut", "file_type", "unverified"),
 )
 
 
@@ -185,8 +185,4 @@ def rm(model: str, quiet: bool) -> None:
     """
     for file in catalog.remove(model, progress=not quiet):
         if not quiet:
-            click.echo(f"removed {_human_size(file.size)}  {file.path}")
-
-
-def _human_size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"
+            click.echo(f"removed {human_size(file.size)}  {file.path}")

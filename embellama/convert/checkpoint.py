@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ from embellama.convert.config_json import Config
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
 from embellama.convert.rerank_card import score_tokens_of_card
-from embellama.convert.sentence_transformers import checkpoint_of, read_sentence_transformers
+from embellama.convert.sentence_transformers import (
+    SentenceTransformers,
+    checkpoint_of,
+    read_sentence_transformers,
+)
 from embellama.convert.tensors import Tensor, map_tensors
 from embellama.convert.tokenizer import read_tokenizer
 from embellama.convert.vocabulary import make_vocabulary
@@ -152,6 +157,28 @@ def convert_checkpoint(
     embellama.errors.ModelNotFoundError: no/such/checkpoint: no such directory; name the one that \
 holds config.json
     """
+    return convert_completed(
+        checkpoint,
+        output,
+        lambda settings: settings,
+        file_type=file_type,
+        n_threads=n_threads,
+        progress=progress,
+        task=task,
+    )
+
+
+def convert_completed(
+    checkpoint: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    complete: Callable[[SentenceTransformers], SentenceTransformers],
+    *,
+    file_type: str | None = None,
+    n_threads: int | None = None,
+    progress: bool = False,
+    task: str | None = None,
+) -> Path:
+    """As :func:`convert_checkpoint`, but `complete` adds what the checkpoint does not say."""
     if not isinstance(task, (str, type(None))):
         raise TypeError(f"task must be a str, not {type(task).__name__}")
     type_name = "" if file_type is None else file_type_name(file_type)
@@ -160,7 +187,7 @@ holds config.json
     source = _checkpoint_directory(checkpoint)
     destination = _output_file(output)
 
-    settings = read_sentence_transformers(source)
+    settings = complete(read_sentence_transformers(source))
     folder = settings.transformer
     config = Config(folder / "config.json")
     stored = merge_adapter(config, list_tensors(folder), task)

@@ -9,7 +9,16 @@ from embellama.convert.model_card import MAX_CARD_BYTES
 from embellama.convert.regular_file import require_regular_file
 from embellama.convert.tokenizer import Tokenizer
 
-__all__ = ["score_tokens_of_card"]
+__all__ = ["has_reranker_card", "score_tokens_of_card"]
+
+
+def has_reranker_card(checkpoint: Path) -> bool:
+    """Whether a checkpoint's card is that of a Qwen3-Reranker."""
+    card = checkpoint / "README.md"
+    if not card.is_file():
+        return False
+    require_regular_file(card, MAX_CARD_BYTES)
+    return b"\n# Qwen3-Reranker" in card.read_bytes()
 
 
 def score_tokens_of_card(checkpoint: Path, tokenizer: Tokenizer) -> tuple[int, int] | None:
@@ -17,11 +26,7 @@ def score_tokens_of_card(checkpoint: Path, tokenizer: Tokenizer) -> tuple[int, i
 
     llama.cpp's converter knows it by the same heading.
     """
-    card = checkpoint / "README.md"
-    if not card.is_file():
-        return None
-    require_regular_file(card, MAX_CARD_BYTES)
-    if b"\n# Qwen3-Reranker" not in card.read_bytes():
+    if not has_reranker_card(checkpoint):
         return None
     vocabulary = tokenizer.model.get("vocab")
     ids = vocabulary if isinstance(vocabulary, dict) else {}

@@ -13,6 +13,7 @@ from embellama.convert.json_file import (
     read_optional_json_object,
 )
 from embellama.errors import ModelLoadError
+from embellama.gguf.header import LAYER_NORM_BEFORE_CUT
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -80,6 +81,8 @@ class SentenceTransformers:
     default_prompt_name, similarity_fn_name : str or None
     task : str or None
         What the network was adapted to, if it was.
+    layer_norm_before_cut : bool
+        Whether a layer norm comes before vectors are cut. No file of a checkpoint says so.
     """
 
     transformer: Path
@@ -91,6 +94,7 @@ class SentenceTransformers:
     default_prompt_name: str | None
     similarity_fn_name: str | None
     task: str | None = None
+    layer_norm_before_cut: bool = False
 
     def for_task(self, task: str, instruction: str) -> SentenceTransformers:
         """Return the settings of a network for one task, which puts `instruction` before a text."""
@@ -111,6 +115,8 @@ class SentenceTransformers:
             writer.add_string("embellama.similarity_fn_name", self.similarity_fn_name)
         if self.task is not None:
             writer.add_string("embellama.task", self.task)
+        if self.layer_norm_before_cut:
+            writer.add_bool(LAYER_NORM_BEFORE_CUT, True)
 
 
 def _modules(path: Path) -> list[tuple[str, PurePosixPath]]:

@@ -115,6 +115,7 @@ class Embedder:
             n_sequences=self._max_texts,
             ranks=pooling is PoolingStrategy.RANK,
             half_keys=config.keys_in_float16,
+            layer_norm_before_cut=info.layer_norm_before_cut,
         )
         self.vocabulary = self._workers.vocabulary
         self.max_sequence_length = config.n_ctx or info.context_length

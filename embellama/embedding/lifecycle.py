@@ -79,7 +79,7 @@ class Lifecycle:
         self.pooling: PoolingStrategy = config.pooling or self.info.pooling
         for doubt in self.info.doubts:
             _logger.warning("%s: %s", config.name, doubt)
-        if config.pooling is None and self.info.pooling_is_guessed:
+        if config.pooling is None and self.info.pooling_source == "a guess":
             _logger.warning(
                 "%s: the file does not say how the model pools; %s is used, as is usual for %s. "
                 "Name what the model was trained with: pooling=%r or another one",

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from embellama import catalog
 from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy
 from embellama.core import Model
 from embellama.errors import EmbeddingGenerationError, ModelLoadError, ModelNotFoundError
@@ -110,7 +108,7 @@ def verify(model: Verifiable) -> None:
     allowed = tolerance(file_type, model.core_model.instruction_set)
     texts = [text for text in TEXTS if model.count_tokens(text) <= model.max_sequence_length]
     _check_batches(model, texts or ["a"], allowed)
-    entry = catalog.find(os.fspath(model.config.model_path))
+    entry = model.info.entry
     is_plain = (
         model.config.normalization is NormalizationMode.L2
         and model.pooling is model.info.pooling

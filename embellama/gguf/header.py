@@ -15,10 +15,19 @@ from numpy.typing import NDArray
 
 from embellama.errors import ModelLoadError
 
-__all__ = ["CONVERTED_BY", "GGUFHeader", "StringArray", "TensorInfo", "gguf_error"]
+__all__ = [
+    "CONVERTED_BY",
+    "LAYER_NORM_BEFORE_CUT",
+    "GGUFHeader",
+    "StringArray",
+    "TensorInfo",
+    "gguf_error",
+]
 
 # The key in which embellama.convert writes that a file is its own.
 CONVERTED_BY = "embellama.converted_by"
+# The key that says that a layer norm comes before vectors are cut.
+LAYER_NORM_BEFORE_CUT = "embellama.layer_norm_before_cut"
 
 _DAMAGED = "The file is damaged or made by hand: download it again, or convert the model anew"
 

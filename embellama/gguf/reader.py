@@ -9,7 +9,6 @@ the model is another question, answered by :func:`embellama.gguf.check.check_mod
 from __future__ import annotations
 
 import array
-import io
 import math
 import os
 import stat
@@ -17,7 +16,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from embellama.files.identity import file_identity
 from embellama.gguf.header import GGUFHeader, StringArray, TensorInfo, gguf_error
 from embellama.gguf.types import ARRAY, STRING, TENSOR_TYPES, VALUE_TYPES
 
-__all__ = ["read_header"]
+__all__ = ["read_header", "read_header_of"]
 
 # Gemma 4's header, with 262,144 tokens and 514,906 merges, is 16 MB.
 _MAX_HEADER_BYTES = 128 * 2**20
@@ -99,22 +98,56 @@ def read_header(path: str | os.PathLike[str]) -> GGUFHeader:
         raise ModelLoadError(f"{file_path} is no regular file")
     try:
         with file_path.open("rb", buffering=0) as file:
-            return _Reader(file_path, file).header()
+            status = os.fstat(file.fileno())
+            return _Reader(file_path, file, status.st_size, file_identity(status)).header()
     except OSError as error:
         if isinstance(error, ModelLoadError):
             raise
         raise ModelLoadError(f"{file_path}: the file cannot be read: {error}") from error
 
 
+def read_header_of(file: SupportsRead, size: int, name: str) -> GGUFHeader:
+    """Read the metadata and tensor table of a GGUF file that is elsewhere, and only as much of it.
+
+    Parameters
+    ----------
+    file : object with ``read(n_bytes)``
+        At the beginning of the file.
+    size : int
+        Bytes of the whole file.
+    name : str
+        What messages call the file.
+
+    Returns
+    -------
+    GGUFHeader
+        With an empty `identity`.
+
+    Raises
+    ------
+    ModelLoadError
+        If it is not a complete, well-formed GGUF file.
+    """
+    return _Reader(Path(name), file, size, ()).header()
+
+
+class SupportsRead(Protocol):
+    """What bytes can be read from."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return the next bytes; none at the end."""
+
+
 class _Reader:
     """Walks through a header, reading the file only as far as needed."""
 
-    def __init__(self, path: Path, file: io.FileIO) -> None:
+    def __init__(
+        self, path: Path, file: SupportsRead, size: int, identity: tuple[int, ...]
+    ) -> None:
         self._path = path
         self._file = file
-        status = os.fstat(file.fileno())
-        self._size = status.st_size
-        self._identity = file_identity(status)
+        self._size = size
+        self._identity = identity
         self._buffer = bytearray()
         self._at = 0
         room = _FREE_FOR_STRINGS + 2 * self._size

@@ -434,6 +434,9 @@ Failure Pool::write_vectors(Worker & worker, const EmbedJob & job, int32_t text,
     const bool in_place = rows.type == RowType::FLOAT32 && rows.n_dims == n_dims;
     float * const vector = in_place ? reinterpret_cast<float *>(out) : worker.vector.data();
     pool(loops_, job.pooling, vectors, n_vectors, n_dims, vector);
+    if (parameters_.layer_norm_before_cut && rows.n_dims < n_dims) {
+        layer_norm(vector, n_dims);
+    }
     if (!normalize(loops_, job.norm, job.p, vector, rows.n_dims)) {
         return Failure::NOT_FINITE;
     }

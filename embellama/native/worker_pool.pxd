@@ -74,6 +74,7 @@ cdef extern from "native/worker_pool.hpp" namespace "embellama" nogil:
         int32_t max_texts
         int64_t n_dims
         InstructionSet instruction_set
+        cpp_bool layer_norm_before_cut
 
     cdef cppclass WorkerPool:
         void set_max_tokens(int64_t max_tokens) noexcept

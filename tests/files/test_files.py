@@ -335,7 +335,7 @@ def test_pip_ends_with_the_process_that_started_it(
 FORKS = """
 import signal, threading, time, traceback
 from pathlib import Path
-from embellama.obtaining.conversion import convert_checkpoint
+from embellama.obtaining.conversion import convert_completed
 import embellama.obtaining.conversion
 
 amid, go_on = threading.Event(), threading.Event()
@@ -343,9 +343,9 @@ amid, go_on = threading.Event(), threading.Event()
 def slowly(*arguments, **settings):
     amid.set()
     assert go_on.wait(30)
-    return convert_checkpoint(*arguments, **settings)
+    return convert_completed(*arguments, **settings)
 
-embellama.obtaining.conversion.convert_checkpoint = slowly
+embellama.obtaining.conversion.convert_completed = slowly
 results = []
 thread = threading.Thread(target=lambda: results.append(catalog.resolve("tiny")))
 thread.start()
@@ -364,7 +364,7 @@ if ends == 0:
 assert os.waitpid(ends, 0)[1] == 0
 works = os.fork()
 if works == 0:
-    embellama.obtaining.conversion.convert_checkpoint = convert_checkpoint
+    embellama.obtaining.conversion.convert_completed = convert_completed
     import embellama
     assert embellama.EmbeddingModel("tiny").embed("a b").shape == (32,)
     os._exit(7)

@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from support.checkpoints import change_json, save_bfloat16, write_checkpoint
 from support.child_process import PATIENCE, TIMEOUT
-from support.hub_server import COMMIT, HubRepository, HubServer, serving
+from support.hub_client import RESOLVE, Hub, local_hub
+from support.hub_server import COMMIT, HubRepository
 from support.tiny_model import write_tiny_model
 
 from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, catalog, model_info
@@ -23,47 +23,12 @@ from embellama.errors import ConfigurationError, ModelLoadError
 from embellama.obtaining.hub_repository import choose_gguf, gguf_type
 
 WEIGHTS = "/blobs/org/model//model.safetensors"
-RESOLVE = """
-import sys
-from embellama import catalog
-from embellama.errors import EmbellamaError
-try:
-    print(catalog.resolve(sys.argv[1], file_type=sys.argv[2] or None, progress=False))
-except EmbellamaError as error:
-    print(f"{type(error).__name__}: {error}")
-"""
-
-
-class Hub(NamedTuple):
-    """A server, and embellama's cache beside huggingface_hub's."""
-
-    server: HubServer
-    cache: Path
-    hub_cache: Path
-
-    def resolve(self, name: str, file_type: str = "", **environment: str) -> str:
-        """What catalog.resolve returns in a process of its own, or raises."""
-        done = subprocess.run(
-            [sys.executable, "-c", RESOLVE, name, file_type],
-            env={**os.environ, **self.server.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    for name in [name for name in os.environ if name.startswith("HF_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("EMBELLAMA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with serving() as server:
-        yield Hub(server, tmp_path / "cache" / "models", tmp_path / "hub" / "hub")
+    with local_hub(tmp_path, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture
@@ -476,6 +441,13 @@ def test_a_short_name(hub: Hub, repository: HubRepository) -> None:
     with EmbeddingModel(ModelConfig("bge-small-en-v1.5", truncate=True)) as model:
         expected = model.embed(entry.query_prompt + "hello")
         assert (model.embed_query("hello") == expected).all()
+    # A copy of the file elsewhere has them too.
+    copy = hub.cache / "copy.gguf"
+    copy.write_bytes(Path(gguf).read_bytes())
+    info = model_info(copy)
+    assert info.entry is None
+    assert info.query_prompt == (entry.query_prompt, "the file")
+    assert (info.pooling.value, info.pooling_source) == ("cls", "the file")
 
 
 def test_a_short_name_whose_files_others_made(hub: Hub, tmp_path: Path) -> None:

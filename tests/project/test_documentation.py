@@ -132,6 +132,15 @@ def test_the_tables_of_models_are_those_of_the_catalog() -> None:
         assert f"[{entry.name}]({entry.url})" in page
 
 
+def test_the_pages_of_families_are_those_of_the_catalog() -> None:
+    """`python docs/models/family_pages.py` writes them."""
+    pages = runpy.run_path(str(REPOSITORY / "docs" / "models" / "family_pages.py"))["pages"]()
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, path
+    for entry in catalog.known_models():
+        assert f"{entry.architecture}.md" in {path.name for path in pages}
+
+
 def test_what_does_not_run_here_says_where() -> None:
     """A fence of another language, or one that the pattern above misses, would go untested."""
     for page in PAGES:

@@ -39,6 +39,12 @@ class HubRepository:
         Files whose hashes the listing states for those of `files`.
     breaks_after : dict of str to int
         After how many bytes the connection of a download ends.
+    piece_pause : float
+        Seconds after each tenth of a download.
+    is_gated : bool
+        Whether the listing says so.
+    xet_storage : str
+        Where the Hub says that large files are to be had in Xet's way; empty for nowhere.
     """
 
     files: dict[str, bytes]
@@ -48,6 +54,9 @@ class HubRepository:
     pause: float = 0.0
     stated: dict[str, bytes] = dataclasses.field(default_factory=dict)
     breaks_after: dict[str, int] = dataclasses.field(default_factory=dict)
+    piece_pause: float = 0.0
+    is_gated: bool = False
+    xet_storage: str = ""
 
 
 def is_large(name: str) -> bool:
@@ -73,6 +82,9 @@ class _Request(http.server.BaseHTTPRequestHandler):
             return
         if path.startswith("/web/"):
             self.send_web_file(path.removeprefix("/web/"), body)
+            return
+        if path.startswith("/xet/"):
+            self.send_xet_token(self.server.repositories[path.removeprefix("/xet/")])
             return
         if path.startswith("/api/models/"):
             name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
@@ -103,6 +115,9 @@ class _Request(http.server.BaseHTTPRequestHandler):
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("X-Linked-Etag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("X-Linked-Size", str(len(content)))
+            if repository.xet_storage:
+                self.send_header("X-Xet-Hash", hashlib.sha256(content).hexdigest())
+                self.send_header("X-Xet-Refresh-Route", f"{self.server.url}/xet/{name}")
             self.send_header("Content-Length", "0")
             self.end_headers()
         else:
@@ -125,9 +140,18 @@ class _Request(http.server.BaseHTTPRequestHandler):
         return {
             "id": name,
             "sha": COMMIT,
+            "gated": "manual" if repository.is_gated else False,
             "tags": ["sentence-transformers", "license:mit"],
             "siblings": siblings,
         }
+
+    def send_xet_token(self, repository: HubRepository) -> None:
+        self.send_response(200)
+        self.send_header("X-Xet-Cas-Url", repository.xet_storage)
+        self.send_header("X-Xet-Access-Token", "token")
+        self.send_header("X-Xet-Token-Expiration", str(int(time.time()) + 3600))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def refuse(self, status: int, error_code: str) -> None:
         self.send_response(status)
@@ -139,7 +163,8 @@ class _Request(http.server.BaseHTTPRequestHandler):
     def send_file(self, repository: HubRepository, name: str, body: bool) -> None:
         content = repository.files[name]
         tag = hashlib.sha256(content).hexdigest() if is_large(name) else git_blob(content)
-        self.send_bytes(content, body, tag, end=repository.breaks_after.get(name))
+        end = repository.breaks_after.get(name)
+        self.send_bytes(content, body, tag, end=end, pause=repository.piece_pause)
 
     def send_web_file(self, name: str, body: bool) -> None:
         content = self.server.web_files.get(name)
@@ -160,21 +185,34 @@ class _Request(http.server.BaseHTTPRequestHandler):
         kind: str = "application/json",
         *,
         end: int | None = None,
+        pause: float = 0.0,
     ) -> None:
         asked = self.headers["Range"]
-        if self.headers["If-Range"] not in (None, f'"{tag}"'):
+        if self.headers["If-Range"] not in (None, f'"{tag}"') or not self.server.knows_ranges:
             asked = None
-        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, whole = int(first), len(content)
+        if start >= whole > 0:
+            self.refuse(416, "")
+            return
+        content = content[: int(last) + 1] if last else content
         self.send_response(206 if asked else 200)
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{whole}")
         self.send_header("X-Repo-Commit", COMMIT)
+        # As it does to those without a token; the client prints it.
+        self.send_header("X-HF-Warning", "unauthenticated; set a HF_TOKEN")
         self.send_header("ETag", f'"{tag}"')
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         if body:
-            self.wfile.write(content[start:end])
+            sent = content[start:end]
+            piece = max(1, len(sent) // 10) if pause else len(sent) + 1
+            with self.server.one_more_download():
+                for at in range(0, len(sent), piece):
+                    self.wfile.write(sent[at : at + piece])
+                    time.sleep(pause)
             self.close_connection = end is not None
 
     def log_message(self, format: str, *arguments: object) -> None:
@@ -195,6 +233,10 @@ class HubServer(http.server.ThreadingHTTPServer):
         What lies below /web/ and is not the Hub's.
     web_breaks_after : int or None
         After how many bytes the connection of such a download ends.
+    knows_ranges : bool
+        Whether parts of files can be asked for.
+    most_at_once : int
+        Downloads that were under way at the same time.
     requests : list of (str, str, str or None)
         Method, path and Range of each request.
     """
@@ -206,6 +248,10 @@ class HubServer(http.server.ThreadingHTTPServer):
         self.repositories: dict[str, HubRepository] = {}
         self.web_files: dict[str, bytes] = {}
         self.web_breaks_after: int | None = None
+        self.knows_ranges = True
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
         self.requests: list[tuple[str, str, str | None]] = []
 
     @property
@@ -222,6 +268,18 @@ class HubServer(http.server.ThreadingHTTPServer):
             "HF_HUB_DOWNLOAD_TIMEOUT": "1",
             "NO_PROXY": "127.0.0.1,localhost",
         }
+
+    @contextmanager
+    def one_more_download(self) -> Iterator[None]:
+        """Count those at the same time."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     def downloads(self) -> list[str]:
         """The files whose content was asked for, since the last call."""
