@@ -46,22 +46,42 @@ _CLASS_OF_TYPE = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
 
 @dataclasses.dataclass(frozen=True)
 class AddedToken:
-    """A token that is found in the text before the vocabulary is applied."""
+    """A token that is found in the text before the vocabulary is applied.
+
+    Attributes
+    ----------
+    content : str
+    id : int
+    special : bool
+    single_word : bool
+        It is not found inside a word.
+    lstrip, rstrip : bool
+        It takes the white space before it, or after it.
+    normalized : bool
+        It is found, normalised, in the normalised text.
+    """
 
     content: str
     id: int
     special: bool
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = False
 
     @staticmethod
     def from_json(token: dict[str, Any]) -> AddedToken:
         """Read an entry of added_tokens in tokenizer.json."""
-        content, special = str(token["content"]), bool(token.get("special"))
-        for switch in ("single_word", "lstrip", "rstrip"):
-            if token.get(switch) and not special:
-                raise ValueError(
-                    f"the added token {content!r} has the switch {switch}, which llama.cpp lacks"
-                )
-        return AddedToken(content, int(token["id"]), special)
+        special = bool(token.get("special"))
+        return AddedToken(
+            content=str(token["content"]),
+            id=int(token["id"]),
+            special=special,
+            single_word=bool(token.get("single_word")),
+            lstrip=bool(token.get("lstrip")),
+            rstrip=bool(token.get("rstrip")),
+            normalized=bool(token.get("normalized", not special)),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +239,9 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
         pre_tokenizers=({"type": "BertPreTokenizer"},),
         post_processors=(_bert_template(special_tokens),),
         added_tokens=tuple(
-            AddedToken(token, index, token in special_tokens.values())
+            AddedToken.from_json(
+                {"content": token, "id": index, "special": token in special_tokens.values()}
+            )
             for token, index in added.items()
         ),
         special_tokens=special_tokens,

@@ -65,6 +65,7 @@ def check_tokenizer(header: GGUFHeader) -> None:
     if scores is not None and np.any(np.isnan(scores)):
         raise header.error("'tokenizer.ggml.scores' holds NaN")
     _check_special_tokens(header, name, len(tokens))
+    _check_added_tokens(header, len(tokens))
     if name == "t5":
         _check_character_map(header)
 
@@ -131,6 +132,20 @@ def _check_special_tokens(header: GGUFHeader, name: str, n_tokens: int) -> None:
             raise header.error(
                 f"the tokenizer {name!r} needs 'tokenizer.ggml.{key}', an id below {n_tokens}"
             )
+
+
+def _check_added_tokens(header: GGUFHeader, n_tokens: int) -> None:
+    """Check what embellama.convert writes, and llama_vocab::impl::load reads."""
+    prefix = "embellama.added_tokens."
+    ids = header.typed(f"{prefix}ids", "arr[i32]")
+    if ids is None:
+        return
+    if np.any((ids < 0) | (ids >= n_tokens)):
+        raise header.error(f"'{prefix}ids' has ids that are not below {n_tokens}")
+    for name in ("single_word", "lstrip", "rstrip", "normalized", "in_vocabulary"):
+        values = header.typed(prefix + name, "arr[bool]")
+        if values is None or len(values) != len(ids):
+            raise header.error(f"'{prefix}{name}' is not one switch for each of '{prefix}ids'")
 
 
 def _check_character_map(header: GGUFHeader) -> None:

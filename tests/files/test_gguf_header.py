@@ -451,6 +451,26 @@ def test_vocabularies(tmp_path: Path, metadata: dict[str, Any], message: str | N
         refused(path, message)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": np.array([3, 63], dtype=np.int32)}, "ids that are not below 63"),
+        ({"ids": np.array([3, -1], dtype=np.int32)}, "ids that are not below 63"),
+        ({"ids": np.array([3, 4], dtype=np.uint32)}, "must be of type"),
+        ({"lstrip": None}, "lstrip' is not one switch for each"),
+        ({"normalized": np.ones(3, dtype=bool)}, "normalized' is not one switch for each"),
+        ({"in_vocabulary": np.ones(2, dtype=np.uint8)}, "must be of type"),
+    ],
+)
+def test_added_tokens(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    names = ("single_word", "lstrip", "rstrip", "normalized", "in_vocabulary")
+    values = {"ids": np.array([3, 4], dtype=np.int32), **dict.fromkeys(names, np.ones(2, bool))}
+    metadata = {f"embellama.added_tokens.{key}": v for key, v in (values | changes).items()}
+    path = write_tiny_bert(tmp_path / "tiny.gguf", metadata=metadata)
+    with pytest.raises(ModelLoadError, match=message):
+        check_model(read_header(path))
+
+
 def test_a_gate_where_llama_cpp_does_not_look_for_it(tmp_path: Path) -> None:
     """jina-embeddings-v2-base-code by llama.cpp's converter: cosine -0.13 to the right vectors."""
     width, n_inner = SIZES["embedding_length"], SIZES["feed_forward_length"]
