@@ -119,8 +119,7 @@ class Lifecycle:
             self._loaded = Loaded(embedder, text_embedder)
             self.n_dimensions = embedder.n_dims
             self.n_bytes = embedder.size
-            vocabulary = embedder.vocabulary
-            self.n_special_tokens = vocabulary.n_prefix + vocabulary.n_suffix
+            self.n_special_tokens = embedder.vocabulary.n_prefix + embedder.n_final_tokens
 
     def unload(self) -> None:
         """Free the weights and stop the threads, after the calls under way."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tiny_model import write_tiny_model
 
 import embellama
 from embellama import (
@@ -107,6 +108,31 @@ def test_limits(minilm: EmbeddingModel) -> None:
     with pytest.raises(InvalidInputError, match=r"text 1 has 513 tokens, 512 is the limit") as info:
         minilm.embed_batch(["fine", fits + "word"])
     assert info.value.index == 1
+
+
+@pytest.mark.parametrize("by_vocabulary", [False, True])
+def test_the_end_token_of_a_causal_model_counts(tmp_path: Path, by_vocabulary: bool) -> None:
+    path = write_tiny_model(
+        tmp_path / "tiny.gguf",
+        "qwen3",
+        metadata={"qwen3.pooling_type": 3, "tokenizer.ggml.add_eos_token": by_vocabulary},
+    )
+    with EmbeddingModel(path) as model:
+        assert (model.max_sequence_length, model.effective_max_tokens) == (64, 62)
+        # A token for each letter, between <s> and </s>.
+        fits = "a" * model.effective_max_tokens
+        ids = model.tokenize(fits)
+        assert (len(ids), ids[0], ids[-1]) == (64, 0, 1)
+        rows = model.embed_multi(fits, special_tokens=False)
+        np.testing.assert_array_equal(rows, model.embed_multi(fits)[1:-1])
+        with pytest.raises(InvalidInputError, match="65 tokens, 64 is the limit"):
+            model.embed(fits + "a")
+        # A text that ends with the token has it once.
+        spelled = model.embed_multi(f"{fits[1:]}</s>", special_tokens=False)
+        assert len(spelled) == 61 + by_vocabulary
+    with EmbeddingModel(ModelConfig(path, pooling="mean")) as model:
+        assert model.effective_max_tokens == 63 - by_vocabulary
+        assert len(model.embed_multi("ab", special_tokens=False)) == 2
 
 
 @pytest.mark.parametrize(
