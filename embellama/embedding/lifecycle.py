@@ -77,7 +77,7 @@ class Lifecycle:
         config = self._config
         self.info: ModelInfo = model_info(config.model_path)
         self.pooling: PoolingStrategy = config.pooling or self.info.pooling
-        for doubt in self.info.doubts:
+        for doubt in self.info.doubts(self.pooling):
             _logger.warning("%s: %s", config.name, doubt)
         if config.pooling is None and self.info.pooling_is_guessed:
             _logger.warning(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -108,6 +109,42 @@ def test_limits(minilm: EmbeddingModel) -> None:
     with pytest.raises(InvalidInputError, match=r"text 1 has 513 tokens, 512 is the limit") as info:
         minilm.embed_batch(["fine", fits + "word"])
     assert info.value.index == 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tensors", "words"),
+    [
+        ({"model": "llama", "add_eos_token": False}, {}, "bos_token'.* is taken, a BOS before"),
+        ({"add_bos_token": None, "add_eos_token": False}, {}, "bos_token'.* no BOS before a text"),
+        ({}, {}, "no key 'tokenizer.ggml.add_eos_token'.* is taken, no EOS behind a text"),
+        (
+            {"pre": "roberta-bpe", "add_eos_token": True},
+            {"cls.weight": np.ones((32, 32)), "cls.output.weight": np.ones((1, 32))}
+            | {"cls.norm.weight": np.ones(32)},
+            "no key 'tokenizer.ggml.add_sep_token'.* a SEP between a query and a document",
+        ),
+        ({"add_eos_token": True}, {}, None),
+    ],
+)
+def test_special_tokens_that_the_file_leaves_open_are_told(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    metadata: dict[str, object],
+    tensors: dict[str, np.ndarray],
+    words: str | None,
+) -> None:
+    kind = "gemma" if metadata.get("model") == "llama" else "modern-bert"
+    path = write_tiny_model(
+        tmp_path / "tiny.gguf",
+        kind,
+        metadata={f"tokenizer.ggml.{key}": value for key, value in metadata.items()},
+        tensors=tensors,
+    )
+    with EmbeddingModel(ModelConfig(path, pooling="rank" if tensors else "mean")):
+        told = [record.message for record in caplog.records if "no key" in record.message]
+    assert len(told) == (words is not None)
+    if words is not None:
+        assert re.search(words, told[0])
 
 
 @pytest.mark.parametrize("by_vocabulary", [False, True])

@@ -421,6 +421,10 @@ def _replaced(index: int, token: str) -> list[str]:
         ({"token_type": np.full(63, 6, dtype=np.int32)}, "of the type BYTE"),
         ({"token_type": np.ones(63, dtype=np.float32)}, "must be of type"),
         ({"scores": np.full(63, np.nan, dtype=np.float32)}, "NaN"),
+        (
+            {"tokens": [f"\u2581{token}" for token in TINY_TOKENS]},
+            "shifted, as llama.cpp's converter does it with CamemBERT.*Convert the checkpoint",
+        ),
         ({"bos_token_id": None}, "needs 'tokenizer.ggml.bos_token_id', an id below 63"),
         ({"seperator_token_id": 63}, "seperator_token_id', an id below 63"),
         ({"unknown_token_id": None}, "unknown_token_id"),
