@@ -209,6 +209,20 @@ def _bert_template(special_tokens: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _saved_tokens(checkpoint: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the tokens that were saved with their switches, by their content."""
+    named = read_optional_json_object(checkpoint / "special_tokens_map.json")
+    decoder = settings.get("added_tokens_decoder")
+    by_id = decoder.items() if isinstance(decoder, dict) else ()
+    saved = [*named.values(), *settings.values()]
+    saved += [{**token, "id": index} for index, token in by_id if isinstance(token, dict)]
+    return {
+        token["content"]: token
+        for token in saved
+        if isinstance(token, dict) and isinstance(token.get("content"), str)
+    }
+
+
 def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
     """Describe what transformers makes of a vocab.txt (models/bert/tokenization_bert.py)."""
     require_regular_file(path, MAX_VOCABULARY_BYTES)
@@ -231,6 +245,11 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
         if isinstance(index, bool) or not isinstance(index, int):
             raise ModelLoadError(f"{path.parent}: added_tokens.json must map tokens to ids")
         added.setdefault(token, index)
+    saved = _saved_tokens(path.parent, settings)
+    for token, switches in saved.items():
+        index = str(switches.get("id", ""))
+        if index.isdecimal():
+            added.setdefault(token, int(index))
     return Tokenizer(
         path=path,
         kind="WordPiece",
@@ -240,7 +259,9 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
         post_processors=(_bert_template(special_tokens),),
         added_tokens=tuple(
             AddedToken.from_json(
-                {"content": token, "id": index, "special": token in special_tokens.values()}
+                {"special": token in special_tokens.values()}
+                | saved.get(token, {})
+                | {"content": token, "id": index}
             )
             for token, index in added.items()
         ),

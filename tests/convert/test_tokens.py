@@ -17,6 +17,7 @@ from support.tokenizer_checkpoints import (
     write_tokenizer_checkpoint,
 )
 
+from embellama import EmbeddingModel
 from embellama.convert import convert_checkpoint
 from embellama.core import Model, Vocabulary
 
@@ -56,6 +57,14 @@ def test_tokens(tmp_path: Path, name: str) -> None:
     if has_plain_reference(name):
         found = texts_that_differ(vocabulary, f"{reference} plain", parse_special=False)
         assert found == []
+
+
+def test_tokens_of_a_real_vocabulary(minilm: EmbeddingModel) -> None:
+    with np.load(REFERENCE) as reference:
+        ids, lengths = reference["MiniLM"], reference["MiniLM lengths"]
+    tokens = [minilm.tokenize(text) for text in odd_texts()]
+    np.testing.assert_array_equal([len(each) for each in tokens], lengths)
+    np.testing.assert_array_equal(np.concatenate(tokens), ids)
 
 
 def test_added_tokens_of_files_of_llama_cpp(tmp_path: Path) -> None:

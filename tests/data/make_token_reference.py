@@ -2,11 +2,11 @@
 """Write ``token_reference.npz``: the tokens of odd texts, of all tokenizers of the tests.
 
 Made with tokenizers 0.23.3, and ``charsmap.bin`` with sentencepiece 0.2.3 and protobuf. From the
-root of the repository::
+root of the repository, with the checkpoint of sentence-transformers/all-MiniLM-L6-v2::
 
-    PYTHONPATH=tests python tests/data/make_token_reference.py
+    PYTHONPATH=tests python tests/data/make_token_reference.py CHECKPOINT
 
-For each ``reference_name`` of ``support.tokenizer_checkpoints.TOKENIZERS``:
+For MiniLM, and for each ``reference_name`` of ``support.tokenizer_checkpoints.TOKENIZERS``:
 
 - ``<name>`` int32: the ids of all texts of ``support.odd_texts``, one after another, and
   ``<name> lengths``.
@@ -20,6 +20,7 @@ take 240 kB.
 from __future__ import annotations
 
 import io
+import sys
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -74,22 +75,30 @@ def write_charsmap() -> None:
     CHARSMAP.write_bytes(proto.normalizer_spec.precompiled_charsmap)
 
 
-def main() -> None:
+def main(checkpoint: Path) -> None:
     """Write the files beside this one."""
     texts = odd_texts()
     arrays: dict[str, np.ndarray] = {}
+
+    def add(name: str, tokenizer: Tokenizer) -> None:
+        ids = [tokenizer.encode(text).ids for text in texts]
+        arrays[name] = np.concatenate(ids).astype(np.int16)
+        arrays[f"{name} lengths"] = np.array([len(each) for each in ids], np.int16)
+
+    minilm = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    minilm.no_truncation()
+    minilm.no_padding()
+    add("MiniLM", minilm)
     for name in dict.fromkeys(map(reference_name, TOKENIZERS)):
         with tempfile.TemporaryDirectory() as folder:
             write_tokenizer(Path(folder), name)
             tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
         for mode in ("", " plain") if has_plain_reference(name) else ("",):
             tokenizer.encode_special_tokens = bool(mode)
-            ids = [tokenizer.encode(text).ids for text in texts]
-            arrays[name + mode] = np.concatenate(ids).astype(np.int16)
-            arrays[f"{name}{mode} lengths"] = np.array([len(each) for each in ids], np.int16)
+            add(name + mode, tokenizer)
     np.savez_compressed(Path(__file__).with_name("token_reference.npz"), **arrays)
 
 
 if __name__ == "__main__":
     write_charsmap()
-    main()
+    main(Path(sys.argv[1]))
