@@ -154,6 +154,8 @@ def _check_added_tokens(header: GGUFHeader, n_tokens: int) -> None:
         return
     if np.any((ids < 0) | (ids >= n_tokens)):
         raise header.error(f"'{prefix}ids' has ids that are not below {n_tokens}")
+    if len(np.unique(ids)) < len(ids):
+        raise header.error(f"'{prefix}ids' has an id twice")
     for name in ("single_word", "lstrip", "rstrip", "normalized", "in_vocabulary"):
         values = header.typed(prefix + name, "arr[bool]")
         if values is None or len(values) != len(ids):

@@ -460,6 +460,7 @@ def test_vocabularies(tmp_path: Path, metadata: dict[str, Any], message: str | N
     [
         ({"ids": np.array([3, 63], dtype=np.int32)}, "ids that are not below 63"),
         ({"ids": np.array([3, -1], dtype=np.int32)}, "ids that are not below 63"),
+        ({"ids": np.array([3, 3], dtype=np.int32)}, "has an id twice"),
         ({"ids": np.array([3, 4], dtype=np.uint32)}, "must be of type"),
         ({"lstrip": None}, "lstrip' is not one switch for each"),
         ({"normalized": np.ones(3, dtype=bool)}, "normalized' is not one switch for each"),

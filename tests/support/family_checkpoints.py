@@ -56,7 +56,7 @@ BYTE_BPE = [
 ]
 
 
-def byte_bpe(
+def _byte_bpe(
     first: str | None, last: str | None, *, nfc: bool, digits: str | None, **model: Any
 ) -> Callable[[Path], None]:
     split = {
@@ -398,9 +398,9 @@ def _family(
 _LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 _UNIGRAM = _plain(write_unigram)
 _WORDPIECE = _plain(write_wordpiece)
-_MODERN_BPE = byte_bpe("[CLS]", "[SEP]", nfc=True, digits=None)
-_QWEN_BPE = byte_bpe(None, "<|end|>", nfc=True, digits="")
-_LLAMA_BPE = byte_bpe("<|begin|>", "<|end|>", nfc=False, digits="{1,3}", ignore_merges=True)
+_MODERN_BPE = _byte_bpe("[CLS]", "[SEP]", nfc=True, digits=None)
+_QWEN_BPE = _byte_bpe(None, "<|end|>", nfc=True, digits="")
+_LLAMA_BPE = _byte_bpe("<|begin|>", "<|end|>", nfc=False, digits="{1,3}", ignore_merges=True)
 FAMILIES = {
     "camembert": _family(
         "CamembertModel",

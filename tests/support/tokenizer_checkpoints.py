@@ -20,7 +20,7 @@ from support.checkpoints import (
     write_unigram,
     write_wordpiece,
 )
-from support.family_checkpoints import FAMILIES, byte_bpe, write_family_checkpoint
+from support.family_checkpoints import FAMILIES, write_family_checkpoint
 from support.folders import TESTS
 from support.odd_texts import ADDED
 
@@ -46,6 +46,10 @@ def _add_tokens(found: dict[str, Any]) -> None:
         index = known.setdefault(content, max(known.values()) + 1)
         token = {"id": index, "content": content}
         found["added_tokens"].append(token | {name: name in switches.split() for name in names})
+
+
+def _not_composed(found: dict[str, Any]) -> None:
+    found["normalizer"] = None
 
 
 def _cased(found: dict[str, Any]) -> None:
@@ -81,7 +85,7 @@ def _mistral_first(found: dict[str, Any]) -> None:
     found["normalizer"], found["pre_tokenizer"] = None, _metaspace("first", split=False)
 
 
-_ROBERTA = byte_bpe("[CLS]", "[SEP]", nfc=False, digits=None)
+_MODERN_BERT = FAMILIES["modernbert"].write_tokenizer
 _STRIP = {"type": "Strip", "strip_left": False, "strip_right": True}
 
 
@@ -94,14 +98,14 @@ TOKENIZERS: dict[str, tuple[Callable[[Path], None], tuple[Change, ...]]] = {
     **{name: (family.write_tokenizer, ()) for name, family in FAMILIES.items()},
     "bert": (write_wordpiece, ()),
     "xlm-roberta": (write_unigram, ()),
-    "roberta": (_ROBERTA, ()),
+    "roberta": (_MODERN_BERT, (_not_composed,)),
     "bert, added": (write_wordpiece, (_add_tokens,)),
     "bert cased, added": (write_wordpiece, (_cased, _add_tokens)),
     "xlm-roberta, added": (_rich_unigram, (_add_tokens,)),
     "bge-m3, added": (_rich_unigram, (_sentencepiece(_one_space(" ")), _add_tokens)),
     "t5, added": (_rich_unigram, (_sentencepiece(_STRIP, _one_space("\u2581")), _add_tokens)),
     "unigram first, added": (_rich_unigram, (_sentencepiece(scheme="first"), _add_tokens)),
-    "roberta, added": (_ROBERTA, (_add_tokens,)),
+    "roberta, added": (_MODERN_BERT, (_not_composed, _add_tokens)),
     **{
         f"{name}, added": (FAMILIES[name].write_tokenizer, (_add_tokens,))
         for name in ("modernbert", "qwen3", "llama", "mistral")
