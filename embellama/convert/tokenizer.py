@@ -247,9 +247,14 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
         added.setdefault(token, index)
     saved = _saved_tokens(path.parent, settings)
     for token, switches in saved.items():
-        index = str(switches.get("id", ""))
-        if index.isdecimal():
-            added.setdefault(token, int(index))
+        if "id" in switches:
+            try:
+                added.setdefault(token, int(switches["id"]))
+            except (TypeError, ValueError) as error:
+                raise ModelLoadError(
+                    f"{path.parent}: added_tokens_decoder in tokenizer_config.json must map ids to "
+                    "tokens"
+                ) from error
     return Tokenizer(
         path=path,
         kind="WordPiece",

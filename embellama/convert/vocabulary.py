@@ -311,11 +311,9 @@ def _spaces(tokenizer: Tokenizer) -> dict[str, bool | str]:
         )
     strip, replace = steps.get("Strip", {}), steps.get("Replace", {})
     in_order = [kind for kind in _UNIGRAM_NORMALIZERS if kind in steps]
-    # WhitespaceSplit does not split at a mark.
-    contents = (" ",) if splits_words else (" ", "\u2581")
+    merges = replace.get("pattern"), replace.get("content")
     if [step.get("type") for step in tokenizer.normalizers] != in_order or (
-        replace
-        and (replace.get("pattern") != {"Regex": " {2,}"} or replace.get("content") not in contents)
+        replace and merges not in [({"Regex": " {2,}"}, one) for one in (" ", "\u2581")]
     ):
         raise tokenizer.error(
             "the normalizers are not SentencePiece's (Precompiled, Strip, Replace of several "
@@ -327,6 +325,7 @@ def _spaces(tokenizer: Tokenizer) -> dict[str, bool | str]:
         "tokenizer.ggml.remove_extra_whitespaces": bool(replace) or splits_words,
         "tokenizer.ggml.strip_trailing_spaces": bool(strip and strip.get("strip_right", True)),
         "embellama.spaces.strip_left": bool(strip and strip.get("strip_left", True)),
+        "embellama.spaces.merged": str(replace.get("content", "")),
         "embellama.spaces.split_words": splits_words,
         "embellama.spaces.split_marks": bool(metaspace.get("split", True)),
         "embellama.spaces.prepend": scheme,

@@ -132,6 +132,10 @@ REFUSED = {
         "StripAccents without NFD",
     ),
     "long words": (model(max_input_chars_per_word=200), "max_input_chars_per_word is 200"),
+    "an added token without an id": (
+        both(vocab_txt, config(added_tokens_decoder={"x": {"content": "a"}})),
+        "added_tokens_decoder in tokenizer_config.json must map ids",
+    ),
     "two tokens before a text": (
         tokenizer(post_processor={**TEMPLATE, "single": [CLS, CLS, TEXT, SEP]}),
         "more around a text",
@@ -166,8 +170,6 @@ def test_refused(tmp_path: Path, spoil: Change, message: str) -> None:
         ("Unigram", unigram({"type": "NFKC"}), "a normalizer of type NFKC"),
         ("Unigram", unigram(ONE_SPACE, {"type": "Strip"}), "normalizers are not SentencePiece's"),
         ("Unigram", unigram({**ONE_SPACE, "content": ""}), "normalizers are not SentencePiece's"),
-        # White space, which WhitespaceSplit would have removed, becomes a mark.
-        ("Unigram", unigram({**ONE_SPACE, "content": "\u2581"}), "not SentencePiece's"),
         ("Unigram", tokenizer(pre_tokenizer={"type": "Whitespace"}), r"\(Metaspace\)"),
         (
             "BPE",

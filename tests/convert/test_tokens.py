@@ -23,7 +23,7 @@ from embellama.core import Model, Vocabulary
 
 # All differences that remain. tokenizers looks for tokens and then composes characters (NFC).
 # llama.cpp composes nothing, so embellama does it first, and a mark joins the ">" of a token.
-COMPOSED = "cab cafe \u4e2d\u6587 123 covid19<|end|>\u0338 \u0302\u0301 \xbc2.5 "
+COMPOSED = "cab cafe \U0001f680 123 covid19<|end|>\u0338 \u0302\u0301 \xbc2.5 "
 KNOWN = {
     name: [COMPOSED]
     for name in TOKENIZERS

@@ -24,6 +24,8 @@ _CJK = ["\u4e2d\u6587", "\u65e5\u672c\u8a9e", "\u3072\u3089", "\U00020000", "\uf
 _EMOJI = ["\U0001f680", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1eb\U0001f1f7"]
 _EMOJI += ["\U0001f44d\U0001f3fd", "\u2764\ufe0f"]
 _PUNCTUATION = [*".,!?-_'\"/\\()[]<>{}|#&*+=~^`$%@;:", "\u2014", "\u2026", "\u201c", "\u3002"]
+# Overlaps of tokens with what is normalised.
+_OVERLAPS = ["hello  world", "hello \u200e worlds", "New\u00a0York", "lo  world"]
 _WORD_MARKS = ["\u2581", "##", "\u0120", "\u2581hello", "##ab"]
 # What the vocabularies of the tests have beside words, and what looks like it.
 _TOKENS = "[CLS] [SEP] [PAD] [UNK] [MASK] <s> </s> <pad> <unk> <mask> <|begin|> <|end|>".split()
@@ -68,7 +70,7 @@ def odd_texts(tokens: Sequence[str] = (*_TOKENS, *_ADDED)) -> list[str]:
         return choices[int(fraction() * len(choices))]
 
     kinds = [_SPACES, _INVISIBLE, _CONTROLS, _MARKS, _COMPOSED, _COMPATIBILITY, _CJK, _EMOJI]
-    kinds += [_PUNCTUATION, _WORD_MARKS, list(tokens)]
+    kinds += [_PUNCTUATION, _WORD_MARKS, _OVERLAPS, list(tokens)]
 
     def piece() -> str:
         if fraction() < 0.4:
