@@ -185,6 +185,13 @@ class ModelInfo:
         Returns
         -------
         list of str
+
+        Examples
+        --------
+        >>> import embellama
+        >>> info = embellama.model_info("all-MiniLM-L6-v2")
+        >>> info.doubts(info.pooling)
+        []
         """
         return [*self._doubts_of_the_converter(), *self._doubts_of_special_tokens(pooling)]
 
