@@ -693,8 +693,8 @@ class EmbeddingModel:
         parts = np.split(rows, tokens.offsets[1:-1]) if texts else []
         if special_tokens:
             return parts
-        vocabulary = embedder.vocabulary
-        return [part[vocabulary.n_prefix : len(part) - vocabulary.n_suffix] for part in parts]
+        first, n_final = embedder.vocabulary.n_prefix, embedder.n_final_tokens
+        return [part[first : len(part) - n_final] for part in parts]
 
     def embed_tokens(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Turn token ids, such as :meth:`tokenize` gives, into a vector.

@@ -18,6 +18,7 @@ from embellama.gguf.check import check_model
 from embellama.gguf.header import CONVERTED_BY, LAYER_NORM_BEFORE_CUT, GGUFHeader
 from embellama.gguf.hyper_parameters import NEVER_CAUSAL
 from embellama.gguf.reader import read_header
+from embellama.gguf.tokenizers import ALWAYS_BOS, added_by_default
 
 __all__ = ["POOLING_TYPES", "ModelInfo", "Prompt", "model_info", "prompt_before"]
 
@@ -30,6 +31,13 @@ POOLING_TYPES = {
 }
 # LLAMA_TOKEN_TYPE_CONTROL and LLAMA_TOKEN_TYPE_USER_DEFINED, llama.h
 _SPECIAL_TYPES = (3, 4)
+_RERANK_TEMPLATE = "tokenizer.chat_template.rerank"
+# The key of a special token's id, and where the token is.
+_SPECIAL_TOKENS = {
+    "bos": ("tokenizer.ggml.bos_token_id", "BOS before a text"),
+    "eos": ("tokenizer.ggml.eos_token_id", "EOS behind a text"),
+    "sep": ("tokenizer.ggml.seperator_token_id", "SEP between a query and a document"),
+}
 # LLM_TENSOR_CLS and LLM_TENSOR_CLS_OUT, llama-arch.cpp
 _CLASSIFIER_TENSORS = {"cls.weight", "cls.output.weight"}
 _PROMPT_KEY = "embellama.prompt."  # then the prompt's name
@@ -238,9 +246,28 @@ class ModelInfo:
         """Whether a token sees only those before it."""
         return self.hyper_parameters.is_causal
 
-    @property
-    def doubts(self) -> list[str]:
-        """Reasons why vectors may be wrong that can't be seen in the file."""
+    def doubts(self, pooling: PoolingStrategy) -> list[str]:
+        """Return reasons why vectors may be wrong that can't be seen in the file.
+
+        Parameters
+        ----------
+        pooling : PoolingStrategy
+            How the model is used.
+
+        Returns
+        -------
+        list of str
+
+        Examples
+        --------
+        >>> import embellama
+        >>> info = embellama.model_info("all-MiniLM-L6-v2")
+        >>> info.doubts(info.pooling)
+        []
+        """
+        return [*self._doubts_of_the_converter(), *self._doubts_of_special_tokens(pooling)]
+
+    def _doubts_of_the_converter(self) -> list[str]:
         if self.architecture == "neo-bert" and CONVERTED_BY not in self.metadata:
             return [
                 "llama.cpp's converter mixes up queries, keys and values of NeoBERT, and a file "
@@ -256,6 +283,27 @@ class ModelInfo:
                 "is chosen for a few tokens: convert the checkpoint with `embellama convert`"
             ]
         return []
+
+    def _doubts_of_special_tokens(self, pooling: PoolingStrategy) -> list[str]:
+        metadata = self.metadata
+        pre = metadata.get("tokenizer.ggml.pre", "")
+        settled = {
+            "bos": pre in ALWAYS_BOS,
+            # embellama appends it anyway.
+            "eos": pooling is PoolingStrategy.LAST,
+            # Only pairs have it, and a template has its own.
+            "sep": pooling is not PoolingStrategy.RANK or _RERANK_TEMPLATE in metadata,
+        }
+        doubts = []
+        for name, added in added_by_default(metadata["tokenizer.ggml.model"], pre).items():
+            key, (id_key, place) = f"tokenizer.ggml.add_{name}_token", _SPECIAL_TOKENS[name]
+            if key not in metadata and not settled[name] and (added or id_key in metadata):
+                doubts.append(
+                    f"the file has no key {key!r}: llama.cpp's default for its kind of tokenizer "
+                    f"is taken, {'a' if added else 'no'} {place}. If the model was trained "
+                    "otherwise, convert its checkpoint with `embellama convert`"
+                )
+        return doubts
 
     @property
     def pooling_source(self) -> str:

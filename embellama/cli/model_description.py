@@ -64,14 +64,14 @@ def _of_info(info: ModelInfo) -> dict[str, Any]:
         "may be cut to": list(info.matryoshka),
         "layer norm before a cut": info.layer_norm_before_cut,
         "context length": info.context_length,
-        "truncate=True cuts at": info.max_seq_length,
+        "truncated to": info.max_seq_length,
         "pooling": info.pooling.value,
         "pooling from": info.pooling_source,
         "query prompt": info.query_prompt._asdict(),
         "document prompt": info.document_prompt._asdict(),
         "parameters": info.n_parameters,
         "tensor types": dict(Counter(info.tensor_types).most_common()),
-        "doubts": info.doubts,
+        "doubts": info.doubts(info.pooling),
     }
 
 
@@ -85,7 +85,7 @@ def _of_checkpoint(seen: ExaminedCheckpoint, entry: CatalogEntry | None) -> dict
         "may be cut to": list(entry.matryoshka if entry else ()),
         "layer norm before a cut": entry is not None and entry.layer_norm_before_cut,
         "context length": seen.context_length,
-        "truncate=True cuts at": longest,
+        "truncated to": longest,
         "pooling": pooling.value,
         "pooling from": pooling_source,
         "query prompt": prompt_before("query", prompts, "the checkpoint", entry)._asdict(),

@@ -46,11 +46,11 @@ def info(model: str, as_json: bool) -> None:
         described = describe_file(ModelInfo(read_header(path), entry))
     else:
         described, problem = describe_preview(catalog.preview(model), catalog.find(model))
-    click.echo(
-        json.dumps(described, indent=2, ensure_ascii=False)
-        if as_json
-        else "\n".join(description_lines(described))
-    )
+    if as_json:
+        named = {name.replace(" ", "_"): value for name, value in described.items()}
+        click.echo(json.dumps(named, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(description_lines(described)))
     if problem:
         raise ModelLoadError(problem)
 

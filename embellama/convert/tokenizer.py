@@ -46,22 +46,42 @@ _CLASS_OF_TYPE = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
 
 @dataclasses.dataclass(frozen=True)
 class AddedToken:
-    """A token that is found in the text before the vocabulary is applied."""
+    """A token that is found in the text before the vocabulary is applied.
+
+    Attributes
+    ----------
+    content : str
+    id : int
+    special : bool
+    single_word : bool
+        It is not found inside a word.
+    lstrip, rstrip : bool
+        It takes the white space before it, or after it.
+    normalized : bool
+        It is found, normalised, in the normalised text.
+    """
 
     content: str
     id: int
     special: bool
+    single_word: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    normalized: bool = False
 
     @staticmethod
     def from_json(token: dict[str, Any]) -> AddedToken:
         """Read an entry of added_tokens in tokenizer.json."""
-        content, special = str(token["content"]), bool(token.get("special"))
-        for switch in ("single_word", "lstrip", "rstrip"):
-            if token.get(switch) and not special:
-                raise ValueError(
-                    f"the added token {content!r} has the switch {switch}, which llama.cpp lacks"
-                )
-        return AddedToken(content, int(token["id"]), special)
+        special = bool(token.get("special"))
+        return AddedToken(
+            content=str(token["content"]),
+            id=int(token["id"]),
+            special=special,
+            single_word=bool(token.get("single_word")),
+            lstrip=bool(token.get("lstrip")),
+            rstrip=bool(token.get("rstrip")),
+            normalized=bool(token.get("normalized", not special)),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +209,20 @@ def _bert_template(special_tokens: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _saved_tokens(checkpoint: Path, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the tokens that were saved with their switches, by their content."""
+    named = read_optional_json_object(checkpoint / "special_tokens_map.json")
+    decoder = settings.get("added_tokens_decoder")
+    by_id = decoder.items() if isinstance(decoder, dict) else ()
+    saved = [*named.values(), *settings.values()]
+    saved += [{**token, "id": index} for index, token in by_id if isinstance(token, dict)]
+    return {
+        token["content"]: token
+        for token in saved
+        if isinstance(token, dict) and isinstance(token.get("content"), str)
+    }
+
+
 def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
     """Describe what transformers makes of a vocab.txt (models/bert/tokenization_bert.py)."""
     require_regular_file(path, MAX_VOCABULARY_BYTES)
@@ -211,6 +245,16 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
         if isinstance(index, bool) or not isinstance(index, int):
             raise ModelLoadError(f"{path.parent}: added_tokens.json must map tokens to ids")
         added.setdefault(token, index)
+    saved = _saved_tokens(path.parent, settings)
+    for token, switches in saved.items():
+        if "id" in switches:
+            try:
+                added.setdefault(token, int(switches["id"]))
+            except (TypeError, ValueError) as error:
+                raise ModelLoadError(
+                    f"{path.parent}: added_tokens_decoder in tokenizer_config.json must map ids to "
+                    "tokens"
+                ) from error
     return Tokenizer(
         path=path,
         kind="WordPiece",
@@ -219,7 +263,11 @@ def _read_vocab_txt(path: Path, settings: dict[str, Any]) -> Tokenizer:
         pre_tokenizers=({"type": "BertPreTokenizer"},),
         post_processors=(_bert_template(special_tokens),),
         added_tokens=tuple(
-            AddedToken(token, index, token in special_tokens.values())
+            AddedToken.from_json(
+                {"special": token in special_tokens.values()}
+                | saved.get(token, {})
+                | {"content": token, "id": index}
+            )
             for token, index in added.items()
         ),
         special_tokens=special_tokens,

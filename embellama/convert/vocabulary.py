@@ -6,11 +6,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from embellama.convert.special_tokens import added_special_tokens, special_token_ids
-from embellama.convert.tokenizer import Tokenizer
+from embellama.convert.tokenizer import AddedToken, Tokenizer
 from embellama.convert.wordpiece import pre_tokenizer_name
 
 if TYPE_CHECKING:
@@ -50,8 +51,12 @@ class Vocabulary:
         SentencePiece's normalisation; empty if there is none.
     ids : dict of str to int
         Keys for special tokens and their ids.
-    flags : dict of str to bool
-        Keys with true or false.
+    switches : dict of str to bool or str
+        Keys for what is done to a text.
+    added_tokens : tuple of AddedToken
+        Special ones first.
+    in_vocabulary : list of bool
+        Which of the added tokens the vocabulary has, too.
     """
 
     model: str
@@ -62,7 +67,9 @@ class Vocabulary:
     merges: list[str]
     charsmap: bytes
     ids: dict[str, int]
-    flags: dict[str, bool]
+    switches: dict[str, bool | str]
+    added_tokens: tuple[AddedToken, ...] = ()
+    in_vocabulary: list[bool] = dataclasses.field(default_factory=list)
 
     def write(self, writer: GGUFWriter) -> None:
         """Add the metadata to a GGUF file."""
@@ -78,8 +85,24 @@ class Vocabulary:
             writer.add_precompiled_charsmap(self.charsmap)
         for key, index in self.ids.items():
             writer.add_uint32(key, index)
-        for key, flag in self.flags.items():
-            writer.add_bool(key, flag)
+        for key, switch in self.switches.items():
+            if isinstance(switch, str):
+                writer.add_string(key, switch)
+            else:
+                writer.add_bool(key, switch)
+        self._write_added_tokens(writer)
+
+    def _write_added_tokens(self, writer: GGUFWriter) -> None:
+        added = self.added_tokens
+        writer.add_array("embellama.added_tokens.ids", [token.id for token in added])
+        for name, values in (
+            ("single_word", [token.single_word for token in added]),
+            ("lstrip", [token.lstrip for token in added]),
+            ("rstrip", [token.rstrip for token in added]),
+            ("normalized", [token.normalized for token in added]),
+            ("in_vocabulary", self.in_vocabulary),
+        ):
+            writer.add_array(f"embellama.added_tokens.{name}", values)
 
 
 def _is_control(token: str) -> bool:
@@ -230,8 +253,8 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         token
         if kind == _Type.CONTROL
         else token[2:]
-        if token.startswith("##")
-        else "\u2581" + (token.replace("\u2581", " ") if kind == _Type.USER_DEFINED else token)
+        if token.startswith("##") and kind != _Type.USER_DEFINED
+        else "\u2581" + token
         for token, kind in zip(tokens, types, strict=True)
     ]
     return Vocabulary(
@@ -250,48 +273,77 @@ def _wordpiece(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         merges=[],
         charsmap=b"",
         ids=special_ids,
-        flags={f"tokenizer.ggml.normalizer.{name}": flag for name, flag in normalizer.items()},
+        switches={f"tokenizer.ggml.normalizer.{name}": flag for name, flag in normalizer.items()},
     )
+
+
+def _prepend_scheme(metaspace: Mapping[str, Any]) -> str:
+    """Return where Metaspace puts a word mark: ``"always"``, ``"first"`` or ``"never"``."""
+    default = "always" if metaspace.get("add_prefix_space", True) else "never"
+    return str(metaspace.get("prepend_scheme") or default)
+
+
+# In the order in which llama.cpp takes them.
+_UNIGRAM_NORMALIZERS = ("Precompiled", "Strip", "Replace")
+
+
+def _spaces(tokenizer: Tokenizer) -> dict[str, bool | str]:
+    """Return what is done to the white space of Unigram's texts."""
+    steps = {str(step.get("type")): step for step in tokenizer.normalizers}
+    for kind in steps:
+        if kind not in _UNIGRAM_NORMALIZERS:
+            raise tokenizer.error(
+                f"a normalizer of type {kind}, which llama.cpp doesn't have for Unigram, so that "
+                "it would split texts in another way; this checkpoint can't become a GGUF"
+            )
+    *before, metaspace = tokenizer.pre_tokenizers or ({},)
+    splits_words = [step.get("type") for step in before] == ["WhitespaceSplit"]
+    scheme = _prepend_scheme(metaspace)
+    if (
+        (before and not splits_words)
+        or metaspace.get("type") != "Metaspace"
+        or metaspace.get("replacement", "\u2581") != "\u2581"
+        or scheme not in ("always", "first", "never")
+    ):
+        raise tokenizer.error(
+            "the pre-tokenizer is not SentencePiece's (Metaspace), the only one that llama.cpp has "
+            "for Unigram; this checkpoint can't become a GGUF"
+        )
+    strip, replace = steps.get("Strip", {}), steps.get("Replace", {})
+    in_order = [kind for kind in _UNIGRAM_NORMALIZERS if kind in steps]
+    merges = replace.get("pattern"), replace.get("content")
+    if [step.get("type") for step in tokenizer.normalizers] != in_order or (
+        replace and merges not in [({"Regex": " {2,}"}, one) for one in (" ", "\u2581")]
+    ):
+        raise tokenizer.error(
+            "the normalizers are not SentencePiece's (Precompiled, Strip, Replace of several "
+            "spaces by one), the only ones that llama.cpp has for Unigram; this checkpoint can't "
+            "become a GGUF"
+        )
+    return {
+        "tokenizer.ggml.add_space_prefix": scheme != "never",
+        "tokenizer.ggml.remove_extra_whitespaces": bool(replace) or splits_words,
+        "tokenizer.ggml.strip_trailing_spaces": bool(strip and strip.get("strip_right", True)),
+        "embellama.spaces.strip_left": bool(strip and strip.get("strip_left", True)),
+        "embellama.spaces.merged": str(replace.get("content", "")),
+        "embellama.spaces.split_words": splits_words,
+        "embellama.spaces.split_marks": bool(metaspace.get("split", True)),
+        "embellama.spaces.prepend": scheme,
+    }
 
 
 def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     _refuse_switches(tokenizer, tokenizer.model, byte_fallback=False)
     charsmap = b""
-    removes_spaces = strips_end = False
-    adds_space = None
+    switches = _spaces(tokenizer)
     for step in tokenizer.normalizers:
-        kind = step.get("type")
-        if kind == "Precompiled":
+        if step["type"] == "Precompiled":
             try:
                 charsmap = base64.b64decode(step.get("precompiled_charsmap") or "", validate=True)
             except (TypeError, ValueError) as error:
                 raise tokenizer.error(
                     f"precompiled_charsmap is not base64 ({error}); download the file again"
                 ) from error
-        elif kind == "Replace" and step.get("pattern") == {"Regex": " {2,}"}:
-            removes_spaces = True
-        elif kind == "Strip":
-            strips_end |= bool(step.get("strip_right", True))
-        else:
-            raise tokenizer.error(
-                f"a normalizer of type {kind}, which llama.cpp doesn't have for Unigram, so that "
-                "it would split texts in another way; this checkpoint can't become a GGUF"
-            )
-    for step in tokenizer.pre_tokenizers:
-        kind = step.get("type")
-        if kind == "WhitespaceSplit":
-            removes_spaces = strips_end = True
-        elif kind == "Metaspace" and step.get("replacement", "\u2581") == "\u2581":
-            scheme = step.get("prepend_scheme")
-            adds_space = scheme != "never" if scheme else bool(step.get("add_prefix_space", True))
-        else:
-            adds_space = None
-            break
-    if adds_space is None:
-        raise tokenizer.error(
-            "the pre-tokenizer is not SentencePiece's (Metaspace), the only one that llama.cpp has "
-            "for Unigram; this checkpoint can't become a GGUF"
-        )
     known = _ids_to_tokens(tokenizer, n_tokens)
     ids = {token: index for index, token in known.items()}
     special_ids = special_token_ids(tokenizer, ids)
@@ -303,7 +355,8 @@ def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         raise tokenizer.error(f"malformed vocabulary ({error!r}); download it again") from error
     if not all(abs(score) <= _LARGEST_SCORE for score in scores):
         raise tokenizer.error("a token's log-probability is not a number; download the file again")
-    scores += [-10000.0 if kind == _Type.UNUSED else 0.0 for kind in types[len(scores) :]]
+    # Tokens that Unigram does not know are never chosen.
+    scores += [-10000.0] * (n_tokens - len(scores))
     return Vocabulary(
         model="t5",
         pre="default",
@@ -313,11 +366,7 @@ def _unigram(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         merges=[],
         charsmap=charsmap,
         ids=special_ids,
-        flags={
-            "tokenizer.ggml.add_space_prefix": adds_space,
-            "tokenizer.ggml.remove_extra_whitespaces": removes_spaces,
-            "tokenizer.ggml.strip_trailing_spaces": strips_end,
-        },
+        switches=switches,
     )
 
 
@@ -391,60 +440,66 @@ def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
             "ModernBERT, Qwen2 or Llama 3, the only BPE that is supported; this checkpoint can't "
             "become a GGUF"
         )
+    for token in tokenizer.added_tokens:
+        if normalizers and not unicodedata.is_normalized("NFC", token.content):
+            raise tokenizer.error(
+                f"the added token {token.content!r} is not in NFC, to which llama.cpp's texts are "
+                "brought before it is looked for; this checkpoint can't become a GGUF"
+            )
     known = _ids_to_tokens(tokenizer, n_tokens)
     ids = {token: index for index, token in known.items()}
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
     return Vocabulary(
         model="gpt2",
         pre=pre,
-        tokens=[
-            token.replace("\u2581", " ") if kind == _Type.USER_DEFINED else token
-            for token, kind in zip(tokens, types, strict=True)
-        ],
+        tokens=tokens,
         types=types,
         scores=[],
         merges=_merges(tokenizer),
         charsmap=b"",
         ids=special_token_ids(tokenizer, ids),
-        flags={},
+        switches={},
     )
 
 
 _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 
 
-def _adds_space(tokenizer: Tokenizer) -> bool | None:
-    """Return whether SentencePiece's BPE puts a space before a text; None if it does more."""
+def _bpe_spaces(tokenizer: Tokenizer) -> dict[str, bool | str] | None:
+    """Return where SentencePiece's BPE puts a space before a text; None if it does more."""
     space = "\u2581"
     normalizers, pre_tokenizers = tokenizer.normalizers, tokenizer.pre_tokenizers
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": space}
     if normalizers and not pre_tokenizers:
         *prepends, last = normalizers
         if last == replace and prepends in ([], [{"type": "Prepend", "prepend": space}]):
-            return bool(prepends)
+            return {"tokenizer.ggml.add_space_prefix": bool(prepends)}
     if len(pre_tokenizers) == 1 and not normalizers:
         (step,) = pre_tokenizers
-        scheme = step.get("prepend_scheme")
+        scheme = _prepend_scheme(step)
         if (step.get("type"), step.get("replacement"), step.get("split")) == (
             *("Metaspace", space),
             False,
-        ) and scheme in ("first", "never"):
-            return bool(scheme == "first")
+        ) and scheme in ("always", "first", "never"):
+            return {
+                "tokenizer.ggml.add_space_prefix": scheme != "never",
+                "embellama.spaces.prepend": scheme,
+            }
     return None
 
 
-def _check_merges(tokenizer: Tokenizer, known: Mapping[int, str]) -> None:
+def _check_merges(tokenizer: Tokenizer) -> None:
     """Refuse merges that are not all splits of all tokens, in the order of the tokens' ids.
 
     llama.cpp has a score for each token, and none for a merge.
     """
-    ids = {token: index for index, token in known.items()}
+    ids = tokenizer.model["vocab"]
     pairs = [tuple(merge.split(" ")) for merge in _merges(tokenizer)]
     results = [ids.get("".join(pair), -1) for pair in pairs]
     added = {token.content for token in tokenizer.added_tokens}
     splits = {
         (token[:end], token[end:])
-        for token in known.values()
+        for token in ids
         if token not in added and token not in _BYTES
         for end in range(1, len(token))
         if token[:end] in ids and token[end:] in ids
@@ -465,14 +520,14 @@ def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         continuing_subword_prefix="",
         end_of_word_suffix="",
     )
-    adds_space = _adds_space(tokenizer)
+    switches = _bpe_spaces(tokenizer)
     known = _ids_to_tokens(tokenizer, n_tokens)
-    if adds_space is None or not set(known.values()) >= _BYTES:
+    if switches is None or not set(known.values()) >= _BYTES:
         raise tokenizer.error(
             "BPE with byte_fallback, but a normalizer or pre-tokenizer that is not Llama's, or not "
             "a token for each byte; this checkpoint can't become a GGUF"
         )
-    _check_merges(tokenizer, known)
+    _check_merges(tokenizer)
     ids = {token: index for index, token in known.items()}
     special_ids = special_token_ids(tokenizer, ids)
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
@@ -491,7 +546,7 @@ def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         merges=[],
         charsmap=b"",
         ids=special_ids,
-        flags={"tokenizer.ggml.add_space_prefix": adds_space},
+        switches=switches,
     )
 
 
@@ -510,4 +565,16 @@ def make_vocabulary(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         f"tokenizer.ggml.add_{name}_token": flag
         for name, flag in added_special_tokens(tokenizer).items()
     }
-    return dataclasses.replace(vocabulary, flags={**added, **vocabulary.flags})
+    # tokenizers leaves an empty one out.
+    tokens = sorted(
+        (token for token in tokenizer.added_tokens if token.content),
+        key=lambda token: (not token.special, token.id),
+    )
+    pieces = tokenizer.model["vocab"]
+    known = {entry[0] for entry in pieces} if tokenizer.kind == "Unigram" else pieces
+    return dataclasses.replace(
+        vocabulary,
+        switches={**added, **vocabulary.switches},
+        added_tokens=tuple(tokens),
+        in_vocabulary=[token.content in known for token in tokens],
+    )

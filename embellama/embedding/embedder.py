@@ -170,6 +170,12 @@ class Embedder:
         return self.vocabulary.eos if self._pooling is PoolingStrategy.LAST else -1
 
     @property
+    def n_final_tokens(self) -> int:
+        """How many special tokens are behind a text."""
+        appends = self._final_id >= 0 and self.vocabulary.pair_frame[2][-1:] != [self._final_id]
+        return self.vocabulary.n_suffix + appends
+
+    @property
     def micro_batch_tokens(self) -> int:
         """The token budget of a micro-batch."""
         return self._workers.micro_batch_tokens

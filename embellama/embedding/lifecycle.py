@@ -77,7 +77,7 @@ class Lifecycle:
         config = self._config
         self.info: ModelInfo = model_info(config.model_path)
         self.pooling: PoolingStrategy = config.pooling or self.info.pooling
-        for doubt in self.info.doubts:
+        for doubt in self.info.doubts(self.pooling):
             _logger.warning("%s: %s", config.name, doubt)
         if config.pooling is None and self.info.pooling_source == "a guess":
             _logger.warning(
@@ -119,8 +119,7 @@ class Lifecycle:
             self._loaded = Loaded(embedder, text_embedder)
             self.n_dimensions = embedder.n_dims
             self.n_bytes = embedder.size
-            vocabulary = embedder.vocabulary
-            self.n_special_tokens = vocabulary.n_prefix + vocabulary.n_suffix
+            self.n_special_tokens = embedder.vocabulary.n_prefix + embedder.n_final_tokens
 
     def unload(self) -> None:
         """Free the weights and stop the threads, after the calls under way."""

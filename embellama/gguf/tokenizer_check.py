@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from embellama.gguf.header import GGUFHeader, StringArray
-from embellama.gguf.tokenizers import ALWAYS_BOS, DEFAULT_BOS, NO_BOS_ID, TOKENIZERS
+from embellama.gguf.tokenizers import ALWAYS_BOS, NO_BOS_ID, TOKENIZERS, added_by_default
 
 __all__ = ["MAX_VOCABULARY_BYTES", "check_tokenizer"]
 
@@ -64,7 +64,10 @@ def check_tokenizer(header: GGUFHeader) -> None:
         raise header.error("'tokenizer.ggml.scores' is missing, which a Unigram tokenizer needs")
     if scores is not None and np.any(np.isnan(scores)):
         raise header.error("'tokenizer.ggml.scores' holds NaN")
+    if name == "bert":
+        _check_wordpiece(header, tokens)
     _check_special_tokens(header, name, len(tokens))
+    _check_added_tokens(header, len(tokens))
     if name == "t5":
         _check_character_map(header)
 
@@ -91,6 +94,17 @@ def _check_tokens(header: GGUFHeader, tokens: StringArray, max_bytes: int) -> No
             seen.add(text)
 
 
+def _check_wordpiece(header: GGUFHeader, tokens: StringArray) -> None:
+    """Refuse SentencePiece's tokens, before which llama.cpp's converter puts a second mark."""
+    twice = "\u2581\u2581".encode()
+    if sum(token.startswith(twice) for token in tokens.iterate_encoded()) > len(tokens) // 4:
+        raise header.error(
+            "its tokens are SentencePiece's, but it says that they are WordPiece's, and its "
+            "positions are shifted, as llama.cpp's converter does it with CamemBERT",
+            "Convert the checkpoint with `embellama convert`",
+        )
+
+
 def _as_llama_reads(tokens: StringArray) -> Iterator[bytes]:
     """Yield tokens as C strings, which end at a NUL; llama.cpp gives an empty one a name."""
     for index, token in enumerate(tokens.iterate_encoded()):
@@ -107,15 +121,14 @@ def _check_special_tokens(header: GGUFHeader, name: str, n_tokens: int) -> None:
     # Spaces would reach find_bpe_rank, which asserts that there are none.
     if pre == "whitespace" and tokenizer.is_bpe and name != "whitespace":
         raise header.error(f"the pre-tokenizer 'whitespace' does not fit the tokenizer {name!r}")
-    add_bos, bos = tokenizer.add_bos, tokenizer.bos
-    if tokenizer.is_bpe:
-        add_bos = pre in DEFAULT_BOS
-        bos = None if pre in NO_BOS_ID else bos
+    defaults = added_by_default(name, pre)
+    add_bos = defaults.get("bos", False)
+    bos = None if tokenizer.is_bpe and pre in NO_BOS_ID else tokenizer.bos
     stored = header.typed("tokenizer.ggml.add_bos_token", "bool")
     if stored is not None and not (tokenizer.is_bpe and pre in ALWAYS_BOS):
         add_bos = stored
     stored = header.typed("tokenizer.ggml.add_eos_token", "bool")
-    add_eos = tokenizer.add_eos if stored is None else stored
+    add_eos = defaults.get("eos", False) if stored is None else stored
     # WordPiece adds CLS and SEP whatever the file says.
     is_word_piece = name == "bert"
     for key, default, needed in (
@@ -131,6 +144,22 @@ def _check_special_tokens(header: GGUFHeader, name: str, n_tokens: int) -> None:
             raise header.error(
                 f"the tokenizer {name!r} needs 'tokenizer.ggml.{key}', an id below {n_tokens}"
             )
+
+
+def _check_added_tokens(header: GGUFHeader, n_tokens: int) -> None:
+    """Check what embellama.convert writes, and llama_vocab::impl::load reads."""
+    prefix = "embellama.added_tokens."
+    ids = header.typed(f"{prefix}ids", "arr[i32]")
+    if ids is None:
+        return
+    if np.any((ids < 0) | (ids >= n_tokens)):
+        raise header.error(f"'{prefix}ids' has ids that are not below {n_tokens}")
+    if len(np.unique(ids)) < len(ids):
+        raise header.error(f"'{prefix}ids' has an id twice")
+    for name in ("single_word", "lstrip", "rstrip", "normalized", "in_vocabulary"):
+        values = header.typed(prefix + name, "arr[bool]")
+        if values is None or len(values) != len(ids):
+            raise header.error(f"'{prefix}{name}' is not one switch for each of '{prefix}ids'")
 
 
 def _check_character_map(header: GGUFHeader) -> None:

@@ -8,11 +8,13 @@ import dataclasses
 __all__ = [
     "ALWAYS_BOS",
     "DEFAULT_BOS",
+    "DEFAULT_SEPARATOR",
     "NO_BOS_ID",
     "PRE_TOKENIZERS_AFTER_NFC",
     "PRE_TOKENIZERS_WITHOUT_REGEX",
     "TOKENIZERS",
     "Tokenizer",
+    "added_by_default",
 ]
 
 
@@ -45,6 +47,7 @@ _DEFAULT_BOS_NAMES = """
 llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken chameleon
 """
 DEFAULT_BOS = ALWAYS_BOS | frozenset(_DEFAULT_BOS_NAMES.split())
+DEFAULT_SEPARATOR = frozenset(("jina-v1-en", "jina-v2-code", "roberta-bpe"))
 NO_BOS_ID = frozenset(("chatglm-bpe", "glm4", "glm5"))
 
 # Values of tokenizer.ggml.pre that llama.cpp splits texts by without std::regex: their one
@@ -62,3 +65,24 @@ gemma4 granite-embed-multi-311m sarvam-moe mmbert
 
 # Those of models whose tokenizer.json begins with NFC, which llama.cpp leaves out.
 PRE_TOKENIZERS_AFTER_NFC = frozenset(("qwen2", "qwen35", "f2llmv2", "modern-bert", "olmo"))
+
+
+def added_by_default(model: str, pre: str) -> dict[str, bool]:
+    """Return whether ``"bos"``, ``"eos"`` and ``"sep"`` are added where the file says nothing.
+
+    Empty for a tokenizer that does not ask the file.
+
+    Parameters
+    ----------
+    model, pre : str
+        What the file has in ``tokenizer.ggml.model``, a key of :data:`TOKENIZERS`, and in
+        ``tokenizer.ggml.pre``.
+    """
+    tokenizer = TOKENIZERS[model]
+    if model == "bert":
+        return {}
+    return {
+        "bos": pre in DEFAULT_BOS if tokenizer.is_bpe else tokenizer.add_bos,
+        "eos": tokenizer.add_eos,
+        "sep": tokenizer.is_bpe and pre in DEFAULT_SEPARATOR,
+    }

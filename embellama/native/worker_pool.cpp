@@ -37,6 +37,7 @@ int32_t keep_tokens(const TokenizeJob & job, int32_t text, int32_t * ids, int32_
     if (job.final_id >= 0) {
         if (n_ids == 0 || ids[n_ids - 1] != job.final_id) {
             ids[n_ids++] = job.final_id;
+            ++n_suffix;
         }
         n_suffix = std::max(n_suffix, 1);
     }

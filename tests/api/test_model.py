@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tiny_model import write_tiny_model
 
 import embellama
 from embellama import (
@@ -107,6 +109,67 @@ def test_limits(minilm: EmbeddingModel) -> None:
     with pytest.raises(InvalidInputError, match=r"text 1 has 513 tokens, 512 is the limit") as info:
         minilm.embed_batch(["fine", fits + "word"])
     assert info.value.index == 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tensors", "words"),
+    [
+        ({"model": "llama", "add_eos_token": False}, {}, "bos_token'.* is taken, a BOS before"),
+        ({"add_bos_token": None, "add_eos_token": False}, {}, "bos_token'.* no BOS before a text"),
+        ({}, {}, "no key 'tokenizer.ggml.add_eos_token'.* is taken, no EOS behind a text"),
+        (
+            {"pre": "roberta-bpe", "add_eos_token": True},
+            {"cls.weight": np.ones((32, 32)), "cls.output.weight": np.ones((1, 32))}
+            | {"cls.norm.weight": np.ones(32)},
+            "no key 'tokenizer.ggml.add_sep_token'.* a SEP between a query and a document",
+        ),
+        ({"add_eos_token": True}, {}, None),
+    ],
+)
+def test_special_tokens_that_the_file_leaves_open_are_told(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    metadata: dict[str, object],
+    tensors: dict[str, np.ndarray],
+    words: str | None,
+) -> None:
+    kind = "gemma" if metadata.get("model") == "llama" else "modern-bert"
+    path = write_tiny_model(
+        tmp_path / "tiny.gguf",
+        kind,
+        metadata={f"tokenizer.ggml.{key}": value for key, value in metadata.items()},
+        tensors=tensors,
+    )
+    with EmbeddingModel(ModelConfig(path, pooling="rank" if tensors else "mean")):
+        told = [record.message for record in caplog.records if "no key" in record.message]
+    assert len(told) == (words is not None)
+    if words is not None:
+        assert re.search(words, told[0])
+
+
+@pytest.mark.parametrize("by_vocabulary", [False, True])
+def test_the_end_token_of_a_causal_model_counts(tmp_path: Path, by_vocabulary: bool) -> None:
+    path = write_tiny_model(
+        tmp_path / "tiny.gguf",
+        "qwen3",
+        metadata={"qwen3.pooling_type": 3, "tokenizer.ggml.add_eos_token": by_vocabulary},
+    )
+    with EmbeddingModel(path) as model:
+        assert (model.max_sequence_length, model.effective_max_tokens) == (64, 62)
+        # A token for each letter, between <s> and </s>.
+        fits = "a" * model.effective_max_tokens
+        ids = model.tokenize(fits)
+        assert (len(ids), ids[0], ids[-1]) == (64, 0, 1)
+        rows = model.embed_multi(fits, special_tokens=False)
+        np.testing.assert_array_equal(rows, model.embed_multi(fits)[1:-1])
+        with pytest.raises(InvalidInputError, match="65 tokens, 64 is the limit"):
+            model.embed(fits + "a")
+        # A text that ends with the token has it once.
+        spelled = model.embed_multi(f"{fits[1:]}</s>", special_tokens=False)
+        assert len(spelled) == 61 + by_vocabulary
+    with EmbeddingModel(ModelConfig(path, pooling="mean")) as model:
+        assert model.effective_max_tokens == 63 - by_vocabulary
+        assert len(model.embed_multi("ab", special_tokens=False)) == 2
 
 
 @pytest.mark.parametrize(

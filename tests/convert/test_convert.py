@@ -25,13 +25,14 @@ from support.checkpoints import (
     save_bfloat16,
     shard,
     write_checkpoint,
+    write_json,
     write_pooling,
     write_wordpiece,
 )
 
 from embellama import EmbeddingModel
 from embellama.convert import FILE_TYPES, convert_checkpoint
-from embellama.core import Model
+from embellama.core import Model, Vocabulary
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 
 
@@ -159,6 +160,24 @@ def test_vocab_txt_gives_the_same_file(checkpoint: Path, tmp_path: Path) -> None
     (checkpoint / "vocab.txt").write_text("\n".join(WORDPIECE) + "\n", encoding="utf-8")
     listed = convert_checkpoint(checkpoint, tmp_path / "listed.gguf")
     assert listed.read_bytes() == described.read_bytes()
+
+
+def test_switches_saved_beside_vocab_txt(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "vocab.txt").write_text("\n".join(WORDPIECE[:-2]) + "\n", encoding="utf-8")
+    write_json(
+        checkpoint / "special_tokens_map.json",
+        {"mask_token": {"content": "[MASK]", "lstrip": True}},
+    )
+    n_tokens = len(WORDPIECE)
+    added = {"content": "COVID19", "special": False, "single_word": True, "normalized": True}
+    settings = {"added_tokens_decoder": {str(n_tokens - 2): added}, "do_lower_case": True}
+    write_json(checkpoint / "tokenizer_config.json", settings)
+    output = convert_checkpoint(checkpoint, tmp_path / "tiny.gguf")
+    vocabulary = Vocabulary(Model(str(output)))
+    found = [vocabulary.token(i) for i in vocabulary.tokenize("a  [MASK] covid19 covid192")]
+    assert found[:4] == ["[CLS]", "\u2581a", "[MASK]", "\u2581COVID19"]
+    assert "\u2581COVID19" not in found[4:]
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F64"])

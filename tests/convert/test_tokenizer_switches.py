@@ -52,6 +52,11 @@ def both(*changes: Change) -> Change:
     return change
 
 
+def unigram(*steps: dict[str, Any]) -> Change:
+    return tokenizer(normalizer={"type": "Sequence", "normalizers": list(steps)})
+
+
+ONE_SPACE = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
 CASED = {"type": "BertNormalizer", "lowercase": False}
 
 
@@ -127,9 +132,9 @@ REFUSED = {
         "StripAccents without NFD",
     ),
     "long words": (model(max_input_chars_per_word=200), "max_input_chars_per_word is 200"),
-    "an added token that swallows spaces": (
-        tokenizer(added_tokens=[{"id": 5, "content": "a", "special": False, "lstrip": True}]),
-        "has the switch lstrip",
+    "an added token without an id": (
+        both(vocab_txt, config(added_tokens_decoder={"x": {"content": "a"}})),
+        "added_tokens_decoder in tokenizer_config.json must map ids",
     ),
     "two tokens before a text": (
         tokenizer(post_processor={**TEMPLATE, "single": [CLS, CLS, TEXT, SEP]}),
@@ -162,6 +167,18 @@ def test_refused(tmp_path: Path, spoil: Change, message: str) -> None:
         ("BPE", model(dropout=0.1), "dropout is 0.1"),
         ("BPE", model(ignore_merges=True), "ignore_merges together are not those"),
         ("BPE", model(end_of_word_suffix="</w>"), "end_of_word_suffix is '</w>'"),
+        ("Unigram", unigram({"type": "NFKC"}), "a normalizer of type NFKC"),
+        ("Unigram", unigram(ONE_SPACE, {"type": "Strip"}), "normalizers are not SentencePiece's"),
+        ("Unigram", unigram({**ONE_SPACE, "content": ""}), "normalizers are not SentencePiece's"),
+        ("Unigram", tokenizer(pre_tokenizer={"type": "Whitespace"}), r"\(Metaspace\)"),
+        (
+            "BPE",
+            tokenizer(
+                normalizer={"type": "NFC"},
+                added_tokens=[{"id": 4, "content": "e\u0301", "special": False}],
+            ),
+            r"'e.' is not in NFC",
+        ),
     ],
 )
 def test_refused_switches_of_other_models(
@@ -215,20 +232,3 @@ def test_refused_bpe_of_sentencepiece(tmp_path: Path, spoil: Change, message: st
     spoil(tmp_path / "tiny")
     with pytest.raises(ModelLoadError, match=message):
         convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
-
-
-def test_two_ways_to_write_the_spaces_of_sentencepiece(tmp_path: Path) -> None:
-    write_family_checkpoint(tmp_path / "tiny", "mistral")
-    legacy = convert_checkpoint(tmp_path / "tiny", tmp_path / "legacy.gguf")
-    change_json(
-        tmp_path / "tiny" / "tokenizer.json",
-        normalizer=None,
-        pre_tokenizer={
-            "type": "Metaspace",
-            "replacement": "\u2581",
-            "prepend_scheme": "first",
-            "split": False,
-        },
-    )
-    current = convert_checkpoint(tmp_path / "tiny", tmp_path / "current.gguf")
-    assert current.read_bytes() == legacy.read_bytes()

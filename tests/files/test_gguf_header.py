@@ -421,6 +421,10 @@ def _replaced(index: int, token: str) -> list[str]:
         ({"token_type": np.full(63, 6, dtype=np.int32)}, "of the type BYTE"),
         ({"token_type": np.ones(63, dtype=np.float32)}, "must be of type"),
         ({"scores": np.full(63, np.nan, dtype=np.float32)}, "NaN"),
+        (
+            {"tokens": [f"\u2581{token}" for token in TINY_TOKENS]},
+            "shifted, as llama.cpp's converter does it with CamemBERT.*Convert the checkpoint",
+        ),
         ({"bos_token_id": None}, "needs 'tokenizer.ggml.bos_token_id', an id below 63"),
         ({"seperator_token_id": 63}, "seperator_token_id', an id below 63"),
         ({"unknown_token_id": None}, "unknown_token_id"),
@@ -449,6 +453,27 @@ def test_vocabularies(tmp_path: Path, metadata: dict[str, Any], message: str | N
         check_model(read_header(path))  # the default id, 11, is in range
     else:
         refused(path, message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": np.array([3, 63], dtype=np.int32)}, "ids that are not below 63"),
+        ({"ids": np.array([3, -1], dtype=np.int32)}, "ids that are not below 63"),
+        ({"ids": np.array([3, 3], dtype=np.int32)}, "has an id twice"),
+        ({"ids": np.array([3, 4], dtype=np.uint32)}, "must be of type"),
+        ({"lstrip": None}, "lstrip' is not one switch for each"),
+        ({"normalized": np.ones(3, dtype=bool)}, "normalized' is not one switch for each"),
+        ({"in_vocabulary": np.ones(2, dtype=np.uint8)}, "must be of type"),
+    ],
+)
+def test_added_tokens(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    names = ("single_word", "lstrip", "rstrip", "normalized", "in_vocabulary")
+    values = {"ids": np.array([3, 4], dtype=np.int32), **dict.fromkeys(names, np.ones(2, bool))}
+    metadata = {f"embellama.added_tokens.{key}": v for key, v in (values | changes).items()}
+    path = write_tiny_bert(tmp_path / "tiny.gguf", metadata=metadata)
+    with pytest.raises(ModelLoadError, match=message):
+        check_model(read_header(path))
 
 
 def test_a_gate_where_llama_cpp_does_not_look_for_it(tmp_path: Path) -> None:

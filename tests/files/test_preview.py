@@ -50,11 +50,11 @@ def test_a_checkpoint(hub: Hub, checkpoint: Path) -> None:
     assert stderr == ""
     assert seen["works"] is True
     assert seen["file"] is None
-    assert (seen["architecture"], seen["dimensions"], seen["context length"]) == ("bert", 32, 24)
-    assert seen["query prompt"] == {"text": "find: ", "source": "the checkpoint"}
-    assert seen["document prompt"] == {"text": "", "source": "the checkpoint"}
+    assert (seen["architecture"], seen["dimensions"], seen["context_length"]) == ("bert", 32, 24)
+    assert seen["query_prompt"] == {"text": "find: ", "source": "the checkpoint"}
+    assert seen["document_prompt"] == {"text": "", "source": "the checkpoint"}
     assert seen["licence"] == "mit"
-    assert seen["to download"] == sum(
+    assert seen["to_download"] == sum(
         len(content) for name, content in repository.files.items() if name != ".gitattributes"
     )
     # Of the weights only their header came, and nothing was kept.
@@ -69,9 +69,9 @@ def test_a_checkpoint(hub: Hub, checkpoint: Path) -> None:
     gguf = hub.command("pull", "-q", "org/model").stdout.strip()
     here, _ = info(hub, "org/model")
     assert here["file"] == gguf
-    for name in ("architecture", "dimensions", "context length", "parameters", "pooling"):
+    for name in ("architecture", "dimensions", "context_length", "parameters", "pooling"):
         assert here[name] == seen[name], name
-    assert here["query prompt"] == {"text": "find: ", "source": "the file"}
+    assert here["query_prompt"] == {"text": "find: ", "source": "the file"}
 
 
 def test_a_checkpoint_that_can_not_be_converted(hub: Hub, checkpoint: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_gguf_file(hub: Hub, tmp_path: Path) -> None:
         assert stderr == ""
         assert seen["works"] is True
         assert (seen["architecture"], seen["dimensions"]) == ("bert", 32)
-        assert seen["to download"] == len(content)
+        assert seen["to_download"] == len(content)
     assert all(
         part
         for method, path, part in hub.server.requests
@@ -118,7 +118,7 @@ def test_a_large_gguf_file_is_not_read_whole(hub: Hub, tmp_path: Path) -> None:
     content = path.read_bytes()
     hub.server.repositories["org/model-GGUF"] = HubRepository({"model.gguf": content})
     seen, _ = info(hub, "org/model-GGUF")
-    assert seen["to download"] == len(content) > 8 * 2**20
+    assert seen["to_download"] == len(content) > 8 * 2**20
     ends = [part.partition("-")[2] for *_, part in hub.server.requests if part]
     assert max(map(int, ends)) < 2**20
 
@@ -157,8 +157,8 @@ def test_a_known_model(hub: Hub, checkpoint: Path) -> None:
     publish(hub, checkpoint, "BAAI/bge-small-en-v1.5")
     seen, _ = info(hub, "bge-small-en-v1.5")
     assert seen["name"] == "bge-small-en-v1.5"
-    assert (seen["pooling"], seen["pooling from"]) == ("cls", "the catalog")
-    assert seen["query prompt"] == {
+    assert (seen["pooling"], seen["pooling_from"]) == ("cls", "the catalog")
+    assert seen["query_prompt"] == {
         "text": "Represent this sentence for searching relevant passages: ",
         "source": "the catalog, from mteb 2.26.24",
     }
@@ -168,7 +168,7 @@ def test_a_reranker_that_only_its_card_shows(hub: Hub, tmp_path: Path) -> None:
     write_family_checkpoint(tmp_path / "qwen", "qwen3-reranker")
     publish(hub, tmp_path / "qwen")
     seen, _ = info(hub, "org/model")
-    assert (seen["pooling"], seen["pooling from"]) == ("rank", "its classification head")
+    assert (seen["pooling"], seen["pooling_from"]) == ("rank", "its classification head")
     assert hub.command("pull", "-q", "org/model").returncode == 0
     here, _ = info(hub, "org/model")
     assert here["pooling"] == "rank"

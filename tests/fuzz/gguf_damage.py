@@ -89,6 +89,9 @@ tokenizer.ggml.add_bos_token:bool tokenizer.ggml.add_eos_token:bool
 tokenizer.ggml.add_space_prefix:bool tokenizer.ggml.token_type_count:u32
 tokenizer.ggml.remove_extra_whitespaces:bool tokenizer.ggml.eot_token_id:u32
 tokenizer.ggml.suppress_tokens:i32 tokenizer.ggml.normalizer.lowercase:bool
+tokenizer.ggml.strip_trailing_spaces:bool embellama.spaces.split_words:bool
+embellama.spaces.split_marks:bool embellama.spaces.prepend:str embellama.spaces.merged:str
+embellama.added_tokens.ids:i32
 """
 _EXTRA_TENSORS = """
 cls.weight:dd cls.bias:d cls.output.weight:d1 cls.output.bias:1 cls.norm.weight:d

@@ -7,7 +7,9 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.tiny_model import TINY_TOKENS, write_tiny_model
 
 from embellama import (
     EmbeddingModel,
@@ -48,6 +50,34 @@ def test_truncated_files(minilm_path: Path, tmp_path: Path) -> None:
         path.write_bytes(content[:cut])
         with pytest.raises(ModelLoadError, match=r"cut\.gguf"):
             EmbeddingModel(path)
+
+
+def test_an_added_token_that_normalising_makes_long(tmp_path: Path) -> None:
+    # A trie in which "a" is the one key, and 512 letters are put in its place.
+    trie = np.zeros(98, dtype="<u4")
+    trie[ord("a")] = 1 << 10 | 1 << 8 | ord("a")
+    charsmap = np.frombuffer(
+        trie.nbytes.to_bytes(4, "little") + trie.tobytes() + b"x" * 512 + b"\0", dtype=np.uint8
+    )
+    tokens = [*TINY_TOKENS, "a" * 20]
+    metadata = {
+        "tokens": tokens,
+        "token_type": np.array([1] * len(TINY_TOKENS) + [4], dtype=np.int32),
+        "scores": np.zeros(len(tokens), dtype=np.float32),
+        "precompiled_charsmap": charsmap,
+    }
+    switch, off = np.array([True]), np.array([False])
+    added = {"ids": np.array([63], dtype=np.int32), "normalized": switch, "in_vocabulary": off}
+    added |= {"single_word": off, "lstrip": off, "rstrip": off}
+    path = write_tiny_model(
+        tmp_path / "long.gguf",
+        "t5encoder",
+        metadata={f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
+        | {f"embellama.added_tokens.{key}": value for key, value in added.items()},
+        tensors={"token_embd.weight": np.ones((len(tokens), 32), dtype=np.float32)},
+    )
+    with pytest.raises(ModelLoadError, match="added tokens are too long once they are normalized"):
+        EmbeddingModel(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
