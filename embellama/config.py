@@ -10,22 +10,32 @@ import math
 import operator
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 
 from embellama.environment import settings_from_environment
 from embellama.errors import ConfigurationError, safe_repr
+from embellama.keywords import configuration
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Accuracy",
+    "AllSettings",
     "CacheConfig",
     "EngineConfig",
+    "EngineSettings",
     "ModelConfig",
+    "ModelSettings",
     "NormalizationMode",
     "PNorm",
     "PoolingStrategy",
+    "engine_config",
+    "model_config",
 ]
 
 # LLAMA_MAX_SEQ, llama.cpp src/llama-cparams.h: a context holds at most this many sequences.
@@ -215,10 +225,59 @@ def _absolute(path: str) -> str:
     return path
 
 
+class ModelSettings(TypedDict, total=False):
+    """What :class:`ModelConfig` accepts by name: enums also as their lower-case names."""
+
+    model_name: str | None
+    n_ctx: int | None
+    n_threads: int | None
+    n_gpu_layers: int
+    use_mmap: bool
+    use_mlock: bool
+    pooling: (
+        PoolingStrategy | Literal["mean", "cls", "last", "max", "mean_sqrt", "none", "rank"] | None
+    )
+    normalization: NormalizationMode | PNorm | Literal["none", "max_abs", "l2"]
+    truncate: bool | int
+    n_seq_max: int | None
+    micro_batch_tokens: int | None
+    parse_special: bool
+    accuracy: Accuracy | Literal["fast", "exact"]
+    instruction_set: str | None
+    keys_in_float16: bool
+    query_prompt: str | None
+    document_prompt: str | None
+    cache: CacheConfig | None
+
+
+class ModelChanges(ModelSettings, total=False):
+    """What :meth:`ModelConfig.replace` accepts."""
+
+    model_path: str | os.PathLike[str]
+
+
+class EngineSettings(TypedDict, total=False):
+    """What :class:`EngineConfig` accepts by name."""
+
+    use_gpu: bool
+    memory_limit_mb: float | None
+
+
+class EngineChanges(EngineSettings, total=False):
+    """What :meth:`EngineConfig.replace` accepts."""
+
+    model_config: ModelConfig | str | os.PathLike[str]
+
+
+class AllSettings(ModelSettings, EngineSettings, total=False):
+    """What an engine accepts by name: settings of its own, and of its first model."""
+
+
 _INT32_MAX = 2**31 - 1
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
 
 
+@configuration()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheConfig:
     """What a model remembers of the texts it has seen, for texts that come again.
@@ -263,6 +322,7 @@ class CacheConfig:
             raise ConfigurationError("max_memory_mb must be at most 1e12")
 
 
+@configuration(ModelChanges)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Which model to load and how to run it.
@@ -363,6 +423,12 @@ class ModelConfig:
     document_prompt: str | None = None
     cache: CacheConfig | None = None
 
+    if TYPE_CHECKING:
+        # More is accepted than the attributes are.
+        def __init__(
+            self, model_path: str | os.PathLike[str], **settings: Unpack[ModelSettings]
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         path = os.fspath(self.model_path)
         if not isinstance(path, str):
@@ -414,7 +480,7 @@ class ModelConfig:
         name = PurePath(self.model_path).name
         return name.removesuffix(".gguf") or str(self.model_path)
 
-    def replace(self, **changes: Any) -> ModelConfig:
+    def replace(self, **changes: Unpack[ModelChanges]) -> ModelConfig:
         """Return a copy with some settings changed, validated like a new one.
 
         Parameters
@@ -439,9 +505,11 @@ class ModelConfig:
         >>> embellama.ModelConfig("model.gguf").replace(n_threads=1).n_threads
         1
         """
-        return dataclasses.replace(self, **changes)
+        accepted: dict[str, Any] = {**changes}
+        return dataclasses.replace(self, **accepted)
 
 
+@configuration(EngineChanges)
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
     """The first model of an engine, and what holds for all of its models.
@@ -477,6 +545,14 @@ class EngineConfig:
     use_gpu: bool = False
     memory_limit_mb: float | None = None
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            model_config: ModelConfig | str | os.PathLike[str],
+            **settings: Unpack[EngineSettings],
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         if not isinstance(self.model_config, ModelConfig):
             object.__setattr__(self, "model_config", ModelConfig(self.model_config))
@@ -485,7 +561,7 @@ class EngineConfig:
             limit = _positive("memory_limit_mb", self.memory_limit_mb)
             object.__setattr__(self, "memory_limit_mb", limit)
 
-    def replace(self, **changes: Any) -> EngineConfig:
+    def replace(self, **changes: Unpack[EngineChanges]) -> EngineConfig:
         """Return a copy with some settings changed, validated like a new one.
 
         Parameters
@@ -511,7 +587,8 @@ class EngineConfig:
         >>> config.replace(memory_limit_mb=500).memory_limit_mb
         500
         """
-        return dataclasses.replace(self, **changes)
+        accepted: dict[str, Any] = {**changes}
+        return dataclasses.replace(self, **accepted)
 
     @classmethod
     def from_env(cls) -> EngineConfig:
@@ -554,3 +631,52 @@ class EngineConfig:
         if cache:
             model["cache"] = CacheConfig(**cache)
         return cls(ModelConfig(**model), **settings_from_environment(cls))
+
+
+def model_config(
+    config: ModelConfig | str | os.PathLike[str], settings: Mapping[str, Any]
+) -> ModelConfig:
+    """Return the settings of a model that a caller gives as a ModelConfig or by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are given both ways.
+    """
+    if not isinstance(config, ModelConfig):
+        return ModelConfig(config, **settings)
+    if settings:
+        raise _given_twice(f"config.replace({_written(settings)})")
+    return config
+
+
+def engine_config(
+    config: EngineConfig | ModelConfig | str | os.PathLike[str], settings: Mapping[str, Any]
+) -> EngineConfig:
+    """Return the settings of an engine that a caller gives as a configuration or by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are given both ways.
+    """
+    own = {name: settings[name] for name in EngineSettings.__annotations__ if name in settings}
+    others = {name: value for name, value in settings.items() if name not in own}
+    if not isinstance(config, EngineConfig):
+        return EngineConfig(model_config(config, others), **own)
+    if settings:
+        changes = [_written(own)] if own else []
+        if others:
+            changes.append(f"model_config=config.model_config.replace({_written(others)})")
+        raise _given_twice(f"config.replace({', '.join(changes)})")
+    return config
+
+
+def _given_twice(remedy: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"settings are given in a configuration and beside it: use one way, such as {remedy}"
+    )
+
+
+def _written(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={safe_repr(value)}" for name, value in settings.items())

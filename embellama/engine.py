@@ -12,9 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embellama.batch import MICRO_BATCH_TOKENS
-from embellama.config import EngineConfig, ModelConfig
+from embellama.config import (
+    AllSettings,
+    EngineConfig,
+    ModelConfig,
+    ModelSettings,
+    engine_config,
+)
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
 from embellama.gguf.memory import context_bytes
+from embellama.keywords import keywords_of
 from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingEngine"]
 
 
+@keywords_of(EngineConfig, ModelConfig, types=AllSettings)
 class EmbeddingEngine:
     """Models by name: the first is the default and loads at once, others on first use.
 
@@ -38,11 +46,13 @@ class EmbeddingEngine:
     Parameters
     ----------
     config : EngineConfig, ModelConfig, str or os.PathLike
-        Settings, or those of the first model, or just its `model_path`.
+        Settings, or those of the first model, or its `model_path`, with settings by name.
+    **settings
+        As :class:`EngineConfig` and :class:`ModelConfig` take them.
 
     Raises
     ------
-    ModelNotFoundError, ModelLoadError, ConfigurationError
+    ModelNotFoundError, ModelLoadError, ConfigurationError, TypeError
         As :class:`EmbeddingModel`.
     ResourceLimitError
         If the model would pass `memory_limit_mb`.
@@ -57,8 +67,12 @@ class EmbeddingEngine:
     ['all-MiniLM-L6-v2']
     """
 
-    def __init__(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
-        self._config = _engine_config(config)
+    def __init__(
+        self,
+        config: EngineConfig | ModelConfig | str | os.PathLike[str],
+        **settings: Unpack[AllSettings],
+    ) -> None:
+        self._config = engine_config(config, settings)
         self._renew_after_fork()
         renew_after_fork(self)
         self._configs: dict[str, ModelConfig] = {}
@@ -71,15 +85,22 @@ class EmbeddingEngine:
         self._lock = threading.RLock()
 
     @classmethod
+    @keywords_of(EngineConfig, ModelConfig, types=AllSettings)
     def get_or_init(
-        cls, config: EngineConfig | ModelConfig | str | os.PathLike[str]
+        cls,
+        config: EngineConfig | ModelConfig | str | os.PathLike[str],
+        **settings: Unpack[AllSettings],
     ) -> EmbeddingEngine:
-        """Return the shared engine, made from `config` if there is none yet.
+        """Return the shared engine, made as by the constructor if there is none yet.
+
+        Arguments are ignored if there is one.
 
         Parameters
         ----------
         config : EngineConfig, ModelConfig, str or os.PathLike
-            Ignored if there is a shared engine already.
+            Settings, or those of the first model, or its `model_path`, with settings by name.
+        **settings
+            As :class:`EngineConfig` and :class:`ModelConfig` take them.
 
         Returns
         -------
@@ -100,7 +121,7 @@ class EmbeddingEngine:
         """
         with _shared.lock:
             if _shared.engine is None:
-                _shared.engine = cls(config)
+                _shared.engine = cls(config, **settings)
             return _shared.engine
 
     @classmethod
@@ -143,29 +164,36 @@ class EmbeddingEngine:
     def __repr__(self) -> str:
         return f"<EmbeddingEngine: {', '.join(self.list_models())}>"
 
-    def load_model(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
+    @keywords_of(ModelConfig, types=ModelSettings)
+    def load_model(
+        self,
+        config: EngineConfig | ModelConfig | str | os.PathLike[str],
+        **settings: Unpack[ModelSettings],
+    ) -> None:
         """Register a model under its name; it is loaded on first use.
 
         Parameters
         ----------
         config : EngineConfig, ModelConfig, str or os.PathLike
-            Of an EngineConfig, the model's settings.
+            Settings, or the model's `model_path`, with settings by name. Of an EngineConfig, the
+            model's settings.
+        **settings
+            As :class:`ModelConfig` takes them.
 
         Raises
         ------
         ConfigurationError
-            If another model has that name.
+            If another model has that name, or settings stand beside a configuration.
 
         Examples
         --------
         >>> import embellama
         >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
-        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", model_name="cutting", truncate=16)
-        >>> engine.load_model(config)
+        >>> engine.load_model("all-MiniLM-L6-v2", model_name="cutting", truncate=16)
         >>> engine.list_models()
         ['all-MiniLM-L6-v2', 'cutting']
         """
-        model_config = _engine_config(config).model_config
+        model_config = engine_config(config, settings).model_config
         if self._config.use_gpu and model_config.n_gpu_layers == 0:
             model_config = model_config.replace(n_gpu_layers=-1)
         name = model_config.name
@@ -480,12 +508,6 @@ class _Shared:
 
 
 _shared = _Shared()
-
-
-def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> EngineConfig:
-    if isinstance(config, EngineConfig):
-        return config
-    return EngineConfig(config if isinstance(config, ModelConfig) else ModelConfig(config))
 
 
 def _memory_mb(config: ModelConfig, info: ModelInfo) -> float:

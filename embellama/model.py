@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama import catalog
-from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy, as_integer
+from embellama.config import (
+    ModelConfig,
+    ModelSettings,
+    NormalizationMode,
+    PoolingStrategy,
+    as_integer,
+    model_config,
+)
 from embellama.core import Model
 from embellama.embedding import verification
 from embellama.embedding.asyncio_thread import in_daemon_thread
@@ -34,6 +41,7 @@ from embellama.errors import (
     InvalidInputError,
     safe_repr,
 )
+from embellama.keywords import keywords_of
 from embellama.model_info import ModelInfo
 from embellama.progress import Progress, progress_callback
 from embellama.quantization import quantized_width
@@ -65,6 +73,7 @@ class BatchOptions(TypedDict, total=False):
     timeout: float | None
 
 
+@keywords_of(ModelConfig, types=ModelSettings)
 class EmbeddingModel:
     """A loaded model.
 
@@ -73,7 +82,9 @@ class EmbeddingModel:
     Parameters
     ----------
     config : ModelConfig, str or os.PathLike
-        Settings, or just what :class:`ModelConfig` takes as `model_path`.
+        Settings, or what :class:`ModelConfig` takes as `model_path`, with settings by name.
+    **settings
+        As :class:`ModelConfig` takes them.
 
     Raises
     ------
@@ -82,19 +93,24 @@ class EmbeddingModel:
     ModelLoadError
         If the file is not a usable model.
     ConfigurationError
-        If a setting does not fit the model or the build.
+        If a setting is out of its range, does not fit the model or the build, or stands beside a
+        ModelConfig.
+    TypeError
+        If a setting has the wrong type, or there is no such setting.
 
     Examples
     --------
     >>> import embellama
-    >>> with embellama.EmbeddingModel("all-MiniLM-L6-v2") as model:
+    >>> with embellama.EmbeddingModel("all-MiniLM-L6-v2", truncate=True) as model:
     ...     vector = model.embed("Hello, world!")
     >>> vector.shape, vector.dtype
     ((384,), dtype('float32'))
     """
 
-    def __init__(self, config: ModelConfig | str | os.PathLike[str]) -> None:
-        self._config = config if isinstance(config, ModelConfig) else ModelConfig(config)
+    def __init__(
+        self, config: ModelConfig | str | os.PathLike[str], **settings: Unpack[ModelSettings]
+    ) -> None:
+        self._config = model_config(config, settings)
         self._lifecycle = Lifecycle(self._config)
 
     def load(self) -> None:
@@ -387,8 +403,8 @@ class EmbeddingModel:
         Examples
         --------
         >>> import embellama
-        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", document_prompt="passage: ")
-        >>> model = embellama.EmbeddingModel(config)
+        >>> prompt = "passage: "
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2", document_prompt=prompt)
         >>> vector = model.embed("passage: a cat")
         >>> bool(abs(model.embed_documents(["a cat"])[0] - vector).max() < 1e-6)
         True
@@ -986,8 +1002,8 @@ class EmbeddingModel:
         Examples
         --------
         >>> import embellama
-        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
-        >>> model = embellama.EmbeddingModel(config)
+        >>> cache = embellama.CacheConfig()
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2", cache=cache)
         >>> same = model.embed("a cat") == model.embed("a cat")
         >>> model.cache_stats()["embeddings"].hits
         1
@@ -1001,8 +1017,8 @@ class EmbeddingModel:
         Examples
         --------
         >>> import embellama
-        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
-        >>> model = embellama.EmbeddingModel(config)
+        >>> cache = embellama.CacheConfig()
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2", cache=cache)
         >>> vector = model.embed("a cat")
         >>> model.clear_cache()
         >>> model.cache_stats()["embeddings"].entry_count
@@ -1028,8 +1044,8 @@ class EmbeddingModel:
         Examples
         --------
         >>> import embellama
-        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", cache=embellama.CacheConfig())
-        >>> model = embellama.EmbeddingModel(config)
+        >>> cache = embellama.CacheConfig()
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2", cache=cache)
         >>> model.warm_cache(["a cat", "a dog"])
         >>> vector = model.embed("a cat")
         >>> model.cache_stats()["embeddings"].hits

@@ -15,7 +15,8 @@ SOURCE = REPOSITORY / "embellama"
 # A folder is one room, and so is a module at the top with its declarations.
 LAYERS = [
     {"errors", "libllama", "runtime"},
-    {"encoder", "environment", "instruction_set", "machine", "progress", "results", "token_ids"},
+    {"encoder", "environment", "instruction_set", "keywords", "machine"},
+    {"progress", "results", "token_ids"},
     {"config", "files", "similarity", "utf8", "vector_loops"},
     {"gguf", "rows"},
     {"kernels", "native"},
@@ -116,7 +117,7 @@ def test_no_module_needs_one_that_needs_it() -> None:
 def test_core_knows_no_configuration_and_configuration_no_llama_cpp() -> None:
     for name in ("core.pyx", "kernels.pyx", "workers.pyx"):
         assert "config" not in imported_modules(SOURCE / name)
-    assert imported_modules(SOURCE / "config.py") == {"environment", "errors"}
+    assert imported_modules(SOURCE / "config.py") == {"environment", "errors", "keywords"}
     assert imported_modules(SOURCE / "errors.py") == set()
 
 
