@@ -36,6 +36,7 @@ __all__ = [
     "PoolingStrategy",
     "engine_config",
     "model_config",
+    "truncation",
 ]
 
 # LLAMA_MAX_SEQ, llama.cpp src/llama-cparams.h: a context holds at most this many sequences.
@@ -277,6 +278,11 @@ _INT32_MAX = 2**31 - 1
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
 
 
+def truncation(value: Any) -> bool | int:
+    """Return a value of ``truncate``: a truth value, or a number of tokens."""
+    return value if isinstance(value, bool) else integer("truncate", value, 1, _INT32_MAX)
+
+
 @configuration()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheConfig:
@@ -462,8 +468,7 @@ class ModelConfig:
             values["normalization"] = _member(
                 "normalization", NormalizationMode, self.normalization
             )
-        if not isinstance(self.truncate, bool):
-            values["truncate"] = integer("truncate", self.truncate, 1, _INT32_MAX)
+        values["truncate"] = truncation(self.truncate)
         if self.cache is not None and not isinstance(self.cache, CacheConfig):
             raise TypeError(f"cache must be a CacheConfig, not {type(self.cache).__name__}")
         for name, value in values.items():

@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.config import (
@@ -19,6 +15,7 @@ from embellama.config import (
     ModelSettings,
     engine_config,
 )
+from embellama.engine_methods import EngineMethods
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
 from embellama.gguf.memory import context_bytes
 from embellama.keywords import keywords_of
@@ -26,18 +23,15 @@ from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
 from embellama.model_info import ModelInfo, model_info
-from embellama.results import EmbeddingResult, RerankResult
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from embellama.model import BatchOptions
 
 __all__ = ["EmbeddingEngine"]
 
 
 @keywords_of(EngineConfig, ModelConfig, types=AllSettings)
-class EmbeddingEngine:
+class EmbeddingEngine(EngineMethods):
     """Models by name: the first is the default and loads at once, others on first use.
 
     Any method may be called from any thread. One that computes raises ModelNotFoundError if no
@@ -403,58 +397,6 @@ class EmbeddingEngine:
     def warmup_model(self, name: str | None = None, *, tune: bool = False) -> None:
         """See :meth:`EmbeddingModel.warmup`. `name` is the model's; default: the default model."""
         self._loaded(name).warmup(tune=tune)
-
-    def embed(self, text: str, model: str | None = None) -> NDArray[np.float32]:
-        """See :meth:`EmbeddingModel.embed`. `model` is its name; default: the default model."""
-        return self._loaded(model).embed(text)
-
-    @overload
-    def embed_batch(
-        self,
-        texts: Iterable[str],
-        model: str | None = ...,
-        *,
-        details: Literal[False] = ...,
-        **options: Unpack[BatchOptions],
-    ) -> NDArray[Any]: ...
-    @overload
-    def embed_batch(
-        self,
-        texts: Iterable[str],
-        model: str | None = ...,
-        *,
-        details: Literal[True],
-        **options: Unpack[BatchOptions],
-    ) -> EmbeddingResult: ...
-    def embed_batch(
-        self,
-        texts: Iterable[str],
-        model: str | None = None,
-        *,
-        details: bool = False,
-        **options: Unpack[BatchOptions],
-    ) -> NDArray[Any] | EmbeddingResult:
-        """See :meth:`EmbeddingModel.embed_batch`. `model` is its name; default: the default one."""
-        result = self._loaded(model).embed_batch(texts, details=True, **options)
-        return result if details else result.embeddings
-
-    def embed_multi(
-        self, text: str, model: str | None = None, *, special_tokens: bool = True
-    ) -> NDArray[np.float32]:
-        """See :meth:`EmbeddingModel.embed_multi`. `model` is its name; default: the default one."""
-        return self._loaded(model).embed_multi(text, special_tokens=special_tokens)
-
-    def rerank(
-        self,
-        query: str,
-        documents: Iterable[str],
-        model: str | None = None,
-        *,
-        top_n: int | None = None,
-        timeout: float | None = None,
-    ) -> list[RerankResult]:
-        """See :meth:`EmbeddingModel.rerank`. `model` is its name; default: the default model."""
-        return self._loaded(model).rerank(query, documents, top_n=top_n, timeout=timeout)
 
     def _registered(self, name: str | None) -> ModelConfig:
         chosen = self.default_model if name is None else name

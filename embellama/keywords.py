@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from inspect import Parameter, Signature
 from typing import Any, TypeVar
 
-__all__ = ["configuration", "keywords_of", "nearest"]
+__all__ = ["configuration", "keywords_of", "nearest", "with_signature"]
 
 _Target = TypeVar("_Target", bound=Callable[..., Any])
 _Kind = TypeVar("_Kind")
@@ -83,7 +83,7 @@ def configuration(types: type | None = None) -> Callable[[type[_Kind]], type[_Ki
             each if name == "self" else each.replace(annotation=_annotation(types or kind, name))
             for name, each in own.parameters.items()
         ]
-        kind.__init__ = _checked(kind.__init__, own.replace(parameters=parameters))
+        kind.__init__ = with_signature(kind.__init__, own.replace(parameters=parameters))
         if hasattr(kind, "replace"):
             changes = [
                 each.replace(kind=Parameter.KEYWORD_ONLY, default=_UNCHANGED)
@@ -151,10 +151,10 @@ def _entries(kind: type, names: Collection[str]) -> Iterator[str]:
 def _with_keywords(function: Callable[..., Any], keywords: list[Parameter]) -> Any:
     own = inspect.signature(function)
     kept = [each for each in own.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
-    return _checked(function, own.replace(parameters=[*kept, *keywords]))
+    return with_signature(function, own.replace(parameters=[*kept, *keywords]))
 
 
-def _checked(function: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
+def with_signature(function: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
     """Have a function show a signature and refuse what does not fit it."""
     kinds = {name: each.kind for name, each in signature.parameters.items()}
     known = frozenset(name for name, kind in kinds.items() if kind is Parameter.KEYWORD_ONLY)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,27 @@ from numpy.typing import ArrayLike, NDArray
 from embellama.errors import ConfigurationError, DimensionMismatchError, safe_repr
 from embellama.kernels import quantize_rows
 
-__all__ = ["DTYPES", "quantization_levels", "quantize", "quantized_width"]
+__all__ = [
+    "DTYPES",
+    "DType",
+    "DTypeName",
+    "Float16",
+    "Float32",
+    "Int8",
+    "UInt8",
+    "dtype_name",
+    "quantization_levels",
+    "quantize",
+    "quantized_width",
+]
+
+# What a caller may write for each type of numbers.
+Float32: TypeAlias = Literal["float32"] | type[np.float32] | np.dtype[np.float32]
+Float16: TypeAlias = Literal["float16"] | type[np.float16] | np.dtype[np.float16]
+Int8: TypeAlias = Literal["int8", "binary"] | type[np.int8] | np.dtype[np.int8]
+UInt8: TypeAlias = Literal["uint8", "ubinary"] | type[np.uint8] | np.dtype[np.uint8]
+DType: TypeAlias = Float32 | Float16 | Int8 | UInt8
+DTypeName: TypeAlias = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
 # numpy types of a row, and how many dimensions one value holds.
 DTYPES: dict[str, tuple[type[np.generic], int]] = {
@@ -24,29 +44,55 @@ DTYPES: dict[str, tuple[type[np.generic], int]] = {
 }
 
 
-def quantized_width(n_dims: int, dtype: str) -> int:
-    """Return the number of values in a row of `n_dims` dimensions.
+def dtype_name(dtype: object) -> DTypeName:
+    """Return the name of a type that a caller may give as one of NumPy's.
 
     Raises
     ------
     ConfigurationError
-        If `dtype` is unknown.
+        If vectors can't have that type.
     """
-    if dtype not in DTYPES:
+    name = dtype
+    if isinstance(dtype, np.dtype):
+        name = dtype.name
+    elif isinstance(dtype, type) and issubclass(dtype, np.generic):
+        name = dtype.__name__
+    if not isinstance(name, str) or name not in DTYPES:
         raise ConfigurationError(
             f"dtype must be one of {', '.join(DTYPES)}, not {safe_repr(dtype)}"
         )
+    return cast("DTypeName", name)
+
+
+def quantized_width(n_dims: int, dtype: DTypeName) -> int:
+    """Return the number of values in a row of `n_dims` dimensions."""
     per_value = DTYPES[dtype][1]
     return -(-n_dims // per_value)
 
 
-def quantize(vectors: ArrayLike, dtype: str, *, ranges: ArrayLike | None = None) -> NDArray[Any]:
+@overload
+def quantize(vectors: ArrayLike, dtype: Float16, *, ranges: None = ...) -> NDArray[np.float16]: ...
+@overload
+def quantize(vectors: ArrayLike, dtype: Float32, *, ranges: None = ...) -> NDArray[np.float32]: ...
+@overload
+def quantize(
+    vectors: ArrayLike, dtype: Int8, *, ranges: ArrayLike | None = ...
+) -> NDArray[np.int8]: ...
+@overload
+def quantize(
+    vectors: ArrayLike, dtype: UInt8, *, ranges: ArrayLike | None = ...
+) -> NDArray[np.uint8]: ...
+@overload
+def quantize(
+    vectors: ArrayLike, dtype: DType, *, ranges: ArrayLike | None = ...
+) -> NDArray[Any]: ...
+def quantize(vectors: ArrayLike, dtype: DType, *, ranges: ArrayLike | None = None) -> NDArray[Any]:
     """Turn float vectors into a smaller type.
 
     Parameters
     ----------
     vectors : array_like of float32, shape (N, D)
-    dtype : {"float32", "float16", "int8", "uint8", "binary", "ubinary"}
+    dtype : {"float32", "float16", "int8", "uint8", "binary", "ubinary"} or numpy type
         ``"binary"`` and ``"ubinary"`` keep the sign of each dimension, eight to a byte.
     ranges : array_like of float32, shape (2, D), optional
         For ``"int8"`` and ``"uint8"``: the least and the largest value of each dimension, which
@@ -80,13 +126,14 @@ def quantize(vectors: ArrayLike, dtype: str, *, ranges: ArrayLike | None = None)
     if values.ndim != 2:
         raise DimensionMismatchError(f"vectors must have shape (N, D), not {values.shape}")
     n_rows, n_dims = values.shape
-    result = np.empty((n_rows, quantized_width(n_dims, dtype)), dtype=DTYPES[dtype][0])
-    quantize_rows(values, dtype, result, quantization_levels(dtype, n_dims, ranges))
+    name = dtype_name(dtype)
+    result = np.empty((n_rows, quantized_width(n_dims, name)), dtype=DTYPES[name][0])
+    quantize_rows(values, name, result, quantization_levels(name, n_dims, ranges))
     return result
 
 
 def quantization_levels(
-    dtype: str, n_dims: int, ranges: ArrayLike | None
+    dtype: DTypeName, n_dims: int, ranges: ArrayLike | None
 ) -> NDArray[np.float32] | None:
     """Return the first of the 256 levels of each dimension, and the distance between two levels.
 

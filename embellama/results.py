@@ -5,24 +5,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embellama.errors import EmbellamaError
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Vectors = TypeVar("Vectors", default=NDArray[Any])
+else:
+    from typing import TypeVar
+
+    Vectors = TypeVar("Vectors")
+
 __all__ = ["EmbeddingResult", "RerankResult"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EmbeddingResult:
+class EmbeddingResult(Generic[Vectors]):
     """Vectors, with details about each text.
 
     Attributes
     ----------
     embeddings : numpy.ndarray, shape (N, D)
-        One row per text, in input order.
+        One row per text, in input order. Of ``embed_multi`` and ``embed_batch_multi``: a list of
+        arrays, one per text.
     token_counts : numpy.ndarray of int32, shape (N,)
         Tokens of each text, special ones included; 0 for a text that was refused before any
         computation.
@@ -40,7 +50,7 @@ class EmbeddingResult:
     ([4, 0], {1: InvalidInputError('all-MiniLM-L6-v2: text 1 is empty: leave it out')})
     """
 
-    embeddings: NDArray[Any]
+    embeddings: Vectors
     token_counts: NDArray[np.int32]
     truncated: NDArray[np.bool_]
     errors: Mapping[int, EmbellamaError] = dataclasses.field(default_factory=dict)
@@ -58,6 +68,10 @@ class RerankResult:
         A larger score is better; ``EmbeddingModel.score_kind`` says what kind of score it is.
     document : str
         The text itself.
+    token_count : int or None
+        Tokens of the document with the query; None without ``details=True``.
+    truncated : bool or None
+        Whether the document was cut; None without ``details=True``.
 
     Examples
     --------
@@ -70,3 +84,5 @@ class RerankResult:
     index: int
     score: float
     document: str
+    token_count: int | None = None
+    truncated: bool | None = None

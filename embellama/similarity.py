@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embellama.errors import ConfigurationError, DimensionMismatchError, safe_repr
 
-__all__ = ["pairwise_similarity", "similarity"]
+__all__ = ["Kind", "pairwise_similarity", "similarity"]
 
+Kind: TypeAlias = Literal["cosine", "dot", "hamming"]
 _KINDS = ("cosine", "dot", "hamming")
 
 
-def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _rows(a: ArrayLike, b: ArrayLike, kind: Kind) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return rows whose dot products give the similarity."""
     if kind not in _KINDS:
         raise ConfigurationError(f"kind must be one of {', '.join(_KINDS)}, not {safe_repr(kind)}")
@@ -40,7 +41,7 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
     return _transformed(rows[0], kind), _transformed(rows[1], kind)
 
 
-def _transformed(array: NDArray[Any], kind: str) -> NDArray[Any]:
+def _transformed(array: NDArray[Any], kind: Kind) -> NDArray[Any]:
     if kind == "hamming":
         # With bits as +1 and -1, a dot product is the number of equal bits minus that of the
         # others.
@@ -57,7 +58,7 @@ def _unsigned(packed: NDArray[Any]) -> NDArray[np.uint8]:
     return packed if packed.dtype == np.uint8 else packed.view(np.uint8) ^ np.uint8(128)
 
 
-def _similarities(products: NDArray[Any], left: NDArray[Any], kind: str) -> NDArray[Any]:
+def _similarities(products: NDArray[Any], left: NDArray[Any], kind: Kind) -> NDArray[Any]:
     if kind != "hamming":
         return products
     n_bits = np.float32(left.shape[1])
@@ -81,7 +82,7 @@ def _unit_rows(array: NDArray[Any]) -> NDArray[Any]:
     return units
 
 
-def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[Any]:
+def similarity(a: ArrayLike, b: ArrayLike, *, kind: Kind = "cosine") -> NDArray[Any]:
     """Compare every vector of `a` with every vector of `b`.
 
     Parameters
@@ -116,7 +117,7 @@ def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[A
     return _similarities(left @ right.T, left, kind)
 
 
-def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[Any]:
+def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: Kind = "cosine") -> NDArray[Any]:
     """Compare the vectors of `a` and `b` row by row.
 
     Parameters

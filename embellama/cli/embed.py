@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -130,7 +130,7 @@ def embed(
     normalize: NormalizationMode | PNorm,
     truncate: bool,
     max_tokens: int | None,
-    on_error: str,
+    on_error: Literal["raise", "nan"],
     accuracy: str,
     threads: int | None,
     output: str | None,
@@ -201,7 +201,12 @@ class _Job:
     """
 
     def __init__(
-        self, model: EmbeddingModel, on_error: str, output: str | None, *, quiet: bool
+        self,
+        model: EmbeddingModel,
+        on_error: Literal["raise", "nan"],
+        output: str | None,
+        *,
+        quiet: bool,
     ) -> None:
         self._model = model
         self._on_error = on_error

@@ -10,15 +10,23 @@ import numpy as np
 
 from embellama.embedding.deadline import Deadline
 from embellama.errors import (
-    ConfigurationError,
     EmbellamaError,
     InvalidInputError,
     TextTypeError,
     lone_surrogate,
-    safe_repr,
 )
 
-__all__ = ["check_str", "check_text", "check_texts", "each_text"]
+__all__ = ["check_str", "check_text", "check_texts", "each_text", "is_one_text"]
+
+
+def is_one_text(texts: object) -> bool:
+    """Whether this stands for one text, if a wrong one, and not for several.
+
+    Bytes do, and so does a scalar of another library that holds a str, or one that is missing.
+    """
+    if isinstance(texts, (str, bytes, bytearray)) or not hasattr(type(texts), "__iter__"):
+        return True
+    return hasattr(texts, "as_py") and not isinstance(texts.as_py(), list)  # a scalar of pyarrow
 
 
 def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
@@ -34,7 +42,7 @@ def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
     """
     kind = type(texts).__name__
     if isinstance(texts, (str, bytes, bytearray)):
-        problem = f"one {kind}: pass [text], or use embed()"
+        problem = f"one {kind}: pass [text]"
     elif isinstance(texts, Mapping):
         problem = f"a {kind}, whose keys would be embedded: pass one column, {_column_of(texts)}"
     elif _is_table(texts):
@@ -171,8 +179,6 @@ def check_texts(
 
     Raises
     ------
-    ConfigurationError
-        If `on_error` is unknown.
     InvalidInputError
         At the first bad text, with ``on_error="raise"``.
     OperationTimeoutError
@@ -182,8 +188,6 @@ def check_texts(
         them is not a str.
     """
     source = each_text(texts, model)
-    if on_error not in ("raise", "nan"):
-        raise ConfigurationError(f'on_error must be "raise" or "nan", not {safe_repr(on_error)}')
     good = []
     errors: dict[int, EmbellamaError] = {}
     for index, text in enumerate(source, first_index):
