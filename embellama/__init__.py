@@ -50,7 +50,7 @@ from embellama.errors import (
 )
 from embellama.model import EmbeddingModel
 from embellama.model_info import ModelInfo, model_info
-from embellama.quantization import quantize
+from embellama.quantization import calibrate, quantize
 from embellama.results import EmbeddingResult, RerankResult
 from embellama.similarity import pairwise_similarity, similarity
 
@@ -81,6 +81,7 @@ __all__ = [
     "TextTypeError",
     "TokenizationError",
     "backend_info",
+    "calibrate",
     "model_info",
     "pairwise_similarity",
     "quantize",

@@ -19,6 +19,7 @@ __all__ = [
     "Float32",
     "Int8",
     "UInt8",
+    "calibrate",
     "dtype_name",
     "quantization_levels",
     "quantize",
@@ -70,6 +71,54 @@ def quantized_width(n_dims: int, dtype: DTypeName) -> int:
     return -(-n_dims // per_value)
 
 
+def calibrate(vectors: ArrayLike) -> NDArray[np.float32]:
+    """Return the ranges with which :func:`quantize` makes int8 and uint8 of vectors like these.
+
+    Parameters
+    ----------
+    vectors : array_like of float32, shape (N, D)
+        Vectors of a sample: some thousand texts of the kind that will be embedded, at the
+        `truncate_dim` that will be used.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (2, D)
+        The least and the largest value of each dimension. What lies beyond, in other vectors,
+        becomes the end of the type.
+
+    Raises
+    ------
+    DimensionMismatchError
+        If `vectors` has the wrong shape, or no row.
+    ConfigurationError
+        If a value is not finite, as in the rows of ``on_error="nan"``.
+
+    Examples
+    --------
+    >>> import embellama
+    >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2")
+    >>> sample = ["a cat", "a dog", "interest rates rose", "rinse the rice"]
+    >>> ranges = embellama.calibrate(model.embed_batch(sample))
+    >>> model.embed_batch(["a kitten"], dtype="uint8", ranges=ranges).shape
+    (1, 384)
+    """
+    values = _rows(vectors)
+    if not len(values):
+        raise DimensionMismatchError("vectors has no row: ranges need a sample of some")
+    ranges = np.stack([values.min(axis=0), values.max(axis=0)])
+    if not np.isfinite(ranges).all():
+        bad = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise ConfigurationError(f"row {bad} of vectors is not finite: leave it out")
+    return ranges
+
+
+def _rows(vectors: ArrayLike) -> NDArray[np.float32]:
+    values = np.ascontiguousarray(vectors, dtype=np.float32)
+    if values.ndim != 2:
+        raise DimensionMismatchError(f"vectors must have shape (N, D), not {values.shape}")
+    return values
+
+
 @overload
 def quantize(vectors: ArrayLike, dtype: Float16, *, ranges: None = ...) -> NDArray[np.float16]: ...
 @overload
@@ -96,8 +145,8 @@ def quantize(vectors: ArrayLike, dtype: DType, *, ranges: ArrayLike | None = Non
         ``"binary"`` and ``"ubinary"`` keep the sign of each dimension, eight to a byte.
     ranges : array_like of float32, shape (2, D), optional
         For ``"int8"`` and ``"uint8"``: the least and the largest value of each dimension, which
-        become the ends of the type. Default for ``"int8"``: ``round(127 * x)``, for vectors of
-        unit length. ``"uint8"`` needs ranges.
+        become the ends of the type, as :func:`calibrate` returns them. Default for ``"int8"``:
+        ``round(127 * x)``, for vectors of unit length. ``"uint8"`` needs ranges.
 
     Returns
     -------
@@ -122,9 +171,7 @@ def quantize(vectors: ArrayLike, dtype: DType, *, ranges: ArrayLike | None = Non
     ----------
     https://sbert.net/docs/package_reference/util/quantization.html
     """
-    values = np.ascontiguousarray(vectors, dtype=np.float32)
-    if values.ndim != 2:
-        raise DimensionMismatchError(f"vectors must have shape (N, D), not {values.shape}")
+    values = _rows(vectors)
     n_rows, n_dims = values.shape
     name = dtype_name(dtype)
     result = np.empty((n_rows, quantized_width(n_dims, name)), dtype=DTYPES[name][0])
@@ -151,7 +198,9 @@ def quantization_levels(
     """
     if ranges is None:
         if dtype == "uint8":
-            raise ConfigurationError("uint8 needs ranges: the least and largest of each dimension")
+            raise ConfigurationError(
+                "uint8 needs ranges: embellama.calibrate() makes them of a sample's vectors"
+            )
         return None
     if dtype not in ("int8", "uint8"):
         raise ConfigurationError(f"ranges belong to int8 and uint8, not to {dtype}")

@@ -138,6 +138,7 @@ RAISES = {
     "ModelConfig": {"ConfigurationError"},
     "ModelConfig.replace": {"ConfigurationError"},
     "PNorm": {"ConfigurationError"},
+    "calibrate": {"ConfigurationError", "DimensionMismatchError"},
     "model_info": {"ModelLoadError", "ModelNotFoundError"},
     "pairwise_similarity": {"ConfigurationError", "DimensionMismatchError"},
     "quantize": {"ConfigurationError", "DimensionMismatchError"},
