@@ -17,12 +17,12 @@ from embellama.config import (
 )
 from embellama.engine_methods import EngineMethods
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
+from embellama.file_info import ModelInfo, model_info
 from embellama.gguf.memory import context_bytes
 from embellama.keywords import keywords_of
 from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
-from embellama.model_info import ModelInfo, model_info
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

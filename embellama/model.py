@@ -27,11 +27,11 @@ from embellama.embedding.lifecycle import Lifecycle, Loaded
 from embellama.embedding.texts import check_str
 from embellama.embedding.tuning import fastest_micro_batch, random_texts
 from embellama.errors import ConfigurationError
+from embellama.file_info import ModelInfo
 from embellama.keywords import keywords_of
-from embellama.model_info import ModelInfo
 from embellama.model_methods import ModelMethods
 from embellama.quantization import quantized_width
-from embellama.similarity import Kind, pairwise_similarity, similarity
+from embellama.vector_similarity import Kind, pairwise_similarity, similarity
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

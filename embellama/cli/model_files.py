@@ -19,7 +19,7 @@ from embellama.cli.options import (
     quiet,
     threads,
 )
-from embellama.model_info import ModelInfo, model_info
+from embellama.file_info import ModelInfo, model_info
 
 __all__ = ["convert", "info", "models", "pull", "rm"]
 

@@ -31,10 +31,10 @@ from embellama.errors import (
     TokenizationError,
     not_finite,
 )
+from embellama.file_info import ModelInfo
 from embellama.gguf.memory import key_value_bytes
 from embellama.machine.cores import usable_cores
 from embellama.machine.usable_memory import usable_memory
-from embellama.model_info import ModelInfo
 from embellama.workers import Failure, Workers
 
 __all__ = ["Embedded", "Embedder", "Index", "Tokens"]

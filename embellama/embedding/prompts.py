@@ -8,7 +8,7 @@ from typing import Literal
 
 from embellama import catalog
 from embellama.config import ModelConfig
-from embellama.model_info import ModelInfo
+from embellama.file_info import ModelInfo
 
 __all__ = ["Purpose", "prompt_for"]
 

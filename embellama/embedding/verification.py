@@ -13,8 +13,8 @@ from embellama import catalog
 from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy
 from embellama.core import Model
 from embellama.errors import EmbeddingGenerationError, ModelLoadError, ModelNotFoundError
+from embellama.file_info import ModelInfo
 from embellama.files.checksum import has_recorded_sha256, record_path
-from embellama.model_info import ModelInfo
 
 __all__ = ["ENCODER_TOLERANCE", "tolerance", "verify"]
 
