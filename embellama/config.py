@@ -12,25 +12,23 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from embellama.environment import settings_from_environment
 from embellama.errors import ConfigurationError, safe_repr
 from embellama.keywords import configuration
+from embellama.settings import EngineChanges, EngineSettings, ModelChanges, ModelSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
     "Accuracy",
-    "AllSettings",
     "CacheConfig",
     "EngineConfig",
-    "EngineSettings",
     "ModelConfig",
-    "ModelSettings",
     "NormalizationMode",
     "PNorm",
     "PoolingStrategy",
@@ -226,54 +224,6 @@ def _absolute(path: str) -> str:
     return path
 
 
-class ModelSettings(TypedDict, total=False):
-    """What :class:`ModelConfig` accepts by name: enums also as their lower-case names."""
-
-    model_name: str | None
-    n_ctx: int | None
-    n_threads: int | None
-    n_gpu_layers: int
-    use_mmap: bool
-    use_mlock: bool
-    pooling: (
-        PoolingStrategy | Literal["mean", "cls", "last", "max", "mean_sqrt", "none", "rank"] | None
-    )
-    normalization: NormalizationMode | PNorm | Literal["none", "max_abs", "l2"]
-    truncate: bool | int
-    n_seq_max: int | None
-    micro_batch_tokens: int | None
-    parse_special: bool
-    accuracy: Accuracy | Literal["fast", "exact"]
-    instruction_set: str | None
-    keys_in_float16: bool
-    query_prompt: str | None
-    document_prompt: str | None
-    cache: CacheConfig | None
-
-
-class ModelChanges(ModelSettings, total=False):
-    """What :meth:`ModelConfig.replace` accepts."""
-
-    model_path: str | os.PathLike[str]
-
-
-class EngineSettings(TypedDict, total=False):
-    """What :class:`EngineConfig` accepts by name."""
-
-    use_gpu: bool
-    memory_limit_mb: float | None
-
-
-class EngineChanges(EngineSettings, total=False):
-    """What :meth:`EngineConfig.replace` accepts."""
-
-    model_config: ModelConfig | str | os.PathLike[str]
-
-
-class AllSettings(ModelSettings, EngineSettings, total=False):
-    """What an engine accepts by name: settings of its own, and of its first model."""
-
-
 _INT32_MAX = 2**31 - 1
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
 
@@ -283,9 +233,22 @@ def truncation(value: Any) -> bool | int:
     return value if isinstance(value, bool) else integer("truncate", value, 1, _INT32_MAX)
 
 
+class _Settings:
+    """A dataclass whose repr has the values that are not the defaults, as a call takes them."""
+
+    def __repr__(self) -> str:
+        parts = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value != field.default or type(value) is not type(field.default):
+                shown = repr(value.value) if isinstance(value, enum.Enum) else safe_repr(value)
+                parts.append(f"{field.name}={shown}" if field.kw_only else shown)
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
 @configuration()
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CacheConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class CacheConfig(_Settings):
     """What a model remembers of the texts it has seen, for texts that come again.
 
     Entries are known by everything that changes them: the text with its prompt, the file, and the
@@ -329,8 +292,8 @@ class CacheConfig:
 
 
 @configuration(ModelChanges)
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class ModelConfig(_Settings):
     """Which model to load and how to run it.
 
     Everything but the first argument is optional and must be named.
@@ -515,8 +478,8 @@ class ModelConfig:
 
 
 @configuration(EngineChanges)
-@dataclasses.dataclass(frozen=True)
-class EngineConfig:
+@dataclasses.dataclass(frozen=True, repr=False)
+class EngineConfig(_Settings):
     """The first model of an engine, and what holds for all of its models.
 
     Parameters

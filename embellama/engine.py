@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from embellama.batch import MICRO_BATCH_TOKENS
 from embellama.config import (
-    AllSettings,
     EngineConfig,
     ModelConfig,
-    ModelSettings,
     engine_config,
 )
 from embellama.engine_methods import EngineMethods
@@ -23,6 +21,7 @@ from embellama.keywords import keywords_of
 from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
+from embellama.settings import AllSettings, ModelSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -156,7 +155,11 @@ class EmbeddingEngine(EngineMethods):
         raise TypeError("an engine can't be pickled: pass its config and make one in each process")
 
     def __repr__(self) -> str:
-        return f"<EmbeddingEngine: {', '.join(self.list_models())}>"
+        models = [
+            f"{name!r} (loaded)" if self.is_model_loaded(name) else repr(name)
+            for name in self.list_models()
+        ]
+        return f"<EmbeddingEngine: {', '.join(models) or 'no models'}>"
 
     @keywords_of(ModelConfig, types=ModelSettings)
     def load_model(

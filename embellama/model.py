@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from embellama.config import (
     ModelConfig,
-    ModelSettings,
     NormalizationMode,
     PoolingStrategy,
     model_config,
@@ -26,11 +25,12 @@ from embellama.embedding.call import Call
 from embellama.embedding.lifecycle import Lifecycle, Loaded
 from embellama.embedding.texts import check_str
 from embellama.embedding.tuning import fastest_micro_batch, random_texts
-from embellama.errors import ConfigurationError
+from embellama.errors import ConfigurationError, ModelLoadError
 from embellama.file_info import ModelInfo
 from embellama.keywords import keywords_of
 from embellama.model_methods import ModelMethods
 from embellama.quantization import quantized_width
+from embellama.settings import ModelSettings
 from embellama.vector_similarity import Kind, pairwise_similarity, similarity
 
 if TYPE_CHECKING:
@@ -138,8 +138,18 @@ class EmbeddingModel(ModelMethods):
         self.unload()
 
     def __repr__(self) -> str:
-        state = "" if self.is_loaded else ", unloaded"
-        return f"<{type(self).__name__} {self.name!r}: {self.info.architecture}{state}>"
+        try:
+            state = f"on {self.core_model.instruction_set}"
+        except ModelLoadError:
+            state = "unloaded"
+        parts = [
+            self.path.name,
+            f"{self.embedding_dimensions} dimensions",
+            f"{self.max_sequence_length} tokens",
+            f"{self.pooling.value} pooling",
+            state,
+        ]
+        return f"<{type(self).__name__} {self.name!r}: {', '.join(parts)}>"
 
     def __reduce__(self) -> Any:
         raise TypeError("a model can't be pickled: pass its config and load it in each process")

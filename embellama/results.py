@@ -24,7 +24,7 @@ else:
 __all__ = ["EmbeddingResult", "RerankResult"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingResult(Generic[Vectors]):
     """Vectors, with details about each text.
 
@@ -48,6 +48,8 @@ class EmbeddingResult(Generic[Vectors]):
     >>> result = model.embed_batch(["a cat", ""], on_error="nan", details=True)
     >>> result.token_counts.tolist(), result.errors
     ([4, 0], {1: InvalidInputError('all-MiniLM-L6-v2: text 1 is empty: leave it out')})
+    >>> len(result), result
+    (2, <EmbeddingResult: 2 texts, 384 x float32, 4 tokens, 1 error>)
     """
 
     embeddings: Vectors
@@ -55,8 +57,30 @@ class EmbeddingResult(Generic[Vectors]):
     truncated: NDArray[np.bool_]
     errors: Mapping[int, EmbellamaError] = dataclasses.field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self.token_counts)
 
-@dataclasses.dataclass(frozen=True)
+    def __repr__(self) -> str:
+        vectors: Any = self.embeddings
+        parts = [_counted(len(self), "text")]
+        if isinstance(vectors, list):
+            parts.append(_counted(sum(map(len, vectors)), "vector"))
+            vectors = vectors[0] if vectors else None
+        if vectors is not None:
+            parts.append(f"{vectors.shape[-1]} x {vectors.dtype}")
+        parts.append(_counted(int(self.token_counts.sum()), "token"))
+        if n_truncated := int(self.truncated.sum()):
+            parts.append(f"{n_truncated} truncated")
+        if self.errors:
+            parts.append(_counted(len(self.errors), "error"))
+        return f"<EmbeddingResult: {', '.join(parts)}>"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class RerankResult:
     """A document and how well it answers the query.
 
@@ -86,3 +110,7 @@ class RerankResult:
     document: str
     token_count: int | None = None
     truncated: bool | None = None
+
+    def __repr__(self) -> str:
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        return f"RerankResult({', '.join(f'{name}={value!r}' for name, value in known.items())})"

@@ -20,7 +20,7 @@ from embellama import (
     ModelConfig,
     PoolingStrategy,
 )
-from embellama.config import AllSettings, ModelChanges
+from embellama.settings import AllSettings, ModelChanges
 
 MODEL_SETTINGS = [field.name for field in dataclasses.fields(ModelConfig)][1:]
 ENGINE_SETTINGS = [field.name for field in dataclasses.fields(EngineConfig)][1:]

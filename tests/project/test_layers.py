@@ -16,7 +16,7 @@ SOURCE = REPOSITORY / "embellama"
 LAYERS = [
     {"errors", "libllama", "runtime"},
     {"encoder", "environment", "instruction_set", "keywords", "machine"},
-    {"progress", "results", "token_ids"},
+    {"progress", "results", "settings", "token_ids"},
     {"config", "files", "utf8", "vector_loops", "vector_similarity"},
     {"gguf", "rows"},
     {"kernels", "native"},
@@ -119,7 +119,12 @@ def test_no_module_needs_one_that_needs_it() -> None:
 def test_core_knows_no_configuration_and_configuration_no_llama_cpp() -> None:
     for name in ("core.pyx", "kernels.pyx", "workers.pyx"):
         assert "config" not in imported_modules(SOURCE / name)
-    assert imported_modules(SOURCE / "config.py") == {"environment", "errors", "keywords"}
+    assert imported_modules(SOURCE / "config.py") == {
+        "environment",
+        "errors",
+        "keywords",
+        "settings",
+    }
     assert imported_modules(SOURCE / "errors.py") == set()
 
 
