@@ -17,7 +17,7 @@ from embellama.engine_methods import EngineMethods
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
 from embellama.file_info import ModelInfo, model_info
 from embellama.gguf.memory import context_bytes
-from embellama.keywords import keywords_of
+from embellama.keywords import keywords_of, nearest
 from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
@@ -402,13 +402,20 @@ class EmbeddingEngine(EngineMethods):
         self._loaded(name).warmup(tune=tune)
 
     def _registered(self, name: str | None) -> ModelConfig:
-        chosen = self.default_model if name is None else name
-        config = self._configs.get(chosen) if chosen is not None else None
-        if config is None:
-            what = f"no model named {chosen!r} is" if chosen else "no model is"
-            known = ", ".join(map(repr, list(self._configs))) or "none"
-            raise ModelNotFoundError(f"{what} registered (known: {known}): load_model() it first")
-        return config
+        names = self.list_models()
+        if name is None:
+            name = next(iter(names), None)
+        config = self._configs.get(name) if name is not None else None
+        if config is not None:
+            return config
+        if name is None:
+            raise ModelNotFoundError("no model is registered: load_model() one first")
+        near = nearest(name, names) if isinstance(name, str) else None
+        raise ModelNotFoundError(
+            f"no model named {name!r} is registered: "
+            + (f"did you mean {near!r}? " if near else "")
+            + (f"there are {', '.join(map(repr, names))}" if names else "there is none")
+        )
 
     def _loaded(self, name: str | None) -> EmbeddingModel:
         config = self._registered(name)
@@ -436,7 +443,8 @@ class EmbeddingEngine(EngineMethods):
             raise ResourceLimitError(
                 f"{config.name} needs about {wanted:.0f} MB and {in_use:.0f} MB are in use, "
                 f"{in_use + wanted - limit:.0f} MB more than memory_limit_mb={limit:g}: "
-                "drop_model() another one, use a smaller file type, or raise the limit"
+                + ("drop_model() another one, " if self._models else "")
+                + "use a smaller file type, or make the engine with a higher limit"
             )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from embellama.embedding.call import Call
 from embellama.embedding.lifecycle import Lifecycle, Loaded
 from embellama.embedding.texts import check_str
 from embellama.embedding.tuning import fastest_micro_batch, random_texts
-from embellama.errors import ConfigurationError, ModelLoadError
+from embellama.errors import ModelLoadError
 from embellama.file_info import ModelInfo
 from embellama.keywords import keywords_of
 from embellama.model_methods import ModelMethods
@@ -420,34 +420,6 @@ class EmbeddingModel(ModelMethods):
         """
         if self._lifecycle.cache is not None:
             self._lifecycle.cache.clear()
-
-    def warm_cache(self, texts: Iterable[str]) -> None:
-        """Compute the vectors of texts that will come, so that the cache has them.
-
-        Parameters
-        ----------
-        texts : iterable of str
-
-        Raises
-        ------
-        InvalidInputError
-            As :meth:`embed_batch`.
-        ConfigurationError
-            If the configuration turns no cache on.
-
-        Examples
-        --------
-        >>> import embellama
-        >>> cache = embellama.CacheConfig()
-        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2", cache=cache)
-        >>> model.warm_cache(["a cat", "a dog"])
-        >>> vector = model.embed("a cat")
-        >>> model.cache_stats()["embeddings"].hits
-        1
-        """
-        if self._lifecycle.cache is None:
-            raise ConfigurationError(f"{self.name} has no cache: set ModelConfig's cache")
-        self.embed_batch(texts)
 
     def warmup(self, *, tune: bool = False) -> None:
         """Make the contexts and touch the weights, so that the next call is at full speed.

@@ -488,3 +488,33 @@ class ModelMethods:
         [RerankResult(index=1, score=8.9, document='Cats sleep up to 16 hours.')]
         """
         return self._verbs.rerank(query, documents, EmbedOptions(**options), top_n=top_n)
+
+    @keywords_of(EmbedOptions, without=["details", "dtype", "ranges", "on_error", "out"])
+    def warm_cache(self, texts: Iterable[str], **options: Any) -> None:
+        """Compute the vectors of texts that will come, so that the cache has them.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            With the prompts that will stand before them.
+        **options
+            As :class:`EmbedOptions`.
+
+        Raises
+        ------
+        InvalidInputError
+            As :meth:`embed_batch`.
+        ConfigurationError
+            If the configuration turns no cache on.
+
+        Examples
+        --------
+        >>> import embellama
+        >>> cache = embellama.CacheConfig()
+        >>> model = embellama.EmbeddingModel("all-MiniLM-L6-v2", cache=cache)
+        >>> model.warm_cache(["a cat", "a dog"])
+        >>> vector = model.embed("a cat")
+        >>> model.cache_stats()["embeddings"].hits
+        1
+        """
+        self._verbs.warm_cache(texts, EmbedOptions(**options))

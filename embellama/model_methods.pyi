@@ -1329,3 +1329,12 @@ class ModelMethods:
         progress: Progress = False,
         timeout: float | None = None,
     ) -> list[RerankResult]: ...
+    def warm_cache(
+        self,
+        texts: Iterable[str],
+        *,
+        truncate_dim: int | None = None,
+        truncate: bool | int | None = None,
+        progress: Progress = False,
+        timeout: float | None = None,
+    ) -> None: ...

@@ -276,7 +276,7 @@ class Embedder:
         if room < 1:
             raise InvalidInputError(
                 f"{self._config.name}: the {around} tokens, which leaves no room for a document: "
-                "shorten it, or raise n_ctx or truncate"
+                f"{self._room_by(around, call)}"
             )
         lengths = np.diff(offsets)
         kept = np.minimum(lengths, room) if self._truncate(call) is not False else lengths
@@ -293,6 +293,16 @@ class Embedder:
         )
         self._check_pairs(tokens)
         return tokens
+
+    def _room_by(self, around: str, call: Call) -> str:
+        """Return what makes room for a document."""
+        longest, possible = self.max_sequence_length, self._info.context_length
+        ways = ["shorten the query"] if around.startswith("query") else []
+        if self._most_tokens(call) < longest:
+            ways.append(f"use truncate={longest}")
+        elif longest < possible:
+            ways.append(f"load the model with n_ctx={possible}")
+        return ", or ".join(ways) or "use another model"
 
     def _check_pairs(self, tokens: Tokens) -> None:
         too_long = np.flatnonzero(tokens.counts > self.max_sequence_length)
@@ -389,7 +399,7 @@ class Embedder:
             raise ResourceLimitError(
                 f"{self._config.name}: the keys and values of a text of {longest} tokens take "
                 f"{wanted / 1e9:.1f} GB, and this process can have {usable / 1e9:.1f} GB: split "
-                "the text, use truncate, or keys_in_float16=True"
+                "the text, use truncate, or load the model with keys_in_float16=True"
             )
 
     def _raise(self, failed: dict[Index, EmbellamaError]) -> None:

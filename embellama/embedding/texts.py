@@ -41,8 +41,10 @@ def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
         Python iterates over all of these, but not over their texts in order.
     """
     kind = type(texts).__name__
-    if isinstance(texts, (str, bytes, bytearray)):
-        problem = f"one {kind}: pass [text]"
+    if isinstance(texts, str):
+        problem = "one str: pass [text]"
+    elif isinstance(texts, (bytes, bytearray)):
+        problem = f"one {kind}: pass [text.decode()]"
     elif isinstance(texts, Mapping):
         problem = f"a {kind}, whose keys would be embedded: pass one column, {_column_of(texts)}"
     elif _is_table(texts):
@@ -50,7 +52,8 @@ def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
     elif isinstance(texts, Set) and not isinstance(texts, KeysView):
         problem = f"a {kind}, which has no order: pass a list, such as sorted(texts)"
     elif (n_dims := getattr(texts, "ndim", 1)) != 1:
-        problem = f"an array of {n_dims} dimensions: pass one column of it, such as array[:, 0]"
+        part = "one column of it, such as array[:, 0]" if n_dims == 2 else "array.ravel()"
+        problem = f"an array of {n_dims} dimensions: pass {part}"
     else:
         return iter(texts)
     raise TypeError(f"{model}: texts must be an iterable of str, not {problem}")
@@ -79,6 +82,8 @@ def _column_of(texts: object) -> str:
             names = names or list(getattr(texts, name, ()))
     column = "text" if "text" in names or not names else names[0]
     name = "data" if isinstance(texts, Mapping) else "df"
+    if type(texts).__name__ == "LazyFrame":  # of polars, a query that has not run
+        name = "df.collect()"
     return f"such as {name}[{column!r}]".replace("'", '"')
 
 

@@ -53,7 +53,7 @@ class Verbs:
         deadline: Deadline | None = None,
     ) -> NDArray[Any] | EmbeddingResult:
         """Compute the vector of a text."""
-        self._require_text_vectors()
+        self._require_text_vectors("use embed_multi()")
         output = Output(self._name, self._lifecycle.n_dimensions, options, lone=True)
         good: list[str] = []
         errors: dict[int, EmbellamaError] = {}
@@ -78,7 +78,7 @@ class Verbs:
     ) -> NDArray[Any] | EmbeddingResult:
         """Compute a row for each text."""
         deadline = deadline or Deadline(options.timeout)
-        self._require_text_vectors()
+        self._require_text_vectors("use embed_batch_multi()")
         output = Output(self._name, self._lifecycle.n_dimensions, options)
         good, errors = check_texts(
             texts,
@@ -126,7 +126,7 @@ class Verbs:
     def vector(self, text: object, purpose: Purpose | None = None) -> NDArray[np.float32]:
         """Compute the vector of a text without options, the shortest way there is."""
         checked = check_text(text, self._name)
-        self._require_text_vectors()
+        self._require_text_vectors("use embed_multi()")
         return self._lifecycle.loaded().text_embedder.vector(self._prompt(purpose) + checked)
 
     def _compute(
@@ -179,7 +179,7 @@ class Verbs:
 
     def embed_tokens(self, ids: ArrayLike, options: EmbedOptions) -> NDArray[Any] | EmbeddingResult:
         """Compute the vector of token ids."""
-        self._require_text_vectors()
+        self._require_text_vectors("there is none: load the model with another pooling")
         output = Output(self._name, self._lifecycle.n_dimensions, options, lone=True)
         embedder = self._lifecycle.loaded().embedder
         array = token_ids(ids, self._name, len(embedder.vocabulary))
@@ -222,8 +222,7 @@ class Verbs:
         deadline: Deadline,
         special_tokens: bool,
     ) -> EmbeddingResult[list[NDArray[np.float32]]]:
-        if self._lifecycle.pooling is PoolingStrategy.RANK:
-            self._require_text_vectors()
+        self._require_no_reranker()
         loaded = self._lifecycle.loaded()
         embedder = loaded.embedder
         with progress_callback(options.progress, len(good)) as report:
@@ -244,9 +243,9 @@ class Verbs:
     ) -> list[RerankResult]:
         """Order documents by their scores."""
         if self._lifecycle.pooling is not PoolingStrategy.RANK:
-            raise ConfigurationError(
-                f"{self._name} is no reranker: load a model with a classification head"
-            )
+            has_head = self._lifecycle.info.has_classification_head
+            remedy = 'it with pooling="rank"' if has_head else "a model with a classification head"
+            raise ConfigurationError(f"{self._name} is no reranker: load {remedy}")
         if top_n is not None and as_integer("top_n", top_n) < 0:
             raise ConfigurationError(f"top_n must not be negative: {safe_repr(top_n)}")
         deadline = Deadline(options.timeout)
@@ -266,11 +265,21 @@ class Verbs:
             for i in best
         ]
 
-    def _require_text_vectors(self) -> None:
+    def warm_cache(self, texts: Iterable[str], options: EmbedOptions) -> None:
+        """Compute vectors for the cache only."""
+        if self._lifecycle.cache is None:
+            raise ConfigurationError(f"{self._name} has no cache: load it with cache=CacheConfig()")
+        self.many(texts, options)
+
+    def _require_no_reranker(self) -> None:
         if self._lifecycle.pooling is PoolingStrategy.RANK:
             raise ConfigurationError(f"{self._name} is a reranker: use rerank()")
+
+    def _require_text_vectors(self, per_token: str) -> None:
+        """Raise unless texts have vectors; `per_token` does what can be done without pooling."""
+        self._require_no_reranker()
         if self._lifecycle.pooling is PoolingStrategy.NONE:
-            raise ConfigurationError(f"{self._name}: with pooling NONE use embed_multi()")
+            raise ConfigurationError(f"{self._name}: with pooling NONE {per_token}")
 
 
 def _shifted(
