@@ -292,9 +292,8 @@ class Callers:
             rows = getattr(engine, call)(self.of(chosen), model=name)
             self.near(f"engine {call}", rows, self.expected[chosen])
         for call in ("embed", "embed_query"):
-            self.near(
-                f"engine {call}", getattr(engine, call)(self.texts[i], name), self.expected[i]
-            )
+            vector = getattr(engine, call)(self.texts[i], name)
+            self.near(f"engine {call}", vector, self.expected[i])
         self.near("engine", engine.embed_multi(self.texts[i], name), self.multi[i])
         self.near("engine", engine.embed_batch_multi([self.texts[i]], name)[0], self.multi[i])
         self.near("engine", engine.embed_tokens(self.ids[i], name), self.expected[i])
@@ -310,7 +309,8 @@ class Callers:
         self.check("cache_stats", ("embeddings" in engine.cache_stats(name)) == (name != "crowded"))
         engine.warm_cache(self.of(chosen), "cached")
         engine.clear_cache(name)
-        engine.verify(name)
+        if rng.random() < 0.5:
+            engine.verify(name)
         self.check("list_models", engine.default_model == engine.list_models()[0] == "cached")
         self.check("model_info", engine.model_info(name).embedding_length == 384)
         self.check("is_model_registered", engine.is_model_registered("cached"))
@@ -365,10 +365,10 @@ class Callers:
         while first or not self.stop.is_set():
             method = first[-1] if first else rng.choice(methods)
             name = method.__name__
-            self.calls[name] += 1
             start = time.monotonic()
             try:
                 method(rng)
+                self.calls[name] += 1
                 if first:
                     first.pop()
             except embellama.ModelLoadError as error:
