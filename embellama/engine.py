@@ -271,7 +271,7 @@ class EmbeddingEngine(EngineMethods):
         >>> engine.unload_model("all-MiniLM-L6-v2")
         >>> engine.embed("a cat", model="all-MiniLM-L6-v2")
         Traceback (most recent call last):
-        embellama.errors.ModelNotFoundError: no model named 'all-MiniLM-L6-v2' is registered: there ...
+        embellama.errors.ModelNotFoundError: no model named 'all-MiniLM-L6-v2' is registered: ...
         """
         with self._lock:
             model = self._models.get(name)
