@@ -244,7 +244,7 @@ def test_per_token_rows_equal_transformers(minilm_f32_path: Path, name: str) -> 
         )
         with pytest.raises(ConfigurationError, match="use embed_multi"):
             model.embed(text)
-        with pytest.raises(ConfigurationError, match="use embed_multi"):
+        with pytest.raises(ConfigurationError, match="use embed_batch_multi"):
             model.embed_batch([text])
 
 
