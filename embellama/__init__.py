@@ -9,7 +9,9 @@ Examples
 (384,)
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
 try:
     # First, as core is linked with what this opens.
@@ -48,11 +50,11 @@ from embellama.errors import (
     TextTypeError,
     TokenizationError,
 )
+from embellama.file_info import ModelInfo, model_info
 from embellama.model import EmbeddingModel
-from embellama.model_info import ModelInfo, model_info
-from embellama.quantization import quantize
+from embellama.quantization import calibrate, quantize
 from embellama.results import EmbeddingResult, RerankResult
-from embellama.similarity import pairwise_similarity, similarity
+from embellama.vector_similarity import pairwise_similarity, similarity
 from embellama.vectors.clustering import ClusterResult, cluster
 from embellama.vectors.near_duplicates import NearDuplicates, near_duplicates
 from embellama.vectors.search import SearchResult, search
@@ -87,6 +89,7 @@ __all__ = [
     "TextTypeError",
     "TokenizationError",
     "backend_info",
+    "calibrate",
     "cluster",
     "model_info",
     "near_duplicates",
@@ -101,10 +104,25 @@ __all__ = [
 logging.getLogger("embellama.llama_cpp").addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        # Not at import: reading the metadata of installed packages takes 20 ms.
-        from importlib.metadata import version
+# Modules with public names, imported on first use: a program that embeds may do without most.
+_MODULES = ("catalog", "convert", "core", "errors", "kernels", "quantization")
 
-        return version("embellama")
-    raise AttributeError(f"module 'embellama' has no attribute {name!r}")
+if TYPE_CHECKING:
+    from embellama import catalog, convert, core, errors, kernels, quantization
+
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            # Not at import: reading the metadata of installed packages takes 20 ms.
+            from importlib.metadata import version
+
+            return version("embellama")
+        if name in _MODULES:
+            return importlib.import_module(f"embellama.{name}")
+        raise AttributeError(f"module 'embellama' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

@@ -10,13 +10,19 @@ import math
 import operator
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from embellama.environment import settings_from_environment
 from embellama.errors import ConfigurationError, safe_repr
+from embellama.keywords import configuration
+from embellama.settings import EngineChanges, EngineSettings, ModelChanges, ModelSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Accuracy",
@@ -26,6 +32,9 @@ __all__ = [
     "NormalizationMode",
     "PNorm",
     "PoolingStrategy",
+    "engine_config",
+    "model_config",
+    "truncation",
 ]
 
 # LLAMA_MAX_SEQ, llama.cpp src/llama-cparams.h: a context holds at most this many sequences.
@@ -218,8 +227,27 @@ _INT32_MAX = 2**31 - 1
 MAX_THREADS = 512  # GGML_MAX_N_THREADS, ggml.h
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CacheConfig:
+def truncation(value: Any) -> bool | int:
+    """Return a value of ``truncate``: a truth value, or a number of tokens."""
+    return value if isinstance(value, bool) else integer("truncate", value, 1, _INT32_MAX)
+
+
+class _Settings:
+    """A dataclass whose repr has the values that are not the defaults, as a call takes them."""
+
+    def __repr__(self) -> str:
+        parts = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value != field.default or type(value) is not type(field.default):
+                shown = repr(value.value) if isinstance(value, enum.Enum) else safe_repr(value)
+                parts.append(f"{field.name}={shown}" if field.kw_only else shown)
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+@configuration()
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class CacheConfig(_Settings):
     """What a model remembers of the texts it has seen, for texts that come again.
 
     Entries are known by everything that changes them: the text with its prompt, the file, and the
@@ -262,8 +290,9 @@ class CacheConfig:
             raise ConfigurationError("max_memory_mb must be at most 1e12")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+@configuration(ModelChanges)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class ModelConfig(_Settings):
     """Which model to load and how to run it.
 
     Everything but the first argument is optional and must be named.
@@ -362,6 +391,12 @@ class ModelConfig:
     document_prompt: str | None = None
     cache: CacheConfig | None = None
 
+    if TYPE_CHECKING:
+        # More is accepted than the attributes are.
+        def __init__(
+            self, model_path: str | os.PathLike[str], **settings: Unpack[ModelSettings]
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         path = os.fspath(self.model_path)
         if not isinstance(path, str):
@@ -395,8 +430,7 @@ class ModelConfig:
             values["normalization"] = _member(
                 "normalization", NormalizationMode, self.normalization
             )
-        if not isinstance(self.truncate, bool):
-            values["truncate"] = integer("truncate", self.truncate, 1, _INT32_MAX)
+        values["truncate"] = truncation(self.truncate)
         if self.cache is not None and not isinstance(self.cache, CacheConfig):
             raise TypeError(f"cache must be a CacheConfig, not {type(self.cache).__name__}")
         for name, value in values.items():
@@ -413,7 +447,7 @@ class ModelConfig:
         name = PurePath(self.model_path).name
         return name.removesuffix(".gguf") or str(self.model_path)
 
-    def replace(self, **changes: Any) -> ModelConfig:
+    def replace(self, **changes: Unpack[ModelChanges]) -> ModelConfig:
         """Return a copy with some settings changed, validated like a new one.
 
         Parameters
@@ -438,11 +472,13 @@ class ModelConfig:
         >>> embellama.ModelConfig("model.gguf").replace(n_threads=1).n_threads
         1
         """
-        return dataclasses.replace(self, **changes)
+        accepted: dict[str, Any] = {**changes}
+        return dataclasses.replace(self, **accepted)
 
 
-@dataclasses.dataclass(frozen=True)
-class EngineConfig:
+@configuration(EngineChanges)
+@dataclasses.dataclass(frozen=True, repr=False)
+class EngineConfig(_Settings):
     """The first model of an engine, and what holds for all of its models.
 
     Parameters
@@ -476,6 +512,14 @@ class EngineConfig:
     use_gpu: bool = False
     memory_limit_mb: float | None = None
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            model_config: ModelConfig | str | os.PathLike[str],
+            **settings: Unpack[EngineSettings],
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         if not isinstance(self.model_config, ModelConfig):
             object.__setattr__(self, "model_config", ModelConfig(self.model_config))
@@ -484,7 +528,7 @@ class EngineConfig:
             limit = _positive("memory_limit_mb", self.memory_limit_mb)
             object.__setattr__(self, "memory_limit_mb", limit)
 
-    def replace(self, **changes: Any) -> EngineConfig:
+    def replace(self, **changes: Unpack[EngineChanges]) -> EngineConfig:
         """Return a copy with some settings changed, validated like a new one.
 
         Parameters
@@ -510,7 +554,8 @@ class EngineConfig:
         >>> config.replace(memory_limit_mb=500).memory_limit_mb
         500
         """
-        return dataclasses.replace(self, **changes)
+        accepted: dict[str, Any] = {**changes}
+        return dataclasses.replace(self, **accepted)
 
     @classmethod
     def from_env(cls) -> EngineConfig:
@@ -553,3 +598,52 @@ class EngineConfig:
         if cache:
             model["cache"] = CacheConfig(**cache)
         return cls(ModelConfig(**model), **settings_from_environment(cls))
+
+
+def model_config(
+    config: ModelConfig | str | os.PathLike[str], settings: Mapping[str, Any]
+) -> ModelConfig:
+    """Return the settings of a model that a caller gives as a ModelConfig or by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are given both ways.
+    """
+    if not isinstance(config, ModelConfig):
+        return ModelConfig(config, **settings)
+    if settings:
+        raise _given_twice(f"config.replace({_written(settings)})")
+    return config
+
+
+def engine_config(
+    config: EngineConfig | ModelConfig | str | os.PathLike[str], settings: Mapping[str, Any]
+) -> EngineConfig:
+    """Return the settings of an engine that a caller gives as a configuration or by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are given both ways.
+    """
+    own = {name: settings[name] for name in EngineSettings.__annotations__ if name in settings}
+    others = {name: value for name, value in settings.items() if name not in own}
+    if not isinstance(config, EngineConfig):
+        return EngineConfig(model_config(config, others), **own)
+    if settings:
+        changes = [_written(own)] if own else []
+        if others:
+            changes.append(f"model_config=config.model_config.replace({_written(others)})")
+        raise _given_twice(f"config.replace({', '.join(changes)})")
+    return config
+
+
+def _given_twice(remedy: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"settings are given in a configuration and beside it: use one way, such as {remedy}"
+    )
+
+
+def _written(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={safe_repr(value)}" for name, value in settings.items())

@@ -370,7 +370,7 @@ cdef class Model:
         if n_gpu_layers != 0 and not llama.llama_supports_gpu_offload():
             raise ConfigurationError(
                 f"n_gpu_layers={n_gpu_layers}, but this build of embellama has no GPU backend: "
-                "leave n_gpu_layers at 0"
+                "leave n_gpu_layers at 0, and an engine's use_gpu at False"
             )
         if not os.path.isfile(path):
             raise ModelNotFoundError(f"{path}: no such file")

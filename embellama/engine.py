@@ -5,31 +5,32 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from embellama.batch import MICRO_BATCH_TOKENS
-from embellama.config import EngineConfig, ModelConfig
+from embellama.config import (
+    EngineConfig,
+    ModelConfig,
+    engine_config,
+)
+from embellama.engine_methods import EngineMethods
 from embellama.errors import ConfigurationError, ModelNotFoundError, ResourceLimitError
+from embellama.file_info import ModelInfo, model_info
 from embellama.gguf.memory import context_bytes
+from embellama.keywords import keywords_of, nearest
 from embellama.machine.cores import usable_cores
 from embellama.machine.forking import renew_after_fork
 from embellama.model import EmbeddingModel
-from embellama.model_info import ModelInfo, model_info
-from embellama.results import EmbeddingResult, RerankResult
+from embellama.settings import AllSettings, ModelSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from embellama.model import BatchOptions
-
 __all__ = ["EmbeddingEngine"]
 
 
-class EmbeddingEngine:
+@keywords_of(EngineConfig, ModelConfig, types=AllSettings)
+class EmbeddingEngine(EngineMethods):
     """Models by name: the first is the default and loads at once, others on first use.
 
     Any method may be called from any thread. One that computes raises ModelNotFoundError if no
@@ -38,11 +39,13 @@ class EmbeddingEngine:
     Parameters
     ----------
     config : EngineConfig, ModelConfig, str or os.PathLike
-        Settings, or those of the first model, or just its `model_path`.
+        Settings, or those of the first model, or its `model_path`, with settings by name.
+    **settings
+        As :class:`EngineConfig` and :class:`ModelConfig` take them.
 
     Raises
     ------
-    ModelNotFoundError, ModelLoadError, ConfigurationError
+    ModelNotFoundError, ModelLoadError, ConfigurationError, TypeError
         As :class:`EmbeddingModel`.
     ResourceLimitError
         If the model would pass `memory_limit_mb`.
@@ -57,8 +60,12 @@ class EmbeddingEngine:
     ['all-MiniLM-L6-v2']
     """
 
-    def __init__(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
-        self._config = _engine_config(config)
+    def __init__(
+        self,
+        config: EngineConfig | ModelConfig | str | os.PathLike[str],
+        **settings: Unpack[AllSettings],
+    ) -> None:
+        self._config = engine_config(config, settings)
         self._renew_after_fork()
         renew_after_fork(self)
         self._configs: dict[str, ModelConfig] = {}
@@ -71,15 +78,22 @@ class EmbeddingEngine:
         self._lock = threading.RLock()
 
     @classmethod
+    @keywords_of(EngineConfig, ModelConfig, types=AllSettings)
     def get_or_init(
-        cls, config: EngineConfig | ModelConfig | str | os.PathLike[str]
+        cls,
+        config: EngineConfig | ModelConfig | str | os.PathLike[str],
+        **settings: Unpack[AllSettings],
     ) -> EmbeddingEngine:
-        """Return the shared engine, made from `config` if there is none yet.
+        """Return the shared engine, made as by the constructor if there is none yet.
+
+        Arguments are ignored if there is one.
 
         Parameters
         ----------
         config : EngineConfig, ModelConfig, str or os.PathLike
-            Ignored if there is a shared engine already.
+            Settings, or those of the first model, or its `model_path`, with settings by name.
+        **settings
+            As :class:`EngineConfig` and :class:`ModelConfig` take them.
 
         Returns
         -------
@@ -100,7 +114,7 @@ class EmbeddingEngine:
         """
         with _shared.lock:
             if _shared.engine is None:
-                _shared.engine = cls(config)
+                _shared.engine = cls(config, **settings)
             return _shared.engine
 
     @classmethod
@@ -141,31 +155,42 @@ class EmbeddingEngine:
         raise TypeError("an engine can't be pickled: pass its config and make one in each process")
 
     def __repr__(self) -> str:
-        return f"<EmbeddingEngine: {', '.join(self.list_models())}>"
+        models = [
+            f"{name!r} (loaded)" if self.is_model_loaded(name) else repr(name)
+            for name in self.list_models()
+        ]
+        return f"<EmbeddingEngine: {', '.join(models) or 'no models'}>"
 
-    def load_model(self, config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> None:
+    @keywords_of(ModelConfig, types=ModelSettings)
+    def load_model(
+        self,
+        config: EngineConfig | ModelConfig | str | os.PathLike[str],
+        **settings: Unpack[ModelSettings],
+    ) -> None:
         """Register a model under its name; it is loaded on first use.
 
         Parameters
         ----------
         config : EngineConfig, ModelConfig, str or os.PathLike
-            Of an EngineConfig, the model's settings.
+            Settings, or the model's `model_path`, with settings by name. Of an EngineConfig, the
+            model's settings.
+        **settings
+            As :class:`ModelConfig` takes them.
 
         Raises
         ------
         ConfigurationError
-            If another model has that name.
+            If another model has that name, or settings stand beside a configuration.
 
         Examples
         --------
         >>> import embellama
         >>> engine = embellama.EmbeddingEngine("all-MiniLM-L6-v2")
-        >>> config = embellama.ModelConfig("all-MiniLM-L6-v2", model_name="cutting", truncate=16)
-        >>> engine.load_model(config)
+        >>> engine.load_model("all-MiniLM-L6-v2", model_name="cutting", truncate=16)
         >>> engine.list_models()
         ['all-MiniLM-L6-v2', 'cutting']
         """
-        model_config = _engine_config(config).model_config
+        model_config = engine_config(config, settings).model_config
         if self._config.use_gpu and model_config.n_gpu_layers == 0:
             model_config = model_config.replace(n_gpu_layers=-1)
         name = model_config.name
@@ -246,7 +271,7 @@ class EmbeddingEngine:
         >>> engine.unload_model("all-MiniLM-L6-v2")
         >>> engine.embed("a cat", model="all-MiniLM-L6-v2")
         Traceback (most recent call last):
-        embellama.errors.ModelNotFoundError: no model named 'all-MiniLM-L6-v2' is registered ...
+        embellama.errors.ModelNotFoundError: no model named 'all-MiniLM-L6-v2' is registered: ...
         """
         with self._lock:
             model = self._models.get(name)
@@ -376,66 +401,21 @@ class EmbeddingEngine:
         """See :meth:`EmbeddingModel.warmup`. `name` is the model's; default: the default model."""
         self._loaded(name).warmup(tune=tune)
 
-    def embed(self, text: str, model: str | None = None) -> NDArray[np.float32]:
-        """See :meth:`EmbeddingModel.embed`. `model` is its name; default: the default model."""
-        return self._loaded(model).embed(text)
-
-    @overload
-    def embed_batch(
-        self,
-        texts: Iterable[str],
-        model: str | None = ...,
-        *,
-        details: Literal[False] = ...,
-        **options: Unpack[BatchOptions],
-    ) -> NDArray[Any]: ...
-    @overload
-    def embed_batch(
-        self,
-        texts: Iterable[str],
-        model: str | None = ...,
-        *,
-        details: Literal[True],
-        **options: Unpack[BatchOptions],
-    ) -> EmbeddingResult: ...
-    def embed_batch(
-        self,
-        texts: Iterable[str],
-        model: str | None = None,
-        *,
-        details: bool = False,
-        **options: Unpack[BatchOptions],
-    ) -> NDArray[Any] | EmbeddingResult:
-        """See :meth:`EmbeddingModel.embed_batch`. `model` is its name; default: the default one."""
-        result = self._loaded(model).embed_batch(texts, details=True, **options)
-        return result if details else result.embeddings
-
-    def embed_multi(
-        self, text: str, model: str | None = None, *, special_tokens: bool = True
-    ) -> NDArray[np.float32]:
-        """See :meth:`EmbeddingModel.embed_multi`. `model` is its name; default: the default one."""
-        return self._loaded(model).embed_multi(text, special_tokens=special_tokens)
-
-    def rerank(
-        self,
-        query: str,
-        documents: Iterable[str],
-        model: str | None = None,
-        *,
-        top_n: int | None = None,
-        timeout: float | None = None,
-    ) -> list[RerankResult]:
-        """See :meth:`EmbeddingModel.rerank`. `model` is its name; default: the default model."""
-        return self._loaded(model).rerank(query, documents, top_n=top_n, timeout=timeout)
-
     def _registered(self, name: str | None) -> ModelConfig:
-        chosen = self.default_model if name is None else name
-        config = self._configs.get(chosen) if chosen is not None else None
-        if config is None:
-            what = f"no model named {chosen!r} is" if chosen else "no model is"
-            known = ", ".join(map(repr, list(self._configs))) or "none"
-            raise ModelNotFoundError(f"{what} registered (known: {known}): load_model() it first")
-        return config
+        names = self.list_models()
+        if name is None:
+            name = next(iter(names), None)
+        config = self._configs.get(name) if name is not None else None
+        if config is not None:
+            return config
+        if name is None:
+            raise ModelNotFoundError("no model is registered: load_model() one first")
+        near = nearest(name, names) if isinstance(name, str) else None
+        raise ModelNotFoundError(
+            f"no model named {name!r} is registered: "
+            + (f"did you mean {near!r}? " if near else "")
+            + (f"there are {', '.join(map(repr, names))}" if names else "there is none")
+        )
 
     def _loaded(self, name: str | None) -> EmbeddingModel:
         config = self._registered(name)
@@ -463,7 +443,8 @@ class EmbeddingEngine:
             raise ResourceLimitError(
                 f"{config.name} needs about {wanted:.0f} MB and {in_use:.0f} MB are in use, "
                 f"{in_use + wanted - limit:.0f} MB more than memory_limit_mb={limit:g}: "
-                "drop_model() another one, use a smaller file type, or raise the limit"
+                + ("drop_model() another one, " if self._models else "")
+                + "use a smaller file type, or make the engine with a higher limit"
             )
 
 
@@ -480,12 +461,6 @@ class _Shared:
 
 
 _shared = _Shared()
-
-
-def _engine_config(config: EngineConfig | ModelConfig | str | os.PathLike[str]) -> EngineConfig:
-    if isinstance(config, EngineConfig):
-        return config
-    return EngineConfig(config if isinstance(config, ModelConfig) else ModelConfig(config))
 
 
 def _memory_mb(config: ModelConfig, info: ModelInfo) -> float:

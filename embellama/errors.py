@@ -16,6 +16,7 @@ __all__ = [
     "DimensionMismatchError",
     "EmbeddingGenerationError",
     "EmbellamaError",
+    "IndexedInputError",
     "InvalidInputError",
     "ModelLoadError",
     "ModelNotFoundError",
@@ -104,8 +105,8 @@ class ConfigurationError(EmbellamaError, ValueError):
     """
 
 
-class _IndexedInputError(EmbellamaError, ValueError):
-    """An error that one input caused.
+class IndexedInputError(EmbellamaError, ValueError):
+    """The base class of errors that one input caused.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ class _IndexedInputError(EmbellamaError, ValueError):
         self.index = index
 
 
-class InvalidInputError(_IndexedInputError):
+class InvalidInputError(IndexedInputError):
     """An input cannot be embedded: empty, too long, or not encodable as UTF-8.
 
     Attributes
@@ -158,7 +159,7 @@ class TextTypeError(InvalidInputError, TypeError):
     """
 
 
-class TokenizationError(_IndexedInputError):
+class TokenizationError(IndexedInputError):
     """The tokenizer failed on an input, or the vocabulary lacks a token that it needs.
 
     Attributes

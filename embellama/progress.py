@@ -99,12 +99,15 @@ def progress_bar(show: bool, total: int | None, **settings: Any) -> Iterator[Bar
 
 @contextlib.contextmanager
 def progress_callback(
-    progress: Progress, total: int
+    progress: Progress, total: int | None
 ) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield the function of (done, total) to call for `progress`; None if there is none to call."""
+    """Yield the function of (done, total) to call for `progress`; None if there is none to call.
+
+    A bar shows `total`, if it is known.
+    """
     if not isinstance(progress, bool):
         yield progress
-    elif not progress or total <= 1:  # one text is done before a bar can be read
+    elif not progress or total in (0, 1):  # one text is done before a bar can be read
         yield None
     else:
         with progress_bar(True, total, unit=" texts") as bar:

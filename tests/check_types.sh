@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The installed library's types: stubs against what the extensions hold, and what two type checkers
-# say of examples/. Needs `pip install mypy "pyright[nodejs]"` in the environment.
+# say of examples/ and of the calls in types/. Needs `pip install mypy "pyright[nodejs]"` in the environment.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 # Away from the source tree, so that the installed package is the one that is looked at.
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-cp -r "$root/examples" "$tree"
+cp -r "$root/examples" "$root/tests/types" "$tree"
 rm "$tree/examples/cython_consumer/setup.py"  # of setuptools and Cython, not of embellama
 cd "$tree"
 
@@ -20,5 +20,5 @@ LIST
 stubs=$(cd "$root/embellama" && printf 'embellama.%s ' *.pyi | sed 's/\.pyi / /g')
 # shellcheck disable=SC2086  # one argument each
 stubtest $stubs --allowlist allowed --concise
-mypy --strict examples
-pyright --pythonpath "$(command -v python)" examples
+mypy --strict examples types
+pyright --pythonpath "$(command -v python)" examples types

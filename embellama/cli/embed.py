@@ -34,7 +34,7 @@ from embellama.files.finished_rows import FinishedRows, computed_rows
 from embellama.files.partial_output import not_written, partial_output
 from embellama.model import EmbeddingModel
 from embellama.progress import Bar, print_notice, progress_bar, stderr_is_terminal
-from embellama.quantization import quantization_levels
+from embellama.quantization import DTypeName, quantization_levels
 from embellama.results import EmbeddingResult
 
 __all__ = ["embed"]
@@ -150,10 +150,10 @@ def embed(
     max_tokens: int | None,
     prompt: str | None,
     prompt_kind: Literal["query", "document"] | None,
-    dtype: str,
+    dtype: DTypeName,
     ranges: NDArray[np.float32] | None,
     truncate_dim: int | None,
-    on_error: str,
+    on_error: Literal["raise", "nan"],
     accuracy: str,
     threads: int | None,
     output: str | None,
@@ -255,7 +255,7 @@ class _Job:
         model: EmbeddingModel,
         prompt: str,
         layout: Layout,
-        on_error: str,
+        on_error: Literal["raise", "nan"],
         output: str | None,
         *,
         quiet: bool,

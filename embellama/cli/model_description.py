@@ -11,7 +11,7 @@ from embellama.catalog import CatalogEntry
 from embellama.config import PoolingStrategy
 from embellama.convert.examination import ExaminedCheckpoint
 from embellama.errors import ModelLoadError
-from embellama.model_info import POOLING_TYPES, ModelInfo, prompt_before
+from embellama.file_info import POOLING_TYPES, ModelInfo, prompt_before
 from embellama.obtaining.preview import Preview
 
 __all__ = ["describe_file", "describe_preview", "description_lines", "human_size"]

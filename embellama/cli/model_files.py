@@ -25,8 +25,8 @@ from embellama.cli.options import (
     threads,
 )
 from embellama.errors import ModelLoadError
+from embellama.file_info import ModelInfo
 from embellama.gguf.reader import read_header
-from embellama.model_info import ModelInfo
 
 __all__ = ["convert", "info", "models", "pull", "rm"]
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from embellama import catalog
 from embellama.config import ModelConfig
+from embellama.embedding.prompts import prompt_for
 from embellama.errors import DimensionMismatchError
 from embellama.model import EmbeddingModel
 
@@ -17,18 +18,12 @@ def configuration(
     model: str, *, file_type: str | None, quiet: bool, **settings: Any
 ) -> ModelConfig:
     """The settings of the model that the command was given, obtained if it is not here."""
-    path = catalog.resolve(model, file_type=file_type, progress=not quiet)
-    # A file of the cache does not say the catalog's prompts, but what it was obtained for.
-    entry = catalog.find(str((catalog.provenance(path) or {}).get("name") or model))
-    if entry is not None:
-        settings["query_prompt"] = entry.query_prompt or None
-        settings["document_prompt"] = entry.document_prompt or None
-    return ModelConfig(path, **settings)
+    return ModelConfig(catalog.resolve(model, file_type=file_type, progress=not quiet), **settings)
 
 
 def prompt_of(embedding_model: EmbeddingModel, kind: Literal["query", "document"]) -> str:
     """The model's prompt for queries or documents; empty if it has none."""
-    return embedding_model._prompt(kind)
+    return prompt_for(kind, embedding_model.config, embedding_model.info)
 
 
 def prompted(prompt: str, text: str) -> str:

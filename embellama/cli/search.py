@@ -169,7 +169,7 @@ def _embedded(
             [prompted(prompt, row.text or "") for row in window], truncate_dim=n_dimensions
         )
     if stored.kind == "hamming":
-        vectors = quantize(vectors, stored.dtype)
+        return quantize(vectors, stored.dtype)
     return vectors
 
 

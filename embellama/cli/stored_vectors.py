@@ -18,7 +18,7 @@ from embellama.cli.options import import_pyarrow
 from embellama.cli.vector_files import DESCRIPTION_KEY
 from embellama.config import PoolingStrategy
 from embellama.errors import ConfigurationError, DimensionMismatchError, InvalidInputError
-from embellama.quantization import DTYPES, quantization_levels
+from embellama.quantization import DTYPES, DTypeName, dtype_name, quantization_levels
 
 __all__ = ["Description", "ParquetRows", "StoredVectors", "open_vectors"]
 
@@ -59,7 +59,7 @@ class Description:
     model: str | None = None
     dimensions: int | None = None
     pooling: PoolingStrategy | None = None
-    dtype: str | None = None
+    dtype: DTypeName | None = None
     ranges: list[Any] | None = None
 
 
@@ -102,7 +102,7 @@ class StoredVectors:
         self.n_dims = rows.n_dims
         self.description = rows.description
         found = rows.numpy_type.newbyteorder("=").name
-        self.dtype = dtype or self.description.dtype or _DTYPES[found]
+        self.dtype = dtype_name(dtype or self.description.dtype or _DTYPES[found])
         if not (np.dtype(DTYPES[self.dtype][0]).name == found or found == "float64"):
             raise ConfigurationError(
                 f"{name} holds {found}, and --dtype is {self.dtype}: leave --dtype away, or name "
@@ -347,6 +347,6 @@ def _description(metadata: dict[bytes, bytes]) -> Description:
         model if isinstance(model, str) else None,
         dimensions if isinstance(dimensions, int) and dimensions > 0 else None,
         PoolingStrategy(pooling) if pooling in poolings else None,
-        dtype if isinstance(dtype, str) and dtype in DTYPES else None,
+        dtype_name(dtype) if isinstance(dtype, str) and dtype in DTYPES else None,
         ranges if isinstance(ranges, list) else None,
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embellama.cli.options import import_pyarrow
 from embellama.errors import ConfigurationError, InvalidInputError
-from embellama.quantization import DTYPES, quantize, quantized_width
+from embellama.quantization import DTYPES, DTypeName, quantize, quantized_width
 from embellama.results import EmbeddingResult
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Layout:
     """
 
     n_dimensions: int
-    dtype: str = "float32"
+    dtype: DTypeName = "float32"
     ranges: NDArray[np.float32] | None = None
     types: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     description: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,7 +88,7 @@ class Layout:
 
     def encoded(self, vectors: NDArray[np.float32]) -> NDArray[Any]:
         """Turn vectors of float32 into rows."""
-        rows = quantize(vectors, self.dtype, ranges=self.ranges)
+        rows: NDArray[Any] = quantize(vectors, self.dtype, ranges=self.ranges)
         return rows.astype(self.numpy_type, copy=False)
 
 

@@ -79,7 +79,8 @@ class CachedEmbedder:
         cache = self._cache.embeddings
         if cache is None:
             return self._embed(texts, indices, rows, call)
-        found = cache.get([(self._identity, rows.n_dims, text) for text in texts])
+        kind = (self._identity, rows.n_dims, self._embedder.truncation(call))
+        found = cache.get([(*kind, text) for text in texts])
         entries = {
             text: entry for text, entry in zip(texts, found, strict=True) if entry is not None
         }
@@ -121,7 +122,7 @@ class CachedEmbedder:
         self, texts: Sequence[str], indices: Sequence[Index], rows: Rows, call: Call
     ) -> Embedded:
         """Compute texts whose vectors are unknown."""
-        tokenized = self.tokenize(texts, call, truncation=self._embedder.truncation)
+        tokenized = self.tokenize(texts, call, truncation=self._embedder.truncation(call))
         return self._embedder.embed_tokenized(tokenized, indices, rows, call)
 
     def _compute(
@@ -130,6 +131,7 @@ class CachedEmbedder:
         """Compute texts and remember them; those that fail are missing from what is returned."""
         vectors = np.empty((len(texts), n_dims), dtype=np.float32)
         rows = Rows(vectors, n_dims, np.arange(len(texts), dtype=np.int64))
+        kind = (self._identity, n_dims, self._embedder.truncation(call))
         done = self._embed(texts, indices, rows, call)
         entries = {}
         for row, n_tokens, truncated in zip(
@@ -142,7 +144,7 @@ class CachedEmbedder:
                 entry = CachedVector(vectors[row].copy(), n_tokens, truncated)
                 entries[texts[row]] = entry
                 assert self._cache.embeddings is not None
-                self._cache.embeddings.put((self._identity, n_dims, texts[row]), texts[row], entry)
+                self._cache.embeddings.put((*kind, texts[row]), texts[row], entry)
         return entries
 
 

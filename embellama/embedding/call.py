@@ -29,8 +29,11 @@ class Call:
     errors : dict of int to EmbellamaError, or None
         Receives the error of each text that has no vector, by the text's index. None, the default:
         such a text raises.
+    truncate : bool, int or None
+        As :class:`embellama.ModelConfig` takes it. None, the default: as configured.
     """
 
     deadline: Deadline = dataclasses.field(default_factory=_no_deadline)
     progress: Callable[[int, int], None] | None = None
     errors: dict[int, EmbellamaError] | None = None
+    truncate: bool | int | None = None

@@ -31,10 +31,10 @@ from embellama.errors import (
     TokenizationError,
     not_finite,
 )
+from embellama.file_info import ModelInfo
 from embellama.gguf.memory import key_value_bytes
 from embellama.machine.cores import usable_cores
 from embellama.machine.usable_memory import usable_memory
-from embellama.model_info import ModelInfo
 from embellama.workers import Failure, Workers
 
 __all__ = ["Embedded", "Embedder", "Index", "Tokens"]
@@ -124,14 +124,15 @@ class Embedder:
         """Free everything, after the calls under way have ended."""
         self._workers.close()
 
-    @property
-    def truncation(self) -> int:
-        """At how many tokens a text is cut; 0 where that is an error."""
-        return 0 if self._config.truncate is False else self._most_tokens
+    def truncation(self, call: Call) -> int:
+        """At how many tokens a call cuts a text; 0 where a text that is too long is an error."""
+        return 0 if self._truncate(call) is False else self._most_tokens(call)
 
-    @property
-    def _most_tokens(self) -> int:
-        truncate = self._config.truncate
+    def _truncate(self, call: Call) -> bool | int:
+        return self._config.truncate if call.truncate is None else call.truncate
+
+    def _most_tokens(self, call: Call) -> int:
+        truncate = self._truncate(call)
         if truncate is True:
             return self._config.n_ctx or self._info.max_seq_length
         longest = self.max_sequence_length
@@ -238,7 +239,7 @@ class Embedder:
         ids, offsets = self._tokenize_parts([query, *documents], indices, call)
         head = np.concatenate([before, ids[: offsets[1]], between]).astype(np.int32)
         return self._join(
-            head, ids, offsets[1:], np.array(after, dtype=np.int32), f"query has {offsets[1]}"
+            head, ids, offsets[1:], np.array(after, dtype=np.int32), f"query has {offsets[1]}", call
         )
 
     def _fill_template(self, template: str, query: str, documents: list[str], call: Call) -> Tokens:
@@ -250,7 +251,7 @@ class Embedder:
         filled = [parts.fill(query, document) for document in documents]
         ids, offsets = self._tokenize_parts(filled, range(len(filled)), call)
         prefix, suffix = frame[: ends[1]], frame[ends[1] :]
-        return self._join(prefix, ids, offsets, suffix, f"model's prompt has {len(frame)}")
+        return self._join(prefix, ids, offsets, suffix, f"model's prompt has {len(frame)}", call)
 
     def _tokenize_parts(
         self,
@@ -275,16 +276,17 @@ class Embedder:
         offsets: NDArray[np.int64],
         tail: NDArray[np.int32],
         around: str,
+        call: Call,
     ) -> Tokens:
         """Put head and tail around each text, which is cut to the room between them."""
-        room = self._most_tokens - len(head) - len(tail)
+        room = self._most_tokens(call) - len(head) - len(tail)
         if room < 1:
             raise InvalidInputError(
                 f"{self._config.name}: the {around} tokens, which leaves no room for a document: "
-                "shorten it, or raise n_ctx or truncate"
+                f"{self._room_by(around, call)}"
             )
         lengths = np.diff(offsets)
-        kept = np.minimum(lengths, room) if self._config.truncate is not False else lengths
+        kept = np.minimum(lengths, room) if self._truncate(call) is not False else lengths
         pairs = [
             part
             for first, length in zip(offsets[:-1], kept, strict=True)
@@ -298,6 +300,16 @@ class Embedder:
         )
         self._check_pairs(tokens)
         return tokens
+
+    def _room_by(self, around: str, call: Call) -> str:
+        """Return what makes room for a document."""
+        longest, possible = self.max_sequence_length, self._info.context_length
+        ways = ["shorten the query"] if around.startswith("query") else []
+        if self._most_tokens(call) < longest:
+            ways.append(f"use truncate={longest}")
+        elif longest < possible:
+            ways.append(f"load the model with n_ctx={possible}")
+        return ", or ".join(ways) or "use another model"
 
     def _check_pairs(self, tokens: Tokens) -> None:
         too_long = np.flatnonzero(tokens.counts > self.max_sequence_length)
@@ -316,12 +328,11 @@ class Embedder:
             norm=norm,
             p=p,
             parse_special=self._config.parse_special,
-            limit=self.truncation,
+            limit=self.truncation(call := Call()),
             final_id=self._final_id,
         )
         if vector is None:
-            call = Call()
-            tokenized = self.tokenize([text], call, truncation=self.truncation)
+            tokenized = self.tokenize([text], call, truncation=self.truncation(call))
             vector = self.vectors(self.require_fitting(tokenized, [None], call), call)[0]
         return vector
 
@@ -329,7 +340,7 @@ class Embedder:
         self, texts: Sequence[str], indices: Sequence[Index], rows: Rows, call: Call
     ) -> Embedded:
         """Write the vectors of texts; a text that has none raises, or goes into ``call.errors``."""
-        tokenized = self.tokenize(texts, call, truncation=self.truncation)
+        tokenized = self.tokenize(texts, call, truncation=self.truncation(call))
         return self.embed_tokenized(tokenized, indices, rows, call)
 
     def embed_tokenized(
@@ -395,7 +406,7 @@ class Embedder:
             raise ResourceLimitError(
                 f"{self._config.name}: the keys and values of a text of {longest} tokens take "
                 f"{wanted / 1e9:.1f} GB, and this process can have {usable / 1e9:.1f} GB: split "
-                "the text, use truncate, or keys_in_float16=True"
+                "the text, use truncate, or load the model with keys_in_float16=True"
             )
 
     def _raise(self, failed: dict[Index, EmbellamaError]) -> None:

@@ -12,9 +12,9 @@ from embellama.embedding.cache import ModelCache
 from embellama.embedding.cached_embedder import CachedEmbedder
 from embellama.embedding.embedder import Embedder
 from embellama.errors import ConfigurationError, ModelLoadError
+from embellama.file_info import ModelInfo, model_info
 from embellama.files.identity import file_identity
 from embellama.machine.forking import renew_after_fork
-from embellama.model_info import ModelInfo, model_info
 
 __all__ = ["Lifecycle", "Loaded"]
 

@@ -7,11 +7,18 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from embellama.config import as_integer
+from embellama.embedding.options import EmbedOptions
 from embellama.errors import ConfigurationError, DimensionMismatchError, safe_repr
-from embellama.quantization import DTYPES, quantization_levels, quantized_width
+from embellama.quantization import (
+    DTYPES,
+    DTypeName,
+    dtype_name,
+    quantization_levels,
+    quantized_width,
+)
 
 __all__ = ["Output", "Rows"]
 
@@ -45,7 +52,7 @@ class Rows:
     array: NDArray[Any]
     n_dims: int
     row_of_text: NDArray[np.int64]
-    dtype: str = "float32"
+    dtype: DTypeName = "float32"
     levels: NDArray[np.float32] | None = None
     per_token: bool = False
 
@@ -82,15 +89,14 @@ class Output:
         For messages.
     n_dimensions : int
         Of the model's vectors.
-    out : numpy.ndarray or None, optional
-        Where the caller wants them.
-    dtype, truncate_dim, ranges, on_error
-        As :meth:`embellama.EmbeddingModel.embed_batch` takes them.
+    options : EmbedOptions
+    lone : bool, optional
+        Whether the caller gets the vector of one text, not rows (default False).
 
     Raises
     ------
     ConfigurationError
-        If `dtype` is unknown or has no NaN for `on_error`, or `ranges` is missing or not wanted.
+        If the type has no NaN for `on_error`, or `ranges` is missing or not wanted.
     DimensionMismatchError
         If `truncate_dim` or `ranges` does not fit.
     TypeError
@@ -98,31 +104,24 @@ class Output:
     """
 
     def __init__(
-        self,
-        model: str,
-        n_dimensions: int,
-        *,
-        out: NDArray[Any] | None = None,
-        dtype: str = "float32",
-        truncate_dim: int | None = None,
-        ranges: ArrayLike | None = None,
-        on_error: str = "raise",
+        self, model: str, n_dimensions: int, options: EmbedOptions, *, lone: bool = False
     ) -> None:
         self._model = model
-        self._out = out
-        self._dtype = dtype
+        self._out = options.out
+        self._dtype = dtype = dtype_name(options.dtype)
         self._n_dims = n_dimensions
-        if truncate_dim is not None:
-            self._n_dims = as_integer("truncate_dim", truncate_dim)
+        self._lone = lone
+        if options.truncate_dim is not None:
+            self._n_dims = as_integer("truncate_dim", options.truncate_dim)
             if not 1 <= self._n_dims <= n_dimensions:
                 raise DimensionMismatchError(
                     f"{model}: truncate_dim must be from 1 to {n_dimensions}, "
                     f"not {safe_repr(self._n_dims)}"
                 )
         self._width = quantized_width(self._n_dims, dtype)
-        if on_error == "nan" and not dtype.startswith("float"):
+        if options.on_error == "nan" and not dtype.startswith("float"):
             raise ConfigurationError(f'on_error="nan" needs a float dtype: {dtype} has no NaN')
-        self._levels = quantization_levels(dtype, self._n_dims, ranges)
+        self._levels = quantization_levels(dtype, self._n_dims, options.ranges)
 
     def rows(self, n_texts: int, row_of_text: NDArray[np.int64]) -> Rows:
         """Return the rows to write, in the caller's array where the threads can write that.
@@ -141,29 +140,34 @@ class Output:
         DimensionMismatchError
             If it does not fit.
         """
-        shape, kind = (n_texts, self._width), DTYPES[self._dtype][0]
-        if self._out is None:
-            array = np.empty(shape, dtype=kind)
-        else:
-            if not isinstance(self._out, np.ndarray):
-                raise TypeError(f"out must be a numpy array, not {type(self._out).__name__}")
-            # As a plain array: a subclass may report another shape or type than it has.
-            array = np.asarray(self._out)
-            if array.shape != shape or array.dtype != kind or not array.flags.writeable:
-                raise DimensionMismatchError(
-                    f"{self._model}: out must be a writable array of {np.dtype(kind)} {shape}, not "
-                    f"{'a read-only ' if not array.flags.writeable else ''}"
-                    f"{array.dtype} {array.shape}"
-                )
+        array = self._array(n_texts)
         if not _is_direct(array):
             array = np.empty_like(array, order="C")
         return Rows(array, self._n_dims, row_of_text, self._dtype, self._levels)
 
+    def _array(self, n_texts: int) -> NDArray[Any]:
+        """Return the caller's array, or a new one, with a row per text."""
+        rows, kind = (n_texts, self._width), DTYPES[self._dtype][0]
+        if self._out is None:
+            return np.empty(rows, dtype=kind)
+        if not isinstance(self._out, np.ndarray):
+            raise TypeError(f"out must be a numpy array, not {type(self._out).__name__}")
+        shape = (self._width,) if self._lone else rows
+        # As a plain array: a subclass may report another shape or type than it has.
+        array: NDArray[Any] = np.asarray(self._out)
+        if array.shape != shape or array.dtype != kind or not array.flags.writeable:
+            raise DimensionMismatchError(
+                f"{self._model}: out must be a writable array of {np.dtype(kind)} {shape}, not "
+                f"{'a read-only ' if not array.flags.writeable else ''}"
+                f"{array.dtype} {array.shape}"
+            )
+        return array[np.newaxis] if self._lone else array
+
     def finished(self, rows: Rows) -> NDArray[Any]:
         """Return what the caller gets once the rows are written: its own array if it gave one."""
         if self._out is None:
-            return rows.array
-        array = np.asarray(self._out)
+            return rows.array[0] if self._lone else rows.array
+        array = self._array(len(rows.array))
         if not _is_direct(array):
             array[...] = rows.array
         return self._out

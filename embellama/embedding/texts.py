@@ -10,15 +10,23 @@ import numpy as np
 
 from embellama.embedding.deadline import Deadline
 from embellama.errors import (
-    ConfigurationError,
     EmbellamaError,
     InvalidInputError,
     TextTypeError,
     lone_surrogate,
-    safe_repr,
 )
 
-__all__ = ["check_str", "check_text", "check_texts", "each_text"]
+__all__ = ["check_str", "check_text", "check_texts", "each_text", "is_one_text"]
+
+
+def is_one_text(texts: object) -> bool:
+    """Whether this stands for one text, if a wrong one, and not for several.
+
+    Bytes do, and so does a scalar of another library that holds a str, or one that is missing.
+    """
+    if isinstance(texts, (str, bytes, bytearray)) or not hasattr(type(texts), "__iter__"):
+        return True
+    return hasattr(texts, "as_py") and not isinstance(texts.as_py(), list)  # a scalar of pyarrow
 
 
 def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
@@ -33,8 +41,10 @@ def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
         Python iterates over all of these, but not over their texts in order.
     """
     kind = type(texts).__name__
-    if isinstance(texts, (str, bytes, bytearray)):
-        problem = f"one {kind}: pass [text], or use embed()"
+    if isinstance(texts, str):
+        problem = "one str: pass [text]"
+    elif isinstance(texts, (bytes, bytearray)):
+        problem = f"one {kind}: pass [text.decode()]"
     elif isinstance(texts, Mapping):
         problem = f"a {kind}, whose keys would be embedded: pass one column, {_column_of(texts)}"
     elif _is_table(texts):
@@ -42,7 +52,8 @@ def each_text(texts: Iterable[str], model: str) -> Iterator[object]:
     elif isinstance(texts, Set) and not isinstance(texts, KeysView):
         problem = f"a {kind}, which has no order: pass a list, such as sorted(texts)"
     elif (n_dims := getattr(texts, "ndim", 1)) != 1:
-        problem = f"an array of {n_dims} dimensions: pass one column of it, such as array[:, 0]"
+        part = "one column of it, such as array[:, 0]" if n_dims == 2 else "array.ravel()"
+        problem = f"an array of {n_dims} dimensions: pass {part}"
     else:
         return iter(texts)
     raise TypeError(f"{model}: texts must be an iterable of str, not {problem}")
@@ -71,6 +82,8 @@ def _column_of(texts: object) -> str:
             names = names or list(getattr(texts, name, ()))
     column = "text" if "text" in names or not names else names[0]
     name = "data" if isinstance(texts, Mapping) else "df"
+    if type(texts).__name__ == "LazyFrame":  # of polars, a query that has not run
+        name = "df.collect()"
     return f"such as {name}[{column!r}]".replace("'", '"')
 
 
@@ -171,8 +184,6 @@ def check_texts(
 
     Raises
     ------
-    ConfigurationError
-        If `on_error` is unknown.
     InvalidInputError
         At the first bad text, with ``on_error="raise"``.
     OperationTimeoutError
@@ -182,8 +193,6 @@ def check_texts(
         them is not a str.
     """
     source = each_text(texts, model)
-    if on_error not in ("raise", "nan"):
-        raise ConfigurationError(f'on_error must be "raise" or "nan", not {safe_repr(on_error)}')
     good = []
     errors: dict[int, EmbellamaError] = {}
     for index, text in enumerate(source, first_index):

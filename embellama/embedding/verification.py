@@ -10,9 +10,14 @@ import numpy as np
 
 from embellama.config import ModelConfig, NormalizationMode, PoolingStrategy
 from embellama.core import Model
-from embellama.errors import EmbeddingGenerationError, ModelLoadError, ModelNotFoundError
+from embellama.errors import (
+    ConfigurationError,
+    EmbeddingGenerationError,
+    ModelLoadError,
+    ModelNotFoundError,
+)
+from embellama.file_info import ModelInfo
 from embellama.files.checksum import has_recorded_sha256, record_path
-from embellama.model_info import ModelInfo
 
 __all__ = ["ENCODER_TOLERANCE", "tolerance", "verify"]
 
@@ -103,6 +108,11 @@ def verify(model: Verifiable) -> None:
     EmbeddingGenerationError, ModelLoadError, ModelNotFoundError, ConfigurationError
         As :meth:`embellama.EmbeddingModel.verify`.
     """
+    if model.pooling in (PoolingStrategy.RANK, PoolingStrategy.NONE):
+        raise ConfigurationError(
+            f"{model.name}: verify() compares the vectors of texts, which a model with pooling "
+            f"{model.pooling.name} has not"
+        )
     _check_file(model)
     file_type = model.info.file_type
     allowed = tolerance(file_type, model.core_model.instruction_set)

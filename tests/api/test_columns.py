@@ -82,7 +82,7 @@ TABLES: dict[str, tuple[Callable[[], Any], str]] = {
     "pandas with a column dtype": (lambda: pandas.DataFrame({"dtype": ["a"]}), r'df\["dtype"\]'),
     "pandas, one column": (lambda: pandas.DataFrame(FRAME)[["text"]], r'such as df\["text"\]'),
     "polars": (lambda: polars.DataFrame(FRAME), r'such as df\["text"\]'),
-    "polars lazy": (lambda: polars.LazyFrame(FRAME), r"a LazyFrame: pass one column, such as df\["),
+    "polars lazy": (lambda: polars.LazyFrame(FRAME), r"a LazyFrame: .*, such as df\.collect\(\)\["),
     "pyarrow": (lambda: pyarrow.table(FRAME), r'a Table: pass one column, such as df\["text"\]'),
     "pyarrow batch": (lambda: pyarrow.record_batch(FRAME), r"a RecordBatch: pass one column"),
     "records": (lambda: np.array([("a",)], dtype=[("text", "U9")]), r'such as df\["text"\]'),
@@ -92,9 +92,9 @@ TABLES: dict[str, tuple[Callable[[], Any], str]] = {
     "frozenset": (lambda: frozenset("ab"), r"a frozenset, which has no order"),
     "2-D": (lambda: np.array([["a"], ["b"]]), r"an array of 2 dimensions: .* array\[:, 0\]"),
     "values of a frame": (lambda: pandas.DataFrame(FRAME).values, r"an array of 2 dimensions"),
-    "0-D": (lambda: np.array("a"), r"an array of 0 dimensions"),
+    "0-D": (lambda: np.array("a"), r"an array of 0 dimensions: pass array\.ravel\(\)"),
     "str": (lambda: "a cat", r"one str: pass \[text\]"),
-    "bytes": (lambda: b"a cat", r"one bytes"),
+    "bytes": (lambda: b"a cat", r"one bytes: pass \[text\.decode\(\)\]"),
 }
 
 # All that take texts.

@@ -22,7 +22,7 @@ from embellama import (
 )
 from embellama.batch import plan
 from embellama.embedding.deadline import Deadline
-from embellama.quantization import quantized_width
+from embellama.quantization import dtype_name
 
 
 def test_enums_accept_lower_case_names() -> None:
@@ -109,7 +109,7 @@ UNSPEAKABLE = 10**5000
         lambda value: EngineConfig("m.gguf", memory_limit_mb=-abs(value)),
         lambda value: Deadline(-abs(value)),
         lambda value: plan(np.array([1]), max_tokens=8, max_texts=-abs(value)),
-        lambda value: quantized_width(8, value),  # type: ignore[arg-type]
+        lambda value: dtype_name(value),
         lambda value: similarity([1.0], [1.0], kind=value),
     ],
 )

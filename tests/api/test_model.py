@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_model import write_tiny_model
 
-import embellama
 from embellama import (
     ConfigurationError,
     EmbeddingModel,
@@ -353,11 +352,6 @@ def test_log_is_silent_unless_asked_for(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_public_names_exist() -> None:
-    for name in embellama.__all__:
-        assert getattr(embellama, name) is not None
 
 
 def test_unload_never_frees_under_a_caller(minilm_path: Path) -> None:

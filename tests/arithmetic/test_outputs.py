@@ -20,6 +20,7 @@ from embellama import (
     EmbeddingModel,
     InvalidInputError,
     ModelConfig,
+    calibrate,
     pairwise_similarity,
     quantize,
     similarity,
@@ -43,6 +44,21 @@ def test_scalars_equal_sentence_transformers(dtype: str) -> None:
     result = quantize(QUANTIZED["vectors"], dtype, ranges=QUANTIZED["ranges"])
     np.testing.assert_array_equal(result, QUANTIZED[dtype])
     assert result.dtype == QUANTIZED[dtype].dtype
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_calibration_equals_sentence_transformers(dtype: str) -> None:
+    ranges = calibrate(QUANTIZED["vectors"])
+    result = quantize(QUANTIZED["vectors"], dtype, ranges=ranges)
+    np.testing.assert_array_equal(result, QUANTIZED[f"{dtype}_own_ranges"])
+
+
+def test_bad_samples() -> None:
+    for vectors in (np.zeros(3), np.zeros((0, 3))):
+        with pytest.raises(DimensionMismatchError, match="vectors"):
+            calibrate(vectors)
+    with pytest.raises(ConfigurationError, match="row 1 of vectors is not finite"):
+        calibrate([[1.0, 2.0], [np.nan, 2.0]])
 
 
 def test_ranges_whose_width_no_float32_holds() -> None:
@@ -228,7 +244,7 @@ def test_per_token_rows_equal_transformers(minilm_f32_path: Path, name: str) -> 
         )
         with pytest.raises(ConfigurationError, match="use embed_multi"):
             model.embed(text)
-        with pytest.raises(ConfigurationError, match="use embed_multi"):
+        with pytest.raises(ConfigurationError, match="use embed_batch_multi"):
             model.embed_batch([text])
 
 

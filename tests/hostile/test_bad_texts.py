@@ -36,7 +36,7 @@ def test_bad_texts(minilm: EmbeddingModel, text: str, message: str) -> None:
     assert minilm.embed("works on").shape == (384,)
 
 
-@pytest.mark.parametrize("text", [None, 1, 1.5, b"bytes", ["list"], object(), np.float32(1)])
+@pytest.mark.parametrize("text", [None, 1, 1.5, b"bytes", [["list"]], object(), np.float32(1)])
 def test_wrong_types(minilm: EmbeddingModel, text: Any) -> None:
     with pytest.raises(TypeError, match="must be a str"):
         minilm.embed(text)

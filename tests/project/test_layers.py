@@ -15,9 +15,9 @@ SOURCE = REPOSITORY / "embellama"
 # A folder is one room, and so is a module at the top with its declarations.
 LAYERS = [
     {"errors", "libllama", "runtime"},
-    {"encoder", "environment", "instruction_set", "machine", "progress", "results", "token_ids"},
-    {"vectors"},
-    {"config", "files", "similarity", "utf8", "vector_loops"},
+    {"encoder", "environment", "instruction_set", "keywords", "machine"},
+    {"progress", "results", "settings", "token_ids", "vectors"},
+    {"config", "files", "utf8", "vector_loops", "vector_similarity"},
     {"gguf", "rows"},
     {"kernels", "native"},
     {"core", "quantization"},
@@ -25,9 +25,11 @@ LAYERS = [
     {"convert"},
     {"obtaining"},
     {"catalog"},
-    {"model_info"},
+    {"file_info"},
     {"embedding"},
+    {"model_methods"},
     {"model"},
+    {"engine_methods"},
     {"engine"},
     {"__init__"},
     {"cli"},
@@ -117,7 +119,12 @@ def test_no_module_needs_one_that_needs_it() -> None:
 def test_core_knows_no_configuration_and_configuration_no_llama_cpp() -> None:
     for name in ("core.pyx", "kernels.pyx", "workers.pyx"):
         assert "config" not in imported_modules(SOURCE / name)
-    assert imported_modules(SOURCE / "config.py") == {"environment", "errors"}
+    assert imported_modules(SOURCE / "config.py") == {
+        "environment",
+        "errors",
+        "keywords",
+        "settings",
+    }
     assert imported_modules(SOURCE / "errors.py") == set()
 
 

@@ -154,7 +154,7 @@ class Callers:
         chosen = self.some(rng)
         texts = self.of(chosen)
         out = rng.choice([None, np.empty((len(texts), 384), np.float32)])
-        call = rng.choice(["embed_batch", "embed_documents"])
+        call = rng.choice(["embed_batch", "embed_documents", "embed_queries"])
         progress = rng.choice([False, lambda done, total: None])
         rows = getattr(self.model(rng), call)(texts, out=out, progress=progress)
         self.near(call, rows, self.expected[chosen])
@@ -221,10 +221,12 @@ class Callers:
     def asynchronous(self, rng: random.Random) -> None:
         chosen = self.some(rng)[:20]
         model = self.model(rng)
+        of_many = rng.choice(["aembed_batch", "aembed_documents", "aembed_queries"])
+        of_one = rng.choice(["aembed", "aembed_query"])
 
         async def main() -> None:
-            batch = asyncio.create_task(model.aembed_batch(self.of(chosen)))
-            one = asyncio.create_task(model.aembed(self.texts[chosen[0]]))
+            batch = asyncio.create_task(getattr(model, of_many)(self.of(chosen)))
+            one = asyncio.create_task(getattr(model, of_one)(self.texts[chosen[0]]))
             await asyncio.sleep(rng.choice([0, 0.01]))
             if rng.random() < 0.3:
                 batch.cancel()
@@ -233,8 +235,8 @@ class Callers:
                 if isinstance(error, BaseException) and not batch.cancelled():
                     raise error
             if not batch.cancelled():
-                self.near("aembed_batch", vectors, self.expected[chosen])
-                self.near("aembed", vector, self.expected[chosen[0]])
+                self.near(of_many, vectors, self.expected[chosen])
+                self.near(of_one, vector, self.expected[chosen[0]])
 
         asyncio.run(main())
 
@@ -286,16 +288,46 @@ class Callers:
         name = rng.choice([None, "cached", "crowded"])
         engine = self.engine
         i = chosen[0]
-        self.near("engine", engine.embed_batch(self.of(chosen), model=name), self.expected[chosen])
-        self.near("engine", engine.embed(self.texts[i], name), self.expected[i])
+        for call in ("embed_batch", "embed_queries", "embed_documents"):
+            rows = getattr(engine, call)(self.of(chosen), model=name)
+            self.near(f"engine {call}", rows, self.expected[chosen])
+        for call in ("embed", "embed_query"):
+            vector = getattr(engine, call)(self.texts[i], name)
+            self.near(f"engine {call}", vector, self.expected[i])
         self.near("engine", engine.embed_multi(self.texts[i], name), self.multi[i])
+        self.near("engine", engine.embed_batch_multi([self.texts[i]], name)[0], self.multi[i])
+        self.near("engine", engine.embed_tokens(self.ids[i], name), self.expected[i])
         self.near("engine", engine.model(name).embed(self.texts[i]), self.expected[i])
+        self.engine_asynchronous(name, i)
+        for start, rows in engine.embed_iter(self.of(chosen), name):
+            self.near("engine", rows, self.expected[chosen[start : start + len(rows)]])
+        self.check("tokenize", np.array_equal(engine.tokenize(self.texts[i], name), self.ids[i]))
+        self.check("count_tokens", engine.count_tokens(self.texts[i], name) == len(self.ids[i]))
+        a, b = self.expected[:2], self.expected[1:3]
+        scores = engine.pairwise_similarity(a, b, name)
+        self.near("similarity", engine.similarity(a, b, name).diagonal(), scores)
+        self.check("cache_stats", ("embeddings" in engine.cache_stats(name)) == (name != "crowded"))
+        engine.warm_cache(self.of(chosen), "cached")
+        engine.clear_cache(name)
+        if rng.random() < 0.5:
+            engine.verify(name)
         self.check("list_models", engine.default_model == engine.list_models()[0] == "cached")
         self.check("model_info", engine.model_info(name).embedding_length == 384)
         self.check("is_model_registered", engine.is_model_registered("cached"))
         engine.is_model_loaded("cached")
         if rng.random() < 0.1:
             engine.warmup_model(name)
+
+    def engine_asynchronous(self, name: str | None, i: int) -> None:
+        async def main() -> None:
+            for call in ("aembed", "aembed_query"):
+                vector = await getattr(self.engine, call)(self.texts[i], name)
+                self.near(f"engine {call}", vector, self.expected[i])
+            for call in ("aembed_batch", "aembed_queries", "aembed_documents"):
+                rows = await getattr(self.engine, call)([self.texts[i]], name)
+                self.near(f"engine {call}", rows[0], self.expected[i])
+
+        asyncio.run(main())
 
     def engine_models(self, rng: random.Random) -> None:
         """Of three more models, each thread takes away what others are using."""
@@ -333,10 +365,10 @@ class Callers:
         while first or not self.stop.is_set():
             method = first[-1] if first else rng.choice(methods)
             name = method.__name__
-            self.calls[name] += 1
             start = time.monotonic()
             try:
                 method(rng)
+                self.calls[name] += 1
                 if first:
                     first.pop()
             except embellama.ModelLoadError as error:
@@ -344,7 +376,7 @@ class Callers:
                 self.check(f"{name}: {error}", "unloaded" in str(error))
             except embellama.ModelNotFoundError as error:
                 # Another thread takes this one away for a moment.
-                self.check(f"{name}: {error}", "'crowded'" in str(error).split("(")[0])
+                self.check(f"{name}: {error}", "'crowded'" in str(error).split("registered")[0])
             except BaseException as error:
                 first.clear()
                 self.findings.append(f"{name}: {type(error).__name__}: {error}")

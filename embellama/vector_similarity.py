@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from embellama.errors import DimensionMismatchError
 from embellama.vectors.comparable import as_similarity, check_kind, comparable_rows, number_rows
 
-__all__ = ["pairwise_similarity", "similarity"]
+__all__ = ["Kind", "pairwise_similarity", "similarity"]
+
+Kind: TypeAlias = Literal["cosine", "dot", "hamming"]
 
 
-def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _rows(a: ArrayLike, b: ArrayLike, kind: Kind) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return rows whose dot products give the similarity."""
     check_kind(kind)
     rows = [number_rows(name, value, kind) for name, value in (("a", a), ("b", b))]
@@ -26,7 +28,7 @@ def _rows(a: ArrayLike, b: ArrayLike, kind: str) -> tuple[NDArray[Any], NDArray[
     return comparable_rows(rows[0], kind), comparable_rows(rows[1], kind)
 
 
-def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[Any]:
+def similarity(a: ArrayLike, b: ArrayLike, *, kind: Kind = "cosine") -> NDArray[Any]:
     """Compare every vector of `a` with every vector of `b`.
 
     Parameters
@@ -61,7 +63,7 @@ def similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[A
     return as_similarity(left @ right.T, left.shape[1], kind)
 
 
-def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: str = "cosine") -> NDArray[Any]:
+def pairwise_similarity(a: ArrayLike, b: ArrayLike, *, kind: Kind = "cosine") -> NDArray[Any]:
     """Compare the vectors of `a` and `b` row by row.
 
     Parameters

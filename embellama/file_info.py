@@ -129,7 +129,14 @@ class ModelInfo:
         }
 
     def __repr__(self) -> str:
-        return f"<ModelInfo {str(self.path)!r}: {self.architecture} {self.file_type}>"
+        parts = [
+            f"{self.architecture} {self.file_type}",
+            f"{self.n_parameters / 1e6:.3g} million parameters",
+            f"{self.embedding_length} dimensions",
+            f"{self.context_length} tokens",
+            f"{self.pooling.value} pooling",
+        ]
+        return f"<ModelInfo {str(self.path)!r}: {', '.join(parts)}>"
 
     @property
     def path(self) -> Path:
