@@ -144,7 +144,8 @@ def test_prompts(command: Command, minilm: embellama.EmbeddingModel) -> None:
 
 
 def test_the_catalogs_prompts(command: Command, obtained: KnownModel, monkeypatch: Any) -> None:
-    (obtained.directory / "SOURCE.json").write_text('{"name": "tiny"}')
+    source = json.dumps({"repository": obtained.entry.repository})
+    (obtained.directory / "SOURCE.json").write_text(source)
     entry = dataclasses.replace(obtained.entry, query_prompt="a ", document_prompt="c ")
     monkeypatch.setattr(embellama.catalog, "KNOWN_MODELS", (entry,))
     for option, prompt in (("--query", "a "), ("--document", "c ")):
