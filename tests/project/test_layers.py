@@ -27,6 +27,7 @@ LAYERS = [
     {"model_info"},
     {"embedding"},
     {"model"},
+    {"vector_settings"},
     {"engine"},
     {"__init__"},
     {"cli"},
