@@ -10,6 +10,7 @@ from typing import IO
 import click
 
 from embellama.cli.bench import bench
+from embellama.cli.corpus_job import corpus
 from embellama.cli.embed import embed
 from embellama.cli.model_files import convert, info, models, pull, rm
 from embellama.cli.rerank import rerank
@@ -40,7 +41,7 @@ def command() -> None:
     """
 
 
-for part in (embed, rerank, bench, info, models, pull, rm, convert):
+for part in (embed, corpus, rerank, bench, info, models, pull, rm, convert):
     command.add_command(part)
 
 

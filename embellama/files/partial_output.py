@@ -59,6 +59,7 @@ def partial_output(
     vector_type: DTypeLike = np.float32,
     restart: bool = False,
     wait: bool = False,
+    folder: Path | None = None,
 ) -> Iterator[PartialOutput]:
     """Give a file to write; on success it becomes `path`.
 
@@ -79,6 +80,8 @@ def partial_output(
         Forget what an earlier run left (default False).
     wait : bool, optional
         Wait for another process that writes it, instead of raising (default False).
+    folder : pathlib.Path, optional
+        Where to keep it until it is complete, on the same file system. Default: ``PATH.partial``.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def partial_output(
             raise ConfigurationError(f"another process is writing {path}: wait for it")
 
     try:
-        with working_folder(target, busy, keep=has_finished_rows) as folder:
+        with working_folder(target, busy, keep=has_finished_rows, folder=folder) as folder:
             if restart or not _is_begun(folder, settings):
                 clear(folder)
                 _describe(folder, settings)
