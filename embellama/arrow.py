@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embellama.errors import ConfigurationError, safe_repr
+from embellama import catalog
+from embellama.config import ModelConfig
+from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError, safe_repr
 from embellama.files.known_rows import without_vector
 from embellama.model import EmbeddingModel
 from embellama.quantization import DTYPES, quantize, quantized_width
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INPUT_TYPES",
+    "TableEmbedder",
+    "TableReranker",
+    "config_on_this_machine",
     "embed_texts",
     "error_column",
     "result_columns",
@@ -30,6 +36,9 @@ __all__ = [
 ]
 
 INPUT_TYPES = (None, "query", "document")
+
+# Where else a model's file may be, by the beginning of its URL; the catalog knows these.
+_OF_THE_CATALOG = ("hf://", "http://", "https://")
 
 
 def texts_of(table: pyarrow.Table | pyarrow.RecordBatch, column: str) -> list[str | None]:
@@ -207,3 +216,240 @@ def result_columns(result: EmbeddingResult) -> dict[str, pyarrow.Array]:
         "truncated": pyarrow.array(result.truncated),
         "error": error_column(result),
     }
+
+
+def config_on_this_machine(
+    model: ModelConfig | str,
+    storage_options: Mapping[str, Any] | None = None,
+    n_threads: int | None = None,
+) -> ModelConfig:
+    """Return a configuration whose file is on this machine, fetched once for all its processes.
+
+    Parameters
+    ----------
+    model : ModelConfig or str
+        As :class:`embellama.EmbeddingModel` takes it, or the URL of a GGUF file in a store that
+        fsspec knows, such as ``s3://bucket/model.gguf``.
+    storage_options : Mapping, optional
+        What fsspec needs to reach that store.
+    n_threads : int, optional
+        Cores to use. Default: as the configuration says.
+
+    Raises
+    ------
+    ModelNotFoundError, ModelLoadError
+        If the model can't be obtained.
+    """
+    config = model if isinstance(model, ModelConfig) else ModelConfig(model)
+    name = str(config.model_path)
+    if "://" in name and not name.startswith(_OF_THE_CATALOG):
+        from embellama.obtaining.stored_file import obtain_stored_file
+
+        models = catalog.cache_directory() / "models"
+        path = obtain_stored_file(name, models, storage_options or {})
+    else:
+        path = catalog.resolve(name, progress=False)
+    # A model keeps the prompts that the catalog has for its name.
+    if catalog.find(name) is not None:
+        path_or_name: Any = config.model_path
+    else:
+        path_or_name = path
+    return config.replace(model_path=path_or_name, n_threads=n_threads or config.n_threads)
+
+
+class TableEmbedder:
+    """Adds vectors to tables of Arrow; made once a worker, then called for each table.
+
+    Parameters
+    ----------
+    model : ModelConfig or str
+        As :class:`embellama.EmbeddingModel` takes it, or the URL of a GGUF file in a store that
+        fsspec knows, such as ``s3://bucket/model.gguf``. It is obtained once a machine, whatever
+        the number of processes that want it at the same time.
+    column : str, optional
+        The column of the texts (default ``"text"``).
+    prefix : str, optional
+        What the names of new columns begin with. Default: nothing.
+    dtype, truncate_dim, ranges, input_type, on_error
+        As :func:`embed_texts`.
+    n_threads : int, optional
+        Cores to use. Default: as the configuration says.
+    storage_options : Mapping, optional
+        What fsspec needs to reach the model.
+
+    Raises
+    ------
+    ConfigurationError
+        If an option is unknown or does not fit the model.
+    ModelNotFoundError, ModelLoadError
+        As :class:`embellama.EmbeddingModel`.
+
+    Examples
+    --------
+    >>> import pyarrow
+    >>> from embellama.arrow import TableEmbedder
+    >>> embedder = TableEmbedder("all-MiniLM-L6-v2", dtype="float16")
+    >>> table = embedder(pyarrow.table({"text": ["a cat", "", "a dog"]}))
+    >>> table.column_names
+    ['text', 'embedding', 'n_tokens', 'truncated', 'error']
+    >>> str(table.schema.field("embedding").type)
+    'fixed_size_list<item: halffloat>[384]'
+    >>> table["error"].to_pylist()
+    [None, 'all-MiniLM-L6-v2: the text is empty: leave it out', None]
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig | str,
+        *,
+        column: str = "text",
+        prefix: str = "",
+        dtype: str = "float32",
+        truncate_dim: int | None = None,
+        ranges: ArrayLike | None = None,
+        input_type: str | None = None,
+        on_error: str = "nan",
+        n_threads: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._column = column
+        self._prefix = prefix
+        self._options: dict[str, Any] = {
+            "dtype": dtype,
+            "truncate_dim": truncate_dim,
+            "ranges": ranges,
+            "input_type": input_type,
+            "on_error": on_error,
+        }
+        config = config_on_this_machine(model, storage_options, n_threads)
+        self.model = EmbeddingModel(config)
+        # What does not fit is refused before the first table.
+        embed_texts(self.model, [], **self._options)
+        self.model.warmup()
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        """Return the table with the columns embedding, n_tokens, truncated and error.
+
+        Raises
+        ------
+        ConfigurationError
+            If the table lacks the column of texts, or has a column of such a name already.
+        InvalidInputError
+            At a bad text, with ``on_error="raise"``.
+        """
+        result = embed_texts(self.model, texts_of(table, self._column), **self._options)
+        return _with_columns(table, result_columns(result), self._prefix)
+
+
+class TableReranker:
+    """Adds scores to tables of Arrow: how well each document answers a query.
+
+    Parameters
+    ----------
+    model : ModelConfig or str
+        A reranker, named as :class:`TableEmbedder` takes a model.
+    query : str, optional
+        The query of all documents. Default: each row has its own, in `query_column`.
+    query_column, column : str, optional
+        The columns of queries and documents (default ``"query"`` and ``"text"``).
+    prefix, n_threads, storage_options
+        As :class:`TableEmbedder`.
+
+    Raises
+    ------
+    ConfigurationError
+        If the model is no reranker.
+    ModelNotFoundError, ModelLoadError
+        As :class:`embellama.EmbeddingModel`.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig | str,
+        *,
+        query: str | None = None,
+        query_column: str = "query",
+        column: str = "text",
+        prefix: str = "",
+        n_threads: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._query, self._query_column = query, query_column
+        self._column = column
+        self._prefix = prefix
+        config = config_on_this_machine(model, storage_options, n_threads)
+        self.model = EmbeddingModel(config)
+        self.model.rerank("a", ["b"])
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        """Return the table with the columns score and error.
+
+        Raises
+        ------
+        ConfigurationError
+            If the table lacks a column, or has one of such a name already.
+        """
+        import pyarrow
+
+        documents = texts_of(table, self._column)
+        queries: Sequence[str | None] = [self._query] * len(documents)
+        if self._query is None:
+            queries = texts_of(table, self._query_column)
+        rows_of_query: dict[str | None, list[int]] = {}
+        for row, query in enumerate(queries):
+            rows_of_query.setdefault(query, []).append(row)
+        scores = np.full(len(documents), np.nan, dtype=np.float32)
+        reasons: list[str | None] = [None] * len(documents)
+        for query, rows in rows_of_query.items():
+            for row, score in self._scores(query, rows, documents).items():
+                if isinstance(score, float):
+                    scores[row] = score
+                else:
+                    reasons[row] = str(score)
+        columns = {
+            "score": pyarrow.array(scores),
+            "error": pyarrow.array(reasons, pyarrow.string()),
+        }
+        return _with_columns(table, columns, self._prefix)
+
+    def _scores(
+        self, query: str | None, rows: list[int], documents: list[str | None]
+    ) -> dict[int, float | EmbellamaError]:
+        """Return the score of each row, or why it has none."""
+        if query is None or not query.strip():
+            return dict.fromkeys(rows, InvalidInputError("there is no query"))
+        found: dict[int, float | EmbellamaError] = {}
+        left = []
+        for row in rows:
+            if (documents[row] or "").strip():
+                left.append(row)
+            else:
+                found[row] = InvalidInputError("there is no document")
+        with contextlib.suppress(InvalidInputError):
+            return found | self._ranked(query, left, documents)
+        # One of them is too long: each alone says whether it is it.
+        for row in left:
+            try:
+                found |= self._ranked(query, [row], documents)
+            except InvalidInputError as error:
+                found[row] = error
+        return found
+
+    def _ranked(
+        self, query: str, rows: list[int], documents: list[str | None]
+    ) -> dict[int, float | EmbellamaError]:
+        results = self.model.rerank(query, [documents[row] or "" for row in rows])
+        return {rows[result.index]: result.score for result in results}
+
+
+def _with_columns(
+    table: pyarrow.Table, columns: Mapping[str, pyarrow.Array], prefix: str
+) -> pyarrow.Table:
+    for name, values in columns.items():
+        if prefix + name in table.column_names:
+            raise ConfigurationError(
+                f"the table has a column {prefix + name!r} already: rename it, or give a prefix "
+                "for the new ones"
+            )
+        table = table.append_column(prefix + name, values)
+    return table

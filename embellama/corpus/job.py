@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from embellama import catalog
-from embellama.arrow import INPUT_TYPES, embed_texts, texts_of
+from embellama.arrow import INPUT_TYPES, config_on_this_machine, embed_texts, texts_of
 from embellama.config import ModelConfig
 from embellama.core import backend_info
 from embellama.corpus.outputs import (
@@ -81,7 +81,7 @@ class CorpusJob:
         The folder of the files of vectors, a path or a URL. It holds the vectors of one model and
         one choice of options.
     model : ModelConfig or str
-        As :class:`embellama.EmbeddingModel` takes it.
+        As :class:`embellama.arrow.TableEmbedder` takes it.
     column : str, optional
         The column of the texts (default ``"text"``, which is also the one that lines have).
     keep : sequence of str, optional
@@ -137,10 +137,9 @@ class CorpusJob:
                     "rename it"
                 )
 
-    @property
-    def config(self) -> ModelConfig:
-        """The settings of the model."""
-        return self.model if isinstance(self.model, ModelConfig) else ModelConfig(self.model)
+    def load(self, n_threads: int | None = None) -> EmbeddingModel:
+        """Load the model, on as many cores as its configuration says by default."""
+        return EmbeddingModel(config_on_this_machine(self.model, self.storage_options, n_threads))
 
     def outputs(self) -> Outputs:
         """Return the files of vectors."""
@@ -247,7 +246,7 @@ class CorpusJob:
         ConfigurationError
             If the output holds vectors of other settings, or another file of such a name.
         """
-        with EmbeddingModel(self.config) as model:
+        with self.load() as model:
             settings = self.settings(model)
         digest = settings_digest(settings)
         outputs = self.outputs()
@@ -316,10 +315,7 @@ class CorpusWorker:
     def __init__(self, job: CorpusJob, *, n_threads: int | None = None) -> None:
         self._job = job
         self._outputs = job.outputs()
-        config = job.config
-        if n_threads is not None:
-            config = config.replace(n_threads=n_threads)
-        self._model = EmbeddingModel(config)
+        self._model = job.load(n_threads)
         try:
             n_dims = job.truncate_dim or self._model.embedding_dimensions
             self._width = quantized_width(n_dims, job.dtype)
