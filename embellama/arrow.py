@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
     "config_on_this_machine",
     "embed_texts",
     "error_column",
+    "process_embedder",
     "result_columns",
     "texts_of",
     "vector_column",
@@ -339,6 +341,33 @@ class TableEmbedder:
         """
         result = embed_texts(self.model, texts_of(table, self._column), **self._options)
         return _with_columns(table, result_columns(result), self._prefix)
+
+
+@functools.cache
+def process_embedder(model: str, **options: Any) -> TableEmbedder:
+    """Return the TableEmbedder of this process, which is made when it is first asked for.
+
+    For engines whose functions run in worker processes and have no place to keep a model, such as
+    those of Spark and Dask.
+
+    Parameters
+    ----------
+    model : str
+    **options
+        As :class:`TableEmbedder`.
+
+    Returns
+    -------
+    TableEmbedder
+        The same object for equal arguments.
+
+    Examples
+    --------
+    >>> from embellama.arrow import process_embedder
+    >>> process_embedder("all-MiniLM-L6-v2") is process_embedder("all-MiniLM-L6-v2")
+    True
+    """
+    return TableEmbedder(model, **options)
 
 
 class TableReranker:

@@ -95,6 +95,61 @@ def test_from_parquet_to_a_sink(sink: str, source: Path, config: ModelConfig) ->
     assert_complete(table, config)
 
 
+def test_memory_is_bounded(tmp_path: Path, config: ModelConfig) -> None:
+    """A corpus of four times the object store goes through it, and no process grows with it."""
+    from embellama.ray import embed
+
+    store, payload, n_rows = 80 << 20, 4096, 80_000
+    source, output = tmp_path / "corpus.parquet", tmp_path / "vectors"
+    schema = pyarrow.schema(
+        {"id": pyarrow.int64(), "text": pyarrow.string(), "payload": pyarrow.binary()}
+    )
+    with pyarrow.parquet.ParquetWriter(source, schema, compression="none") as writer:
+        for start in range(0, n_rows, 4000):
+            rows = range(start, start + 4000)
+            columns = {
+                "id": rows,
+                "text": [TEXTS[i % len(TEXTS)] for i in rows],
+                "payload": [os.urandom(payload) for _ in rows],
+            }
+            writer.write_table(pyarrow.table(columns, schema))
+    assert source.stat().st_size > 4 * store
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.2):
+            peak = max([peak, *map(own_memory, processes_of_this_test())])
+
+    ray.init(
+        num_cpus=2, object_store_memory=store, include_dashboard=False, logging_level="warning"
+    )
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        dataset = ray.data.read_parquet(str(source))
+        embed(dataset, config, batch_size=4000).write_parquet(str(output))
+    finally:
+        done.set()
+        watcher.join()
+        ray.shutdown()
+    ids = pyarrow.parquet.read_table(output, columns=["id"])["id"].to_pylist()
+    assert sorted(ids) == [*range(n_rows)]
+    print(f"the largest process had {peak / 2**20:.0f} MB of its own")
+    assert 0 < peak < 600 << 20
+
+
+def own_memory(pid: int) -> int:
+    """Bytes of a process that it shares with no other; 0 if it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    sizes = [line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")]
+    return 1024 * int(sizes[0]) if sizes else 0
+
+
 @pytest.mark.usefixtures("two_cpus")
 def test_threads_are_those_of_the_actor_and_all_cpus_are_refused(config: ModelConfig) -> None:
     from embellama.ray import Embedder, embed
@@ -179,9 +234,10 @@ def test_actors_that_are_killed(tmp_path: Path, config: ModelConfig) -> None:
         nonlocal n_killed
         while not done.is_set() and n_killed < 3:
             time.sleep(random.uniform(0.2, 2.0))
-            for pid in unit_actors():
-                os.kill(pid, 9)
-                n_killed += 1
+            for pid, line in processes_of_this_test().items():
+                if "UnitActor" in line:
+                    os.kill(pid, 9)
+                    n_killed += 1
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -193,27 +249,21 @@ def test_actors_that_are_killed(tmp_path: Path, config: ModelConfig) -> None:
     assert_corpus_complete(job, texts, config)
 
 
-def unit_actors() -> list[int]:
-    """The processes of the actors that compute units, of this test's own Ray."""
-    found = []
-    children = {os.getpid()}
-    parents = {}
+def processes_of_this_test() -> dict[int, str]:
+    """The command lines of this process's children, and theirs, by their ids."""
+    parents, lines = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                status = (entry / "stat").read_text()
-                parents[int(entry.name)] = (
-                    int(status.rpartition(")")[2].split()[1]),
-                    (entry / "cmdline").read_text(),
-                )
+                stat = (entry / "stat").read_text()
+                lines[int(entry.name)] = (entry / "cmdline").read_text()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-    for _ in range(4):
-        children |= {pid for pid, (parent, _) in parents.items() if parent in children}
-    for pid in children:
-        if pid in parents and "UnitActor" in parents[pid][1]:
-            found.append(pid)
-    return found
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = {os.getpid()}
+    for _ in range(4):  # raylet, worker, and what starts them
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return {pid: lines[pid] for pid in found if pid in lines and pid != os.getpid()}
 
 
 def count_outputs(job: CorpusJob) -> int:
