@@ -24,20 +24,18 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = [
-    "INPUT_TYPES",
     "TableEmbedder",
     "TableReranker",
     "config_on_this_machine",
     "embed_texts",
     "error_column",
     "process_embedder",
+    "prompt_of",
     "result_columns",
     "texts_of",
     "vector_column",
     "vectors_of",
 ]
-
-INPUT_TYPES = (None, "query", "document")
 
 # Where else a model's file may be, by the beginning of its URL; the catalog knows these.
 _OF_THE_CATALOG = ("hf://", "http://", "https://")
@@ -130,6 +128,23 @@ def vectors_of(column: pyarrow.Array | pyarrow.ChunkedArray) -> NDArray[Any]:
     return values.reshape(len(column), column.type.list_size)
 
 
+def prompt_of(model: EmbeddingModel, input_type: str | None) -> str:
+    """Return what the model puts before queries or documents; nothing without a type.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such type.
+    """
+    if input_type is None:
+        return ""
+    if input_type not in ("query", "document"):
+        raise ConfigurationError(
+            f'input_type must be "query", "document" or None, not {safe_repr(input_type)}'
+        )
+    return model._prompt(input_type)  # type: ignore[arg-type]
+
+
 def embed_texts(
     model: EmbeddingModel,
     texts: Sequence[str | None],
@@ -174,11 +189,7 @@ def embed_texts(
     >>> result.embeddings.shape, list(result.errors)
     ((2, 384), [1])
     """
-    if input_type not in INPUT_TYPES:
-        raise ConfigurationError(
-            f'input_type must be "query", "document" or None, not {safe_repr(input_type)}'
-        )
-    prompt = model._prompt(input_type) if input_type else ""  # type: ignore[arg-type]
+    prompt = prompt_of(model, input_type)
     is_float = dtype in DTYPES and DTYPES[dtype][0] in (np.float32, np.float16)
     result = model._embed_batch(
         texts,  # type: ignore[arg-type]

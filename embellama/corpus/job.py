@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from embellama import catalog
-from embellama.arrow import INPUT_TYPES, config_on_this_machine, embed_texts, texts_of
+from embellama.arrow import config_on_this_machine, embed_texts, prompt_of, texts_of
 from embellama.config import ModelConfig
 from embellama.core import backend_info
 from embellama.corpus.outputs import (
@@ -25,7 +25,7 @@ from embellama.corpus.outputs import (
     settings_digest,
 )
 from embellama.corpus.units import Unit, each_unit, each_window
-from embellama.errors import ConfigurationError, EmbellamaError, safe_repr
+from embellama.errors import ConfigurationError, EmbellamaError
 from embellama.files.known_rows import KnownRows
 from embellama.files.partial_output import differing_settings, partial_output
 from embellama.model import EmbeddingModel
@@ -98,7 +98,7 @@ class CorpusJob:
     Raises
     ------
     ConfigurationError
-        If an option is unknown, or a column to keep has a name that the result needs.
+        If a column to keep has a name that the result needs.
 
     Examples
     --------
@@ -126,10 +126,6 @@ class CorpusJob:
     scratch: str | None = None
 
     def __post_init__(self) -> None:
-        if self.input_type not in INPUT_TYPES:
-            raise ConfigurationError(
-                f'input_type must be "query", "document" or None, not {safe_repr(self.input_type)}'
-            )
         for name in self.keep:
             if name in OWN_COLUMNS:
                 raise ConfigurationError(
@@ -169,7 +165,7 @@ class CorpusJob:
             "dtype": self.dtype,
             "truncate_dim": self.truncate_dim,
             "ranges": ranges,
-            "prompt": model._prompt(self.input_type) if self.input_type else "",  # type: ignore[arg-type]
+            "prompt": prompt_of(model, self.input_type),
         }
 
     def run(

@@ -153,6 +153,7 @@ class Outputs:
         ConfigurationError
             If a file of that name is something else.
         """
+        self._files.invalidate_cache()  # what other processes have written since
         try:
             with self._files.open(self.path(name), "rb") as stream:
                 metadata = pyarrow.parquet.read_metadata(stream).metadata or {}
@@ -175,12 +176,11 @@ class Outputs:
         return None
 
     def known_rows(self, name: str) -> KnownRows | None:
-        """Return the rows of a file; None if the file is missing."""
-        try:
-            stream = self._files.open(self.path(name), "rb")
-        except FileNotFoundError:
+        """Return the rows of a file; None if the file is missing or damaged."""
+        record = self.record(name)
+        if record is None or not self.is_as_recorded(name, record):
             return None
-        with stream:
+        with self._files.open(self.path(name), "rb") as stream:
             columns = ["content", "n_tokens", "truncated", "error", "embedding"]
             table = pyarrow.parquet.ParquetFile(stream).read(columns)
         contents = b"".join(table["content"].to_pylist())

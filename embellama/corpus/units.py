@@ -86,6 +86,7 @@ def each_unit(sources: Sequence[str], options: Mapping[str, Any]) -> Iterator[Un
 def _files(source: str, options: Mapping[str, Any]) -> list[tuple[Any, str]]:
     """Return the file systems and paths that a name means."""
     files, path = fsspec.url_to_fs(source, **options)
+    files.invalidate_cache()  # what other processes have written since
     if files.isdir(path):
         # Names that begin with an underscore or a dot are no data, as for Spark and Arrow.
         found = [

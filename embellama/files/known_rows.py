@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -135,8 +136,9 @@ class KnownRows:
     truncated: NDArray[np.bool_]
     usable: NDArray[np.bool_]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", ContentIndex(self.contents, self.usable))
+    @functools.cached_property
+    def _index(self) -> ContentIndex:
+        return ContentIndex(self.contents, self.usable)
 
     def complete(
         self, texts: Sequence[str | None], compute: Callable[[list[int]], EmbeddingResult]
@@ -145,8 +147,7 @@ class KnownRows:
 
         `compute`, and what is returned, are as for :func:`computed_rows`.
         """
-        index: ContentIndex = self._index  # type: ignore[attr-defined]
-        row_of_text = index.find(content_digests(texts))
+        row_of_text = self._index.find(content_digests(texts))
         missing = [i for i in np.flatnonzero(row_of_text < 0).tolist() if texts[i] is not None]
         width, vector_type = self.vectors.shape[1], self.vectors.dtype
         result = computed_rows(texts, width, compute, missing, vector_type=vector_type)

@@ -189,8 +189,10 @@ def test_a_damaged_output_is_found(tmp_path: Path, config: ModelConfig) -> None:
     first.write_bytes(content)
     assert [entry["status"] for entry in job.manifest()] == ["done", "done"]
     assert [entry["status"] for entry in job.manifest(verify=True)] == ["damaged", "done"]
-    first.unlink()
+    # It gives no row to the next run.
+    os.utime(tmp_path / "corpus" / "x.parquet", (1, 1))
     assert [report.computed for report in job.run()] == [100, 0]
+    assert [entry["status"] for entry in job.manifest(verify=True)] == ["done", "done"]
 
 
 @pytest.mark.slow
