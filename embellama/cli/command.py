@@ -12,6 +12,7 @@ from click.shell_completion import shell_complete
 
 from embellama.cli.bench import bench
 from embellama.cli.cluster import cluster
+from embellama.cli.corpus_job import corpus
 from embellama.cli.dedupe import dedupe
 from embellama.cli.embed import embed
 from embellama.cli.model_files import convert, info, models, pull, rm
@@ -50,6 +51,7 @@ def command() -> None:
 
 for part in (
     embed,
+    corpus,
     search,
     similar,
     dedupe,

@@ -10,8 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 import click
 import numpy as np
@@ -29,13 +28,14 @@ from embellama.config import (
     parse_normalization,
 )
 from embellama.errors import ConfigurationError, EmbellamaError, InvalidInputError
-from embellama.files.checksum import known_sha256
-from embellama.files.finished_rows import FinishedRows, computed_rows
+from embellama.files.finished_rows import FinishedRows
+from embellama.files.known_rows import computed_rows
 from embellama.files.partial_output import not_written, partial_output
 from embellama.model import EmbeddingModel
 from embellama.progress import Bar, print_notice, progress_bar, stderr_is_terminal
 from embellama.quantization import DTypeName, quantization_levels
 from embellama.results import EmbeddingResult
+from embellama.vector_settings import cut_at_tokens, vector_settings
 
 __all__ = ["embed"]
 
@@ -281,9 +281,11 @@ class _Job:
             return
         with partial_output(
             output,
-            self._settings(),
+            vector_settings(
+                self._model, prompt=self._prompt, n_dimensions=self._layout.n_dimensions
+            ),
             self._layout.n_dimensions,
-            max_tokens=self._max_tokens(),
+            max_tokens=cut_at_tokens(self._model),
             restart=restart,
         ) as partial:
             self._finished = partial.finished
@@ -299,27 +301,6 @@ class _Job:
                         f"{partial.folder}: the same command goes on from there"
                     )
                 raise
-
-    def _settings(self) -> dict[str, Any]:
-        """Everything that a vector depends on, except its text and where the text is cut."""
-        config = self._model.config
-        return {
-            "embellama_version": version("embellama"),
-            "model": known_sha256(self._model.path),
-            "pooling": self._model.pooling.value,
-            "normalize": str(config.normalization),
-            "accuracy": config.accuracy.value,
-            "prompt": self._prompt,
-            "dimensions": self._layout.n_dimensions,
-        }
-
-    def _max_tokens(self) -> int | None:
-        config = self._model.config
-        if config.truncate is False:
-            return None
-        if config.truncate is True:
-            return config.n_ctx or self._model.info.max_seq_length
-        return min(config.truncate, self._model.max_sequence_length)
 
     def run(self, rows: Corpus | list[Row], vector_file: VectorFile, *, show: bool) -> None:
         """Append the rows of all texts."""

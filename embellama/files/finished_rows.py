@@ -17,17 +17,18 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from embellama.files.known_rows import ContentIndex, computed_rows, content_digests
 from embellama.results import EmbeddingResult
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FinishedRows", "computed_rows", "has_finished_rows", "open_for_update"]
+__all__ = ["FinishedRows", "has_finished_rows", "open_for_update"]
 
 # What a record says of its text.
 _WHOLE, _TRUNCATED, _FAILED = range(3)
@@ -56,11 +57,13 @@ class FinishedRows:
     Parameters
     ----------
     folder : pathlib.Path
-    n_dimensions : int
-        Length D of a vector.
+    width : int
+        Values of a vector.
     max_tokens : int or None
         At how many tokens texts are cut now; None if a text that is too long is an error. Vectors
         of texts that were cut elsewhere are not used.
+    vector_type : dtype_like, optional
+        Type of these values. Default: float32.
 
     Attributes
     ----------
@@ -70,14 +73,21 @@ class FinishedRows:
         How many records the folder holds now.
     """
 
-    def __init__(self, folder: Path, n_dimensions: int, max_tokens: int | None) -> None:
-        self._n_dimensions = n_dimensions
+    def __init__(
+        self,
+        folder: Path,
+        width: int,
+        max_tokens: int | None,
+        vector_type: DTypeLike = np.float32,
+    ) -> None:
+        self._width = width
+        self._vector_type = np.dtype(vector_type)
         self._type = np.dtype(
             [
                 ("content", "<u8", (2,)),
                 ("tokens", "<i4"),
                 ("state", "<i4"),
-                ("vector", "<f4", (n_dimensions,)),
+                ("vector", self._vector_type.newbyteorder("<"), (width,)),
             ]
         )
         self._file = open_for_update(folder / "rows")
@@ -98,7 +108,7 @@ class FinishedRows:
         self.n_found = int(self._usable.sum())
         # How many records the texts so far have matched, in the same order; None after a mismatch.
         self._in_order: int | None = 0
-        self._index: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+        self._index: ContentIndex | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -153,21 +163,19 @@ class FinishedRows:
         Parameters
         ----------
         texts : sequence of str or None
-            The texts that follow those of the last call. None where there is no text: its row is
-            NaN.
+            The texts that follow those of the last call. None where there is no text.
         compute : callable
-            Called with the indices of the texts to compute, unless there is none. Returns their
-            rows in that order, and errors by the place in that order.
+            As for :func:`computed_rows`.
 
         Returns
         -------
         EmbeddingResult
             Errors by the index of the text.
         """
-        contents = _contents(texts)
+        contents = content_digests(texts)
         record_of_text = self._records_of(contents)
         missing = [i for i in np.flatnonzero(record_of_text < 0).tolist() if texts[i] is not None]
-        result = computed_rows(texts, self._n_dimensions, compute, missing)
+        result = computed_rows(texts, self._width, compute, missing, vector_type=self._vector_type)
         known = np.flatnonzero(record_of_text >= 0)
         if len(known):
             records = self._found[record_of_text[known]]
@@ -200,18 +208,9 @@ class FinishedRows:
         return self._by_content(contents)
 
     def _by_content(self, contents: NDArray[np.uint64]) -> NDArray[np.int64]:
-        record_of_text = np.full(len(contents), _NEW, dtype=np.int64)
         if self._index is None:
-            usable = np.flatnonzero(self._usable)
-            keys = self._found["content"][usable, 0]
-            order = np.argsort(keys, kind="stable")
-            self._index = (keys[order], usable[order])
-        keys, order = self._index
-        if len(keys):
-            at = np.searchsorted(keys, contents[:, 0]).clip(max=len(keys) - 1)
-            found = (self._found["content"][order[at]] == contents).all(axis=1)
-            record_of_text[found] = order[at][found]
-        return record_of_text
+            self._index = ContentIndex(self._found["content"], self._usable)
+        return self._index.find(contents)
 
     def _append(
         self,
@@ -237,40 +236,3 @@ class FinishedRows:
         self._journal.write(line.encode("ascii"))
         self._journal.flush()
         self.n_rows = n_rows
-
-
-def computed_rows(
-    texts: Sequence[str | None],
-    n_dimensions: int,
-    compute: Callable[[list[int]], EmbeddingResult],
-    indices: list[int] | None = None,
-) -> EmbeddingResult:
-    """Compute some of the texts, by default all that there are; the other rows are NaN.
-
-    `compute`, and what is returned, are as for :meth:`FinishedRows.complete`.
-    """
-    if indices is None:
-        indices = [i for i, text in enumerate(texts) if text is not None]
-    rows = np.full((len(texts), n_dimensions), np.nan, dtype=np.float32)
-    token_counts = np.zeros(len(texts), dtype=np.int32)
-    truncated = np.zeros(len(texts), dtype=np.bool_)
-    if not indices:
-        return EmbeddingResult(rows, token_counts, truncated, {})
-    computed = compute(indices)
-    rows[indices] = computed.embeddings
-    token_counts[indices] = computed.token_counts
-    truncated[indices] = computed.truncated
-    errors = {indices[i]: error for i, error in computed.errors.items()}
-    return EmbeddingResult(rows, token_counts, truncated, errors)
-
-
-def _contents(texts: Sequence[str | None]) -> NDArray[np.uint64]:
-    """Return 128 bits of a digest of each text; 0 where there is no text."""
-    digests = [
-        bytes(16)
-        if text is None
-        else hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        for text in texts
-    ]
-    contents: NDArray[Any] = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
-    return contents

@@ -14,13 +14,16 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from embellama.errors import ConfigurationError, EmbellamaError
 from embellama.files.finished_rows import FinishedRows, has_finished_rows, open_for_update
 from embellama.files.working_folder import clear, publish, working_folder
 
-__all__ = ["PartialOutput", "not_written", "partial_output"]
+__all__ = ["PartialOutput", "differing_settings", "not_written", "partial_output"]
 
 
 def not_written(name: str, error: OSError) -> str:
@@ -50,10 +53,13 @@ class PartialOutput:
 def partial_output(
     path: str | os.PathLike[str],
     settings: Mapping[str, Any],
-    n_dimensions: int,
+    width: int,
     *,
     max_tokens: int | None = None,
+    vector_type: DTypeLike = np.float32,
     restart: bool = False,
+    wait: bool = False,
+    folder: Path | None = None,
 ) -> Iterator[PartialOutput]:
     """Give a file to write; on success it becomes `path`.
 
@@ -64,12 +70,18 @@ def partial_output(
     path : str or os.PathLike
     settings : Mapping
         What a vector depends on beside its text and where that is cut, ready for JSON.
-    n_dimensions : int
-        Length of a vector.
+    width : int
+        Values of a vector.
     max_tokens : int or None, optional
         At how many tokens texts are cut. Default: None, a text that is too long is an error.
+    vector_type : dtype_like, optional
+        Type of these values. Default: float32.
     restart : bool, optional
         Forget what an earlier run left (default False).
+    wait : bool, optional
+        Wait for another process that writes it, instead of raising (default False).
+    folder : pathlib.Path, optional
+        Where to keep it until it is complete, on the same file system. Default: ``PATH.partial``.
 
     Raises
     ------
@@ -80,18 +92,19 @@ def partial_output(
     """
     target = Path(os.path.realpath(os.path.expanduser(path)))
 
-    def busy(folder: Path) -> NoReturn:
-        raise ConfigurationError(f"another process is writing {path}: wait for it")
+    def busy(folder: Path) -> None:
+        if not wait:
+            raise ConfigurationError(f"another process is writing {path}: wait for it")
 
     try:
-        with working_folder(target, busy, keep=has_finished_rows) as folder:
+        with working_folder(target, busy, keep=has_finished_rows, folder=folder) as folder:
             if restart or not _is_begun(folder, settings):
                 clear(folder)
                 _describe(folder, settings)
             result = folder / "result"
             with (
                 open_for_update(result) as file,
-                FinishedRows(folder, n_dimensions, max_tokens) as finished,
+                FinishedRows(folder, width, max_tokens, vector_type) as finished,
             ):
                 file.truncate()
                 yield PartialOutput(folder, file, finished)
@@ -105,6 +118,12 @@ def partial_output(
             f"{not_written(str(path), error)}: make room or give write access there, then run the "
             "same again, which goes on where this run was"
         ) from error
+
+
+def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of settings that are not what a record in JSON says."""
+    now = json.loads(json.dumps(now))  # JSON has no tuples
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def _describe(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -124,9 +143,7 @@ def _is_begun(folder: Path, settings: Mapping[str, Any]) -> bool:
             before = json.loads(record.read_text(encoding="utf-8"))
     if not isinstance(before, dict):
         before = {}
-    now = json.loads(json.dumps(settings))  # JSON has no tuples
-    differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if differing:
+    if differing := differing_settings(before, settings):
         raise ConfigurationError(
             f"{folder} holds rows of another result ({', '.join(differing)} changed): give the "
             "same settings to go on with it, or restart=True (--restart) to begin anew"

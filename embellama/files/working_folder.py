@@ -29,6 +29,7 @@ def working_folder(
     busy: Callable[[Path], None],
     *,
     keep: Callable[[Path], bool] = lambda folder: False,
+    folder: Path | None = None,
 ) -> Iterator[Path]:
     """Give the folder ``TARGET.partial``, and remove it afterwards.
 
@@ -41,6 +42,8 @@ def working_folder(
     keep : callable, optional
         Called with the folder when the work has failed: whether a later run can go on from there.
         Default: the folder is removed.
+    folder : pathlib.Path, optional
+        Another folder on the same file system.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def working_folder(
     OSError
         If the folder can't be written.
     """
-    folder = target.with_name(f"{target.name}.partial")
+    folder = folder or target.with_name(f"{target.name}.partial")
     lock = _locked(folder, busy)
     try:
         yield folder
