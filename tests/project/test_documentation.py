@@ -142,7 +142,7 @@ def test_what_does_not_run_here_says_where() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["life_of_a_text", "map", "packing"])
+@pytest.mark.parametrize("name", ["life_of_a_text", "map", "packing", "rates"])
 def test_drawing(name: str, tmp_path: Path) -> None:
     """Those that measure take minutes, and nothing here could compare their figures."""
     script = REPOSITORY / "docs" / "drawings" / f"{name}.py"
