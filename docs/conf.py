@@ -29,7 +29,8 @@ myst_heading_anchors = 3
 smartquotes = False  # a reader may copy text with quotes into a shell
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # numpydoc's sections have the types
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 templates_path = ["templates"]
 numpydoc_class_members_toctree = False
@@ -43,6 +44,7 @@ html_theme = "furo"
 html_title = f"embellama {release}"
 html_static_path = ["_static"]
 html_css_files = ["embellama.css"]
+html_js_files = ["narrow_tables.js"]
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#8a4b00", "color-brand-content": "#8a4b00"},
     "dark_css_variables": {"color-brand-primary": "#f0b35f", "color-brand-content": "#f0b35f"},
