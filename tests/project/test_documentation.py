@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import importlib
+import importlib.metadata
 import io
 import linecache
 import os
@@ -130,6 +131,16 @@ def test_the_tables_of_models_are_those_of_the_catalog() -> None:
     assert page == program["page_with_tables"](page)
     for entry in catalog.known_models():
         assert f"[{entry.name}]({entry.url})" in page
+
+
+def test_extras_that_pages_name_exist() -> None:
+    metadata = importlib.metadata.metadata("embellama")
+    extras = set(metadata.get_all("Provides-Extra"))
+    for page in PAGES:
+        for names in re.findall(
+            r'"(?:embellama|\.)\[([\w,-]+)\]', page.read_text(encoding="utf-8")
+        ):
+            assert set(names.split(",")) <= extras, page
 
 
 def test_what_does_not_run_here_says_where() -> None:
