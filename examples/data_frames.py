@@ -24,7 +24,6 @@ REVIEWS = {
 }
 
 
-# [pandas]
 def with_pandas(model: embellama.EmbeddingModel, path: Path) -> None:
     """Embed a column of pandas; a missing text gets no vector."""
     frame = pd.DataFrame(REVIEWS).dropna(subset="review")
@@ -37,7 +36,6 @@ def with_pandas(model: embellama.EmbeddingModel, path: Path) -> None:
     print("pandas:", len(read), "rows,", again.dtype, np.array_equal(again, vectors))
 
 
-# [polars]
 def with_polars(model: embellama.EmbeddingModel, path: Path) -> None:
     """Embed a column of polars into a column of arrays of fixed size."""
     frame = pl.DataFrame(REVIEWS).drop_nulls("review")
@@ -55,7 +53,6 @@ def with_polars(model: embellama.EmbeddingModel, path: Path) -> None:
         print(f"  {row['id']}  {row['review']}")
 
 
-# [main]
 def main() -> None:
     """Do the same with both."""
     with (

@@ -17,7 +17,6 @@ import lancedb
 import embellama
 
 
-# [chunk]
 def chunks(text: str, model: embellama.EmbeddingModel, max_tokens: int) -> Iterator[str]:
     """Yield as many neighbouring paragraphs as `max_tokens` hold; a heading begins a chunk."""
     chunk: list[str] = []
@@ -35,7 +34,6 @@ def chunks(text: str, model: embellama.EmbeddingModel, max_tokens: int) -> Itera
         yield "\n\n".join(chunk)
 
 
-# [index]
 def index(folder: Path, model: embellama.EmbeddingModel, database: Path) -> int:
     """Store the chunks of every Markdown file with their vectors, and return how many there are."""
     rows: list[dict[str, Any]] = [
@@ -52,7 +50,6 @@ def index(folder: Path, model: embellama.EmbeddingModel, database: Path) -> int:
     return len(rows)
 
 
-# [query]
 def find(
     question: str, model: embellama.EmbeddingModel, database: Path, limit: int
 ) -> list[dict[str, Any]]:
@@ -63,7 +60,6 @@ def find(
     return found
 
 
-# [rerank]
 def rerank(
     question: str, found: list[dict[str, Any]], path: str, top_n: int
 ) -> list[dict[str, Any]]:
@@ -74,14 +70,12 @@ def rerank(
     return [found[result.index] for result in results]
 
 
-# [prompt]
 def prompt(question: str, best: list[dict[str, Any]]) -> str:
     """Return what to send to the language model of your choice."""
     passages = "\n\n".join(f"[{row['file']}]\n{row['text']}" for row in best)
     return f"Answer from these passages only, and name the file.\n\n{passages}\n\n{question}"
 
 
-# [main]
 def main() -> None:
     """Index a folder, or print the prompt for a question."""
     parser = argparse.ArgumentParser(description="Find what answers a question.")

@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 import embellama
 
 
-# [lifespan]
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Hold the model while the service runs; the first request finds it ready."""
@@ -29,7 +28,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-# [embed]
 class Texts(BaseModel):
     """What a client sends."""
 
@@ -51,7 +49,6 @@ async def embed(body: Texts, request: Request) -> Vectors:
     return Vectors(model=model.name, vectors=vectors.tolist())
 
 
-# [errors]
 @app.exception_handler(embellama.InvalidInputError)
 async def refuse(request: Request, error: embellama.InvalidInputError) -> JSONResponse:
     """Tell the client which text is bad, and why."""
@@ -64,7 +61,6 @@ async def busy(request: Request, error: embellama.OperationTimeoutError) -> JSON
     return JSONResponse({"detail": str(error)}, status_code=503, headers={"Retry-After": "5"})
 
 
-# [health]
 @app.get("/health")
 async def health(request: Request) -> dict[str, str]:
     """Answer once the model is loaded."""

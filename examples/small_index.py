@@ -38,7 +38,6 @@ def docstrings() -> Iterator[str]:
                 yield paragraph
 
 
-# [embed]
 def write_vectors(texts: list[str], path: Path) -> NDArray[np.float32]:
     """Write the float32 vectors of texts to a file, and map it: only what is read is in memory."""
     config = embellama.ModelConfig("all-MiniLM-L6-v2", truncate=True)
@@ -48,7 +47,6 @@ def write_vectors(texts: list[str], path: Path) -> NDArray[np.float32]:
     return vectors
 
 
-# [faiss]
 def faiss_candidates(stored: NDArray[np.int8], queries: NDArray[np.int8]) -> NDArray[np.int64]:
     """Compare every query with every int8 row, by FAISS."""
     # FAISS takes the values as floats, and keeps a byte of each.
@@ -60,7 +58,6 @@ def faiss_candidates(stored: NDArray[np.int8], queries: NDArray[np.int8]) -> NDA
     return rows
 
 
-# [usearch]
 def usearch_candidates(stored: NDArray[np.int8], queries: NDArray[np.int8]) -> NDArray[np.int64]:
     """Walk a graph (HNSW) of the int8 rows, by usearch."""
     index = Index(ndim=stored.shape[1], metric="cos", dtype="i8")
@@ -68,7 +65,6 @@ def usearch_candidates(stored: NDArray[np.int8], queries: NDArray[np.int8]) -> N
     return np.asarray(index.search(queries, CANDIDATES).keys, dtype=np.int64)
 
 
-# [rescore]
 def rescored(
     found: NDArray[np.int64], stored: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> NDArray[np.int64]:
@@ -80,14 +76,12 @@ def rescored(
     return best
 
 
-# [measure]
 def recall(found: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
     """Return the share of the true neighbours that were found."""
     hits = [len(np.intersect1d(a, b)) for a, b in zip(found, expected, strict=True)]
     return sum(hits) / expected.size
 
 
-# [main]
 def main() -> None:
     """Compare what the indexes find with the true neighbours."""
     parser = argparse.ArgumentParser(description="Measure the recall of int8 indexes.")
