@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare embellama with other libraries: same weights, texts and threads, a process for each.
 
-Run it where embellama is installed, with its ``benchmark`` extra; README.md beside this file has
-the details. Rounds of all contenders alternate, so that other work on the machine affects all of
-them.
+Run it where embellama is installed; README.md beside this file has the details. Rounds of all
+contenders alternate, so that other work on the machine affects all of them.
 """
 
 from __future__ import annotations

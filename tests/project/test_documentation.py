@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import importlib
+import importlib.metadata
 import io
 import linecache
 import os
@@ -141,6 +142,16 @@ def test_the_pages_of_families_are_those_of_the_catalog() -> None:
         assert f"{entry.architecture}.md" in {path.name for path in pages}
 
 
+def test_extras_that_pages_name_exist() -> None:
+    metadata = importlib.metadata.metadata("embellama")
+    extras = set(metadata.get_all("Provides-Extra"))
+    for page in PAGES:
+        for names in re.findall(
+            r'"(?:embellama|\.)\[([\w,-]+)\]', page.read_text(encoding="utf-8")
+        ):
+            assert set(names.split(",")) <= extras, page
+
+
 def test_what_does_not_run_here_says_where() -> None:
     """A fence of another language, or one that the pattern above misses, would go untested."""
     for page in PAGES:
@@ -151,7 +162,7 @@ def test_what_does_not_run_here_says_where() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["life_of_a_text", "map", "packing"])
+@pytest.mark.parametrize("name", ["life_of_a_text", "map", "packing", "rates"])
 def test_drawing(name: str, tmp_path: Path) -> None:
     """Those that measure take minutes, and nothing here could compare their figures."""
     script = REPOSITORY / "docs" / "drawings" / f"{name}.py"

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every program in examples/ runs, without a warning, and prints what it promises."""
+"""Every program in examples/ runs, without a warning, and prints what it promises.
+
+Those that connect embellama with other libraries are skipped without them: ``.ci/run`` installs
+examples/requirements.txt and runs this file again.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,24 +21,28 @@ from support.folders import REPOSITORY
 EXAMPLES = REPOSITORY / "examples"
 
 
-def run_example(name: str, *arguments: str) -> list[str]:
-    # Settings of whoever runs the tests are not those of the examples; the cache is kept.
-    environment = {
+def environment() -> dict[str, str]:
+    """Settings of whoever runs the tests are not those of the examples; the cache is kept."""
+    return {
         variable: value
         for variable, value in os.environ.items()
         if not variable.startswith("EMBELLAMA_") or variable == "EMBELLAMA_CACHE"
     }
+
+
+def run_example(name: str, *arguments: str) -> list[str]:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=3 * TIMEOUT
+        command, env=environment(), capture_output=True, text=True, timeout=3 * TIMEOUT
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 
 
 def test_every_example_is_run_here() -> None:
-    tested = re.findall(r'run_example\("([\w.]+)"', Path(__file__).read_text(encoding="utf-8"))
-    assert sorted(tested) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+    text = Path(__file__).read_text(encoding="utf-8")
+    tested = {*re.findall(r'run_example\("([\w.]+)"', text), "service.py", "notebook.ipynb"}
+    assert tested == {path.name for path in EXAMPLES.iterdir() if path.suffix in {".py", ".ipynb"}}
 
 
 def test_simple() -> None:
@@ -111,3 +120,106 @@ def test_late_interaction() -> None:
     assert scores == sorted(scores, reverse=True)
     assert lines[1].endswith("rises 8,849 metres above the sea. (21 tokens)")
     assert lines[-1].endswith("dark bottle. (9 tokens)")
+
+
+def test_rag(tmp_path: Path, reranker_path: Path) -> None:
+    pytest.importorskip("lancedb", exc_type=ImportError)
+    database = str(tmp_path / "database")
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "bread.md").write_text(
+        "# Bread\n\nYeast makes the dough rise.\n" + "\nMore.\n" * 150
+    )
+    (documents / "money.md").write_text(
+        "# Money\n\nThe bank raised its rates.\n\n# Houses\n\nDear.\n"
+    )
+    # 150 paragraphs of 4 tokens do not fit into three chunks of 200 with what stands before them.
+    assert run_example("rag.py", "index", str(documents), database) == ["6 chunks"]
+    question = "Why does dough rise?"
+    lines = run_example("rag.py", "ask", database, question)
+    assert lines[2] == "[bread.md]"
+    assert lines[3] == "# Bread"
+    assert lines[-1] == question
+    # The index is made anew, and the cross-encoder orders what was found.
+    assert run_example("rag.py", "index", str(documents), database) == ["6 chunks"]
+    reranked = run_example("rag.py", "ask", database, question, "--reranker", str(reranker_path))
+    assert sum(line.startswith("[") for line in reranked) == 3
+    assert reranked != lines
+
+
+def test_small_index() -> None:
+    pytest.importorskip("faiss")
+    pytest.importorskip("usearch")
+    lines = run_example("small_index.py", "--limit", "600")
+    assert lines[:2] == [
+        "60 queries, 540 texts, 10 neighbours of each",
+        "float32: 829440 bytes, int8: 207360 bytes",
+    ]
+    assert [line.split()[0] for line in lines[2:]] == ["FAISS", "usearch"]
+    for line in lines[2:]:
+        before, after = map(float, re.findall(r"[\d.]+", line))
+        # int8 changes the order of near neighbours, and the candidates hold nearly all of them.
+        # The graph of usearch differs from run to run.
+        assert 0.9 < before < after
+        assert after > 0.97
+
+
+def test_service() -> None:
+    for library in ("fastapi", "httpx", "uvicorn"):
+        pytest.importorskip(library)
+    # Connections to a socket that listens already wait until the service has loaded its model.
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        descriptor, port = listening.fileno(), listening.getsockname()[1]
+        command = [sys.executable, "-W", "error", "-m", "uvicorn", "service:app"]
+        command += ["--fd", str(descriptor), "--log-level", "warning"]
+        service = subprocess.Popen(
+            command,
+            cwd=EXAMPLES,
+            env=environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
+            pass_fds=[descriptor],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    try:
+        lines = run_example("service_client.py", f"http://127.0.0.1:{port}")
+    finally:
+        service.terminate()
+        printed = service.communicate(timeout=TIMEOUT)[1]
+    assert printed == ""
+    assert lines == [
+        "(8, 5, 384) all-MiniLM-L6-v2",
+        "422 all-MiniLM-L6-v2: text 1 has 1002 tokens, 512 is the limit: "
+        "split it, or use truncate=True",
+    ]
+
+
+def test_data_frames() -> None:
+    for library in ("pandas", "polars", "pyarrow"):
+        pytest.importorskip(library)
+    assert run_example("data_frames.py") == [
+        "pandas: 4 rows, float32 True",
+        "polars: Array(Float32, shape=(384,)) True",
+        "  21  The parcel was damaged.",
+        "  18  It arrived broken, and nobody answers.",
+    ]
+
+
+def test_notebook() -> None:
+    """The outputs that the file holds are those of this run, but for the bar on stderr."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+
+    def outputs(notebook) -> list[str]:
+        return [
+            output["data"]["text/plain"] if "data" in output else output["text"]
+            for cell in notebook.cells
+            for output in cell.get("outputs", ())
+            if output.get("name") != "stderr"
+        ]
+
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    stored = outputs(notebook)
+    assert len(stored) == 5
+    nbclient.NotebookClient(notebook, timeout=TIMEOUT).execute()
+    assert outputs(notebook) == stored
