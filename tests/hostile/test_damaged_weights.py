@@ -83,7 +83,9 @@ def test_neighbours_are_not_named(tmp_path: Path, architecture: str, n_threads: 
     np.testing.assert_allclose(result.embeddings[[1, 2, 4]], sound[[1, 2, 4]], atol=1e-5)
 
 
-def test_verify_finds_another_model(minilm_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_finds_another_model(
+    minilm_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with EmbeddingModel("all-MiniLM-L6-v2") as model:
         model.verify()
         monkeypatch.setattr(
@@ -91,5 +93,7 @@ def test_verify_finds_another_model(minilm_path: Path, monkeypatch: pytest.Monke
         )
         with pytest.raises(EmbeddingGenerationError, match="known one"):
             model.verify()
-    with EmbeddingModel(minilm_path) as model:
+    # A file that lies elsewhere is of no known model.
+    copy = shutil.copy(minilm_path, tmp_path / "model.gguf")
+    with EmbeddingModel(copy) as model:
         model.verify()
