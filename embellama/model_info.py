@@ -14,6 +14,7 @@ import numpy as np
 from embellama import catalog
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
+from embellama.gguf.dense_modules import DenseModule, read_dense_modules
 from embellama.gguf.header import CONVERTED_BY, GGUFHeader
 from embellama.gguf.hyper_parameters import NEVER_CAUSAL
 from embellama.gguf.reader import read_header
@@ -125,6 +126,17 @@ class ModelInfo:
     def embedding_length(self) -> int:
         """Length of a token's vector inside the model."""
         return self.hyper_parameters.embedding_length
+
+    @property
+    def dense_modules(self) -> tuple[DenseModule, ...]:
+        """What is computed after the pooling, in order; empty for most models."""
+        return read_dense_modules(self.header, self.embedding_length)
+
+    @property
+    def embedding_dimensions(self) -> int:
+        """Length of a text's vector."""
+        modules = self.dense_modules
+        return modules[-1].n_out if modules else self.embedding_length
 
     @property
     def context_length(self) -> int:
