@@ -9,8 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from embellama.config import MAX_THREADS, integer
-from embellama.convert.architecture import read_network
+from embellama.convert.architecture import (
+    check_file_type,
+    overflows_in_float16,
+    read_network,
+)
 from embellama.convert.config_json import Config
+from embellama.convert.dense_modules import read_dense_modules
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
 from embellama.convert.rerank_card import score_tokens_of_card
@@ -65,8 +70,14 @@ def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -
         raise OSError("llama.cpp could not write all of it") from error
 
 
-def _type_of_weights(tensors: list[Tensor]) -> str:
-    """Return F16, or BF16 if weights are bfloat16 that float16 can't hold."""
+def _type_of_weights(tensors: list[Tensor], *, overflows: bool) -> str:
+    """Return F16, or BF16 if weights are bfloat16 that float16 can't hold.
+
+    Of a network that `overflows` in float16, BF16 if all weights are that, else F32.
+    """
+    if overflows:
+        weights = {tensor.source.dtype for tensor in tensors if tensor.file_type("F16") == "F16"}
+        return "BF16" if weights == {"BF16"} else "F32"
     for tensor in tensors:
         if tensor.source.dtype == "BF16" and tensor.file_type("F16") == "F16":
             values = tensor.read()
@@ -114,7 +125,8 @@ def convert_checkpoint(
         The type of the weights, in any case: ``"F32"``, ``"F16"``, ``"BF16"``, or a quantised type
         such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all. Biases, layer
         norms and position embeddings are always F32. Default: F16, or BF16 if the checkpoint's
-        weights are bfloat16 that float16 can't hold.
+        weights are bfloat16 that float16 can't hold. EmbeddingGemma and T5 overflow in float16:
+        their default is BF16 if the checkpoint's weights are that, else F32, and F16 raises.
     n_threads : int, optional
         CPU cores to quantise with, 1 to 512. Default: all. Unquantised files are written by one.
     progress : bool, optional
@@ -154,12 +166,15 @@ holds config.json
     settings = read_sentence_transformers(source)
     folder = settings.transformer
     config = Config(folder / "config.json")
+    check_file_type(config, type_name)
     stored = list_tensors(folder)
     tokenizer = read_tokenizer(folder, lower_cased=settings.do_lower_case)
     score_tokens = settings.score_tokens or score_tokens_of_card(source, tokenizer)
     network = read_network(config, stored, score_tokens)
+    dense = read_dense_modules(settings.dense, network.sizes["embd"])
     tensors = map_tensors(network, folder, stored)
-    type_name = type_name or _type_of_weights(tensors)
+    tensors += [tensor for module in dense for tensor in module.tensors]
+    type_name = type_name or _type_of_weights(tensors, overflows=overflows_in_float16(config))
     vocabulary = make_vocabulary(tokenizer, network.n_tokens)
 
     busy = waiting_notice(f"writes {output}", show=progress)
@@ -172,6 +187,7 @@ holds config.json
                 checkpoint=source,
                 network=network,
                 settings=settings,
+                dense=dense,
                 vocabulary=vocabulary,
                 tensors=tensors,
                 file_type=type_name if type_name in UNQUANTIZED else "F32",

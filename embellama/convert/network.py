@@ -25,12 +25,15 @@ class Module:
         Whether it has a bias beside the weight.
     rows : str
         The name of the rows to take, in their order; empty for all as they are.
+    plus_one : bool
+        Whether the GGUF has the weight with 1 added to each value.
     """
 
     name: str
     shape: tuple[str, ...]
     bias: bool = True
     rows: str = ""
+    plus_one: bool = False
 
 
 def linear(
@@ -40,9 +43,9 @@ def linear(
     return Module(name, (out, into), bias, rows)
 
 
-def norm(name: str, size: str = "embd", *, bias: bool = True) -> Module:
+def norm(name: str, size: str = "embd", *, bias: bool = True, plus_one: bool = False) -> Module:
     """Return a module that normalises vectors."""
-    return Module(name, (size,), bias)
+    return Module(name, (size,), bias, plus_one=plus_one)
 
 
 def table(name: str, n_rows: str, *, rows: str = "") -> Module:
@@ -62,11 +65,14 @@ class Place:
         Of the tensor in the checkpoint.
     rows : sequence of int or None
         The rows to take, in their order; None for all.
+    plus_one : bool
+        Whether 1 is added to each value.
     """
 
     name: str
     shape: tuple[int, ...]
     rows: Sequence[int] | None
+    plus_one: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +134,7 @@ class Network:
                 origin, name = source.format(layer), module.name.format(layer)
                 shape = tuple(self.sizes[size] for size in module.shape)
                 rows = self.rows[module.rows] if module.rows else None
-                yield f"{origin}.weight", Place(f"{name}.weight", shape, rows)
+                weight = Place(f"{name}.weight", shape, rows, module.plus_one)
+                yield f"{origin}.weight", weight
                 if module.bias:
                     yield f"{origin}.bias", Place(f"{name}.bias", shape[:1], rows)

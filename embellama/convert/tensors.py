@@ -35,11 +35,14 @@ class Tensor:
         The tensor of the checkpoint.
     rows : sequence of int or None
         The rows of `source` to take, in their order; None for all.
+    plus_one : bool
+        Whether 1 is added to each value.
     """
 
     name: str
     source: StoredTensor
     rows: Sequence[int] | None
+    plus_one: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,6 +57,9 @@ class Tensor:
     def read(self) -> npt.NDArray[np.floating[Any]]:
         """Return the values."""
         values = self.source.read()
+        if self.plus_one:
+            # In float32 also where the checkpoint has fewer digits.
+            values = values.astype(np.float32) + np.float32(1)
         return values if self.rows is None else values[np.asarray(self.rows)]
 
 
@@ -97,7 +103,7 @@ def map_tensors(
                 f"{shape}; the files are of different checkpoints, download them again"
             )
         found[module_name] = [
-            Tensor(place.name, tensor, place.rows) for place in places[module_name]
+            Tensor(place.name, tensor, place.rows, place.plus_one) for place in places[module_name]
         ]
     missing = [source for source in places if source not in found]
     if missing:

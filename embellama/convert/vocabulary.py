@@ -104,7 +104,11 @@ def _ids_to_tokens(tokenizer: Tokenizer, n_tokens: int) -> dict[int, str]:
         raise tokenizer.error(f"malformed vocabulary ({error!r}); download it again") from error
     if not pairs:
         raise tokenizer.error("no vocabulary; download the file again")
-    pairs += [(token.content, token.id) for token in tokenizer.added_tokens]
+    pairs += [
+        (token.content, token.id)
+        for token in tokenizer.added_tokens
+        if token.id < n_tokens or token.content not in _BEYOND_THE_TABLE
+    ]
     tokens: dict[int, str] = {}
     ids: dict[str, int] = {}
     for token, index in pairs:
@@ -410,13 +414,28 @@ def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     )
 
 
+_TAB = "<0x09>"
 _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+
+
+# Gemma's splits at spaces, of which its normalizer leaves none.
+_GEMMA_SPLIT = {
+    "type": "Split",
+    "pattern": {"String": " "},
+    "behavior": "MergedWithPrevious",
+    "invert": False,
+}
+# EmbeddingGemma's tokenizer is that of the Gemma that sees pictures, with a token beyond the table
+# of embeddings. transformers fails on a text that spells it.
+_BEYOND_THE_TABLE = frozenset({"<image_soft_token>"})
 
 
 def _adds_space(tokenizer: Tokenizer) -> bool | None:
     """Return whether SentencePiece's BPE puts a space before a text; None if it does more."""
     space = "\u2581"
     normalizers, pre_tokenizers = tokenizer.normalizers, tokenizer.pre_tokenizers
+    if normalizers and pre_tokenizers == (_GEMMA_SPLIT,):
+        pre_tokenizers = ()
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": space}
     if normalizers and not pre_tokenizers:
         *prepends, last = normalizers
@@ -433,10 +452,13 @@ def _adds_space(tokenizer: Tokenizer) -> bool | None:
     return None
 
 
-def _check_merges(tokenizer: Tokenizer, known: Mapping[int, str]) -> None:
-    """Refuse merges that are not all splits of all tokens, in the order of the tokens' ids.
+def _merges_runs_whole(tokenizer: Tokenizer, known: Mapping[int, str]) -> bool:
+    """Whether runs of spaces become added tokens before all else; ModelLoadError for other merges.
 
-    llama.cpp has a score for each token, and none for a merge.
+    llama.cpp has a score for each token, and none for a merge. So merges must be all splits of all
+    tokens, in the order of the tokens' ids. Gemma has those of runs first, and of these the longest
+    left part first: a run then grows from its left end, as llama.cpp finds the longest run in a
+    text. Merges of other added tokens are never used, as these are found before all merges.
     """
     ids = {token: index for index, token in known.items()}
     pairs = [tuple(merge.split(" ")) for merge in _merges(tokenizer)]
@@ -449,11 +471,24 @@ def _check_merges(tokenizer: Tokenizer, known: Mapping[int, str]) -> None:
         for end in range(1, len(token))
         if token[:end] in ids and token[end:] in ids
     }
-    if -1 in results or results != sorted(results) or not splits <= set(pairs):
-        raise tokenizer.error(
-            "the merges are not those of SentencePiece, which join any two tokens that are a third "
-            "one, the lowest id first; this checkpoint can't become a GGUF"
-        )
+    if -1 not in results and splits <= set(pairs):
+        if results == sorted(results):
+            return False
+        normal = [result for result in results if known[result] not in added]
+        is_run = [known[result] in added and set(known[result]) == {"\u2581"} for result in results]
+        runs = [pair for pair, run in zip(pairs, is_run, strict=True) if run]
+        first = results.index(normal[0]) if normal else len(results)
+        growing = [len(left) for left, right in runs if right == "\u2581"]
+        if (
+            normal == sorted(normal)
+            and not any(is_run[first:])
+            and growing == sorted(growing, reverse=True)
+        ):
+            return True
+    raise tokenizer.error(
+        "the merges are not those of SentencePiece, which join any two tokens that are a third "
+        "one, the lowest id first; this checkpoint can't become a GGUF"
+    )
 
 
 def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
@@ -467,18 +502,24 @@ def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     )
     adds_space = _adds_space(tokenizer)
     known = _ids_to_tokens(tokenizer, n_tokens)
+    if _TAB not in known.values():
+        # transformers names this byte of Gemma's by its character (GemmaConverter.vocab).
+        known = {index: _TAB if token == "\t" else token for index, token in known.items()}
     if adds_space is None or not set(known.values()) >= _BYTES:
         raise tokenizer.error(
             "BPE with byte_fallback, but a normalizer or pre-tokenizer that is not Llama's, or not "
             "a token for each byte; this checkpoint can't become a GGUF"
         )
-    _check_merges(tokenizer, known)
+    runs_whole = _merges_runs_whole(tokenizer, known)
     ids = {token: index for index, token in known.items()}
     special_ids = special_token_ids(tokenizer, ids)
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
     for index, token in enumerate(tokens):
         if token in _BYTES:
             types[index] = _Type.BYTE
+        elif types[index] == _Type.USER_DEFINED and runs_whole:
+            # llama.cpp looks for it in the text, where spaces are spaces.
+            tokens[index] = token.replace("\u2581", " ")
     unknown = special_ids.get("tokenizer.ggml.unknown_token_id")
     if unknown is not None:
         types[unknown] = _Type.UNKNOWN

@@ -265,7 +265,7 @@ def _fetch(
     for file in files:
         if file not in weights:
             _fetch_file(repository, file, directory, show)
-    _require_convertible(directory)
+    _require_convertible(directory, type_name)
     # At least this much: the weights of most checkpoints are float32.
     n_bytes = sum(file.size for file in weights)
     made = n_bytes // 2 if type_name in UNQUANTIZED - {"F32"} else n_bytes
@@ -277,9 +277,9 @@ def _fetch(
         _fetch_file(repository, file, directory, show)
 
 
-def _require_convertible(directory: Path) -> None:
+def _require_convertible(directory: Path, type_name: str) -> None:
     """Raise as the converter does, before anything large is downloaded for nothing."""
-    require_family(read_sentence_transformers(directory).transformer)
+    require_family(read_sentence_transformers(directory).transformer, type_name)
 
 
 def _fetch_file(repository: Repository, file: RepositoryFile, directory: Path, show: bool) -> None:

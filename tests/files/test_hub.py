@@ -232,14 +232,18 @@ def test_two_processes_at_once(hub: Hub, repository: HubRepository) -> None:
     assert hub.server.downloads().count("model.safetensors") == 1
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [("MPNetModel", "no graph for MPNetModel"), ("Gemma3TextModel", "use the type BF16, F32 or")],
+)
 def test_what_can_not_be_converted_is_refused_before_the_weights_come(
-    hub: Hub, repository: HubRepository, checkpoint: Path
+    hub: Hub, repository: HubRepository, checkpoint: Path, architecture: str, words: str
 ) -> None:
-    change_json(checkpoint / "config.json", architectures=["MPNetModel"])
+    change_json(checkpoint / "config.json", architectures=[architecture])
     repository.files["config.json"] = (checkpoint / "config.json").read_bytes()
     message = hub.resolve("org/model")
     assert message.startswith("ModelLoadError: org/model can't be converted: config.json: ")
-    assert "MPNetModel" in message
+    assert words in message
     assert "org/repo/file.gguf" in message
     assert str(hub.cache) not in message
     assert "model.safetensors" not in hub.server.downloads()
