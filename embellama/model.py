@@ -607,6 +607,9 @@ class EmbeddingModel:
     def embed_multi(self, text: str, *, special_tokens: bool = True) -> NDArray[np.float32]:
         """Turn one text into a vector per token, as late interaction wants them.
 
+        Of a model with dense modules after the pooling, these are the vectors before the modules,
+        as sentence-transformers' token embeddings.
+
         Parameters
         ----------
         text : str
@@ -641,7 +644,7 @@ class EmbeddingModel:
         special_tokens: bool = True,
         timeout: float | None = None,
     ) -> list[NDArray[np.float32]]:
-        """Turn texts into a vector per token each.
+        """Turn texts into a vector per token each, as :meth:`embed_multi` does.
 
         Parameters
         ----------

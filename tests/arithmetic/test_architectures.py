@@ -260,6 +260,11 @@ def test_tokens_of_a_decomposed_text(tmp_path: Path) -> None:
             "bias of the experts",
             {"tensors": {"blk.1.ffn_down.bias": np.zeros(32, np.float32)}},
         ),
+        (
+            "gemma-embedding",
+            "dense modules",
+            {"tensors": {"dense_2.weight": np.eye(32, dtype=np.float32)}},
+        ),
     ],
 )
 def test_what_a_file_can_not_show_is_told(
