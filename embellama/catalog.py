@@ -32,14 +32,9 @@ import platformdirs
 
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import is_as_recorded, record_path
+from embellama.obtaining.default_type import DEFAULT_TYPES, is_intact_default
 from embellama.obtaining.known_models import KNOWN_MODELS, NOT_COMPUTED, CatalogEntry
-from embellama.obtaining.reference import (
-    DEFAULT_TYPES,
-    HubReference,
-    WebReference,
-    parse_reference,
-    split_type,
-)
+from embellama.obtaining.reference import HubReference, WebReference, parse_reference, split_type
 
 if TYPE_CHECKING:
     from embellama.obtaining.preview import Preview
@@ -469,9 +464,11 @@ class _Wanted:
     @property
     def intact(self) -> Path | None:
         """The first of them that is there, as it was made."""
+        is_named = self.file_type is not None or isinstance(self.reference, WebReference)
+        is_intact = is_as_recorded if is_named else is_intact_default
         for gguf in self.ggufs:
             try:
-                if is_as_recorded(gguf):
+                if is_intact(gguf):
                     return gguf
             except OSError as error:
                 raise _unreadable(gguf, error) from error

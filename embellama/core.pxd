@@ -37,6 +37,8 @@ cdef class Model:
     cdef object __weakref__
     # Threads that compute or tokenize with it now.
     cdef int32_t calls
+    # An embellama::DenseHead.
+    cdef void *head
     cdef int check_open(self) except -1
 
 cdef class Vocabulary:
@@ -77,8 +79,9 @@ cdef int64_t tokenize(
 
 # Computes n_texts texts, in micro-batches of texts of like length: text i has the tokens
 # ids[offsets[i]] .. ids[offsets[i + 1] - 1], from 1 to model.n_context of them. Writes
-# model.n_dimensions floats per text to `out`, in the texts' order; with POOL_NONE that many per
-# token, text i's from row offsets[i] - offsets[0] on. `p` is for NORM_P.
+# model.n_dimensions floats per text to `out`, in the texts' order; with POOL_NONE
+# model.n_token_dimensions floats per token, text i's from row offsets[i] - offsets[0] on. The two
+# numbers differ only where a dense module after the pooling has another width. `p` is for NORM_P.
 # Raises InvalidInputError, whose index says which text has no, too many or unknown tokens, before
 # it computes anything; EmbeddingGenerationError or ResourceLimitError if the computation fails;
 # RuntimeError if another thread uses the context; ModelLoadError if the model is closed.

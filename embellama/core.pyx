@@ -43,6 +43,7 @@ from embellama.libllama cimport ggml, llama
 from embellama.native cimport encode as native_encode
 from embellama.native cimport encoder, guarded, micro_batches, worker_pool
 from embellama.native.context_state cimport ContextParameters, ContextState
+from embellama.native.dense_head cimport DenseHead
 from embellama.native.tokenizer cimport Tokenizer
 from embellama.native.use_count cimport (
     begin_use,
@@ -358,6 +359,7 @@ cdef class Model:
 
     def __cinit__(self):
         self.handle = NULL
+        self.head = NULL
         self.dependents = weakref.WeakSet()
         renew_after_fork(self)
 
@@ -401,6 +403,8 @@ cdef class Model:
         try:
             with nogil:
                 self.handle = guarded.load_model(name, params, kernels)
+                if self.handle != NULL:
+                    self.head = new DenseHead(self.handle)
         except MemoryError:
             raise ResourceLimitError(f"{path}: not enough memory to load the model") from None
         except RuntimeError as error:
@@ -439,12 +443,10 @@ cdef class Model:
         except BaseException:
             reopen(self.calls)
             raise
-        llama.llama_model_free(self.handle)
-        self.handle = NULL
+        free_weights(self)
 
     def __dealloc__(self):
-        if self.handle != NULL:
-            llama.llama_model_free(self.handle)
+        free_weights(self)
 
     cdef int check_open(self) except -1:
         if self.handle == NULL or is_closed(self.calls):
@@ -472,9 +474,15 @@ cdef class Model:
 
     @property
     def n_dimensions(self):
-        """Length of a token's output vector."""
+        """Length of a text's vector."""
         self.check_open()
-        return llama.llama_model_n_embd_out(self.handle)
+        return (<DenseHead *>self.head).n_out()
+
+    @property
+    def n_token_dimensions(self):
+        """Length of a token's vector; another one where dense modules follow the pooling."""
+        self.check_open()
+        return (<DenseHead *>self.head).n_in()
 
     @property
     def n_context(self):
@@ -511,6 +519,15 @@ cdef class Model:
         """Whether texts go through an encoder with its own graph, as in T5."""
         self.check_open()
         return bool(llama.llama_model_has_encoder(self.handle))
+
+
+cdef void free_weights(Model model) noexcept:
+    cdef DenseHead *head = <DenseHead *>model.head
+    del head
+    model.head = NULL
+    if model.handle != NULL:
+        llama.llama_model_free(model.handle)
+    model.handle = NULL
 
 
 cdef int begin_call(Model model) except -1 nogil:
@@ -559,6 +576,7 @@ cdef class Context:
         model.check_open()
         cdef ContextParameters parameters
         parameters.model = model.handle
+        parameters.head = <const DenseHead *>model.head
         parameters.n_threads = n_threads
         self.state = new ContextState(parameters)
         self.model = model
@@ -619,7 +637,7 @@ cdef class Context:
             If another thread computes with the context.
         """
         tokens = token_ids(ids, self.model.path, self.model.n_vocabulary)
-        result = np.empty((len(tokens), self.model.n_dimensions), dtype=np.float32)
+        result = np.empty((len(tokens), self.model.n_token_dimensions), dtype=np.float32)
         cdef const int32_t[::1] id_view = tokens if len(tokens) else np.zeros(1, dtype=np.int32)
         cdef float[:, ::1] row_view = result
         cdef int64_t[2] offsets = [0, len(tokens)]
@@ -699,7 +717,6 @@ cdef int encode(
             parameters.ids = ids
             parameters.offsets = offsets
             parameters.n_texts = n_texts
-            parameters.n_dims = llama.llama_model_n_embd_out(context.model.handle)
             parameters.pooling = <RowPooling>pooling
             parameters.norm = <RowNorm>norm
             parameters.p = p

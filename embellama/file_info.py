@@ -15,6 +15,7 @@ from embellama import catalog
 from embellama.catalog import CatalogEntry
 from embellama.config import PoolingStrategy
 from embellama.gguf.check import check_model
+from embellama.gguf.dense_modules import DenseModule, read_dense_modules
 from embellama.gguf.header import CONVERTED_BY, LAYER_NORM_BEFORE_CUT, GGUFHeader
 from embellama.gguf.hyper_parameters import NEVER_CAUSAL
 from embellama.gguf.reader import read_header
@@ -192,6 +193,17 @@ class ModelInfo:
         return self.hyper_parameters.embedding_length
 
     @property
+    def dense_modules(self) -> tuple[DenseModule, ...]:
+        """What is computed after the pooling, in order; empty for most models."""
+        return read_dense_modules(self.header, self.embedding_length)
+
+    @property
+    def embedding_dimensions(self) -> int:
+        """Length of a text's vector."""
+        modules = self.dense_modules
+        return modules[-1].n_out if modules else self.embedding_length
+
+    @property
     def context_length(self) -> int:
         """The longest text the model was trained for, in tokens."""
         return self.hyper_parameters.context_length
@@ -288,6 +300,12 @@ class ModelInfo:
             return [
                 "llama.cpp's converter leaves out the bias of the experts, so that another expert "
                 "is chosen for a few tokens: convert the checkpoint with `embellama convert`"
+            ]
+        if self.architecture == "gemma-embedding" and not self.dense_modules:
+            return [
+                "llama.cpp's converter leaves out EmbeddingGemma's dense modules unless it is told "
+                "otherwise, and vectors without them are other ones: convert the checkpoint with "
+                "`embellama convert`"
             ]
         return []
 

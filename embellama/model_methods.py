@@ -376,6 +376,9 @@ class ModelMethods:
     ) -> NDArray[np.float32] | EmbeddingResult[list[NDArray[np.float32]]]:
         """Turn one text into a vector per token, as late interaction wants them.
 
+        Of a model with dense modules after the pooling, these are the vectors before the modules,
+        as sentence-transformers' token embeddings.
+
         Parameters
         ----------
         text : str
@@ -411,7 +414,7 @@ class ModelMethods:
     def embed_batch_multi(
         self, texts: Iterable[str], *, special_tokens: bool = True, **options: Any
     ) -> list[NDArray[np.float32]] | EmbeddingResult[list[NDArray[np.float32]]]:
-        """Turn texts into a vector per token each.
+        """Turn texts into a vector per token each, as :meth:`embed_multi` does.
 
         Parameters
         ----------

@@ -86,7 +86,7 @@ void layer_norm(float * vector, int64_t n_dims) {
 
 bool normalize(const VectorLoops & loops, Norm norm, double p, float * vector, int64_t n_dims) {
     if (norm == Norm::L2) {
-        const double length = std::sqrt(loops.sum_of_squares(vector, n_dims));
+        const double length = std::sqrt(loops.dot(vector, vector, n_dims));
         // Outside this range float32 squares lose digits or overflow, or a value is not finite.
         if (1e-15 < length && length < 1e18) {
             loops.scale(vector, n_dims, static_cast<float>(1 / length));

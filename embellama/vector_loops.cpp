@@ -126,17 +126,17 @@ void divide(float * vector, int64_t n_dims, double divisor) noexcept {
     }
 }
 
-double sum_of_squares(const float * vector, int64_t n_dims) noexcept {
+double dot(const float * a, const float * b, int64_t n_dims) noexcept {
     float partial[LANES] = {};
     int64_t i = 0;
     for (; i + LANES <= n_dims; i += LANES) {
         for (int64_t lane = 0; lane < LANES; ++lane) {
-            partial[lane] += vector[i + lane] * vector[i + lane];
+            partial[lane] += a[i + lane] * b[i + lane];
         }
     }
     double total = sum_lanes(partial);
     for (; i < n_dims; ++i) {
-        total += static_cast<double>(vector[i]) * vector[i];
+        total += static_cast<double>(a[i]) * b[i];
     }
     return total;
 }
@@ -228,7 +228,7 @@ void to_bits(const float * vector, int64_t n_dims, uint8_t flip, uint8_t * __res
 }  // namespace
 
 extern const VectorLoops EMBELLAMA_LOOPS = {
-    sum_rows, max_rows, scale, divide, sum_of_squares, max_abs, is_finite, to_float16, to_int8, to_levels, to_bits,
+    sum_rows, max_rows, scale, divide, dot, max_abs, is_finite, to_float16, to_int8, to_levels, to_bits,
 };
 
 }  // namespace embellama

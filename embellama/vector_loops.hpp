@@ -15,7 +15,7 @@ struct VectorLoops {
 
     void (*scale)(float * vector, int64_t n_dims, float factor) noexcept;
     void (*divide)(float * vector, int64_t n_dims, double divisor) noexcept;
-    double (*sum_of_squares)(const float * vector, int64_t n_dims) noexcept;
+    double (*dot)(const float * a, const float * b, int64_t n_dims) noexcept;
     float (*max_abs)(const float * vector, int64_t n_dims) noexcept;
     bool (*is_finite)(const float * vector, int64_t n_dims) noexcept;
 

@@ -31,6 +31,7 @@ cimport cython
 
 from embellama cimport core, kernels
 from embellama.instruction_set cimport limit as instruction_set_limit
+from embellama.native.dense_head cimport DenseHead
 from embellama.native.use_count cimport begin_use, end_use
 from embellama.native.worker_pool cimport (
     WORKER_POOLS,
@@ -122,12 +123,12 @@ cdef class Workers:
         self.vocabulary = core.Vocabulary(model)
         self.normalizes = self.vocabulary.normalized("e\u0301") != "e\u0301"
         self.parameters.context.model = model.handle
+        self.parameters.context.head = <const DenseHead *>model.head
         self.parameters.context.ranks = ranks
         self.parameters.context.half_keys = half_keys
         self.parameters.n_workers = n_threads
         self.parameters.max_tokens = micro_batch_tokens
         self.parameters.max_texts = n_sequences
-        self.parameters.n_dims = model.n_dimensions
         self.parameters.layer_norm_before_cut = layer_norm_before_cut
         self.parameters.instruction_set = <InstructionSet>instruction_set_limit()
         self.open()
@@ -415,7 +416,12 @@ cdef class Workers:
         reason = None
         if n_texts == 0 or n_dims == 0:
             return failures[:n_texts], reason
-        width = self.model.n_scores if self.parameters.context.ranks else self.parameters.n_dims
+        if self.parameters.context.ranks:
+            width = self.model.n_scores
+        elif rows.per_token:
+            width = self.model.n_token_dimensions
+        else:
+            width = self.model.n_dimensions
         if n_dims > width:
             raise ValueError(f"{self.name}: it has no {n_dims} dimensions")
         cdef int32_t n_items = <int32_t>bounds.shape[0] - 1

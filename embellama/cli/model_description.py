@@ -60,13 +60,14 @@ def describe_preview(seen: Preview, entry: CatalogEntry | None) -> tuple[dict[st
 def _of_info(info: ModelInfo) -> dict[str, Any]:
     return {
         "architecture": info.architecture,
-        "dimensions": info.embedding_length,
+        "dimensions": info.embedding_dimensions,
         "may be cut to": list(info.matryoshka),
         "layer norm before a cut": info.layer_norm_before_cut,
         "context length": info.context_length,
         "truncated to": info.max_seq_length,
         "pooling": info.pooling.value,
         "pooling from": info.pooling_source,
+        "dense modules": "; ".join(map(str, info.dense_modules)),
         "query prompt": info.query_prompt._asdict(),
         "document prompt": info.document_prompt._asdict(),
         "parameters": info.n_parameters,
@@ -81,13 +82,14 @@ def _of_checkpoint(seen: ExaminedCheckpoint, entry: CatalogEntry | None) -> dict
     longest = min(seen.settings.max_seq_length or seen.context_length, seen.context_length)
     return {
         "architecture": seen.architecture,
-        "dimensions": seen.embedding_length,
+        "dimensions": seen.embedding_dimensions,
         "may be cut to": list(entry.matryoshka if entry else ()),
         "layer norm before a cut": entry is not None and entry.layer_norm_before_cut,
         "context length": seen.context_length,
         "truncated to": longest,
         "pooling": pooling.value,
         "pooling from": pooling_source,
+        "dense modules": "; ".join(map(str, seen.dense)),
         "query prompt": prompt_before("query", prompts, "the checkpoint", entry)._asdict(),
         "document prompt": prompt_before("document", prompts, "the checkpoint", entry)._asdict(),
         "parameters": seen.n_parameters,

@@ -10,6 +10,7 @@ from pathlib import Path
 from embellama.convert.config_json import Config
 from embellama.convert.families.bert import read_bert, read_roberta
 from embellama.convert.families.distilbert import read_distilbert
+from embellama.convert.families.gemma3 import read_gemma3
 from embellama.convert.families.jina_bert_v2 import read_jina_bert_v2
 from embellama.convert.families.llama import (
     read_eurobert,
@@ -22,6 +23,7 @@ from embellama.convert.families.llama import (
 from embellama.convert.families.modern_bert import read_modern_bert
 from embellama.convert.families.neo_bert import read_neo_bert
 from embellama.convert.families.nomic_bert import read_nomic_bert
+from embellama.convert.families.t5 import read_t5_encoder
 from embellama.convert.families.xlm_roberta_flash import read_xlm_roberta_flash
 from embellama.convert.network import Network
 
@@ -31,6 +33,7 @@ _BODIES: dict[str, Callable[[Config, str], Network]] = {
     "Camembert": read_roberta,
     "DistilBert": read_distilbert,
     "EuroBert": read_eurobert,
+    "Gemma3Text": read_gemma3,
     "JinaBert": lambda config, head: read_jina_bert_v2(config, head, up_gated=False),
     "Llama": read_llama,
     "LlamaBidirectional": read_llama_bidirectional,
@@ -40,6 +43,7 @@ _BODIES: dict[str, Callable[[Config, str], Network]] = {
     "NomicBert": read_nomic_bert,
     "Qwen3": read_qwen3,
     "Roberta": read_roberta,
+    "T5Encoder": read_t5_encoder,
     "XLMRoberta": read_roberta,
 }
 # Heads that the body can do without, and the one that llama.cpp computes.
@@ -52,6 +56,8 @@ _HEADS = frozenset(
 )
 _DECODERS = frozenset({"Llama", "LlamaBidirectional", "Mistral", "Qwen3"})
 _DECODER_HEADS = frozenset({"Model", "ForCausalLM", "ForSequenceClassification"})
+# Those that become embellama.gguf.architectures.OVERFLOWING_IN_FLOAT16.
+_OVERFLOWING = frozenset({"Gemma3Text", "T5Encoder"})
 # Bodies that are asked for, for which llama.cpp has no graph.
 _NO_GRAPH = frozenset({"Deberta", "DebertaV2", "MPNet", "New"})
 
@@ -80,12 +86,26 @@ def _class_name(config: Config) -> tuple[str, str]:
     return body, head
 
 
-def require_family(checkpoint: Path) -> None:
-    """Raise ModelLoadError unless config.json names a class that can be converted.
+def require_family(checkpoint: Path, file_type: str | None) -> None:
+    """Raise ModelLoadError unless config.json names a class that can become a `file_type`.
 
     The weights need not be there.
     """
-    _class_name(Config(checkpoint / "config.json"))
+    check_file_type(Config(checkpoint / "config.json"), file_type)
+
+
+def overflows_in_float16(config: Config) -> bool:
+    """Whether results inside the network may be too large for float16."""
+    return _class_name(config)[0] in _OVERFLOWING
+
+
+def check_file_type(config: Config, file_type: str | None) -> None:
+    """Raise ModelLoadError if vectors would be NaN in a file of a type; None for the default."""
+    if overflows_in_float16(config) and file_type == "F16":
+        raise config.error(
+            "results inside this network can be too large for float16, and vectors would be NaN; "
+            "use the type BF16, F32 or Q8_0 instead of F16"
+        )
 
 
 def read_network(

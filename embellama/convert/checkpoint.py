@@ -11,8 +11,13 @@ import numpy as np
 
 from embellama.config import MAX_THREADS, integer
 from embellama.convert.adapters import merge_adapter, task_instruction
-from embellama.convert.architecture import read_network
+from embellama.convert.architecture import (
+    check_file_type,
+    overflows_in_float16,
+    read_network,
+)
 from embellama.convert.config_json import Config
+from embellama.convert.dense_modules import read_dense_modules
 from embellama.convert.file_types import FILE_TYPES, UNQUANTIZED, file_type_name
 from embellama.convert.gguf_file import write_gguf
 from embellama.convert.rerank_card import score_tokens_of_card
@@ -71,8 +76,14 @@ def _quantize(source: Path, destination: Path, type_name: str, n_threads: int) -
         raise OSError("llama.cpp could not write all of it") from error
 
 
-def _type_of_weights(tensors: list[Tensor]) -> str:
-    """Return F16, or BF16 if weights are bfloat16 that float16 can't hold."""
+def _type_of_weights(tensors: list[Tensor], *, overflows: bool) -> str:
+    """Return F16, or BF16 if weights are bfloat16 that float16 can't hold.
+
+    Of a network that `overflows` in float16, BF16 if all weights are that, else F32.
+    """
+    if overflows:
+        weights = {tensor.source.dtype for tensor in tensors if tensor.file_type("F16") == "F16"}
+        return "BF16" if weights == {"BF16"} else "F32"
     for tensor in tensors:
         if tensor.source.dtype == "BF16" and tensor.file_type("F16") == "F16":
             values = tensor.read()
@@ -121,7 +132,8 @@ def convert_checkpoint(
         The type of the weights, in any case: ``"F32"``, ``"F16"``, ``"BF16"``, or a quantised type
         such as ``"Q8_0"`` or ``"Q4_K_M"``. `embellama.convert.FILE_TYPES` has all. Biases, layer
         norms and position embeddings are always F32. Default: F16, or BF16 if the checkpoint's
-        weights are bfloat16 that float16 can't hold.
+        weights are bfloat16 that float16 can't hold. EmbeddingGemma and T5 overflow in float16:
+        their default is BF16 if the checkpoint's weights are that, else F32, and F16 raises.
     task : str, optional
         For a checkpoint with adapters (jina-embeddings-v3): the task whose adapter is added to the
         weights, such as ``"retrieval.query"``. `embed_query` and `embed_documents` then put the
@@ -181,7 +193,7 @@ def convert_completed(
     """As :func:`convert_checkpoint`, but `complete` adds what the checkpoint does not say."""
     if not isinstance(task, (str, type(None))):
         raise TypeError(f"task must be a str, not {type(task).__name__}")
-    type_name = "" if file_type is None else file_type_name(file_type)
+    type_name = None if file_type is None else file_type_name(file_type)
     if n_threads is not None:
         n_threads = integer("n_threads", n_threads, 1, MAX_THREADS)
     source = _checkpoint_directory(checkpoint)
@@ -190,14 +202,17 @@ def convert_completed(
     settings = complete(read_sentence_transformers(source))
     folder = settings.transformer
     config = Config(folder / "config.json")
+    check_file_type(config, type_name)
     stored = merge_adapter(config, list_tensors(folder), task)
     if task is not None:
         settings = settings.for_task(task, task_instruction(config, task))
     tokenizer = read_tokenizer(folder, lower_cased=settings.do_lower_case)
     score_tokens = settings.score_tokens or score_tokens_of_card(source, tokenizer)
     network = read_network(config, stored, score_tokens)
+    dense = read_dense_modules(settings.dense, network.sizes["embd"])
     tensors = map_tensors(network, folder, stored)
-    type_name = type_name or _type_of_weights(tensors)
+    tensors += [tensor for module in dense for tensor in module.tensors]
+    type_name = type_name or _type_of_weights(tensors, overflows=overflows_in_float16(config))
     vocabulary = make_vocabulary(tokenizer, network.n_tokens)
 
     busy = waiting_notice(f"writes {output}", show=progress)
@@ -210,6 +225,7 @@ def convert_completed(
                 checkpoint=source,
                 network=network,
                 settings=settings,
+                dense=dense,
                 vocabulary=vocabulary,
                 tensors=tensors,
                 file_type=type_name if type_name in UNQUANTIZED else "F32",

@@ -81,6 +81,22 @@ class Config:
         if width % n_heads:
             raise self.error(f"a width of {width} can't be split among {n_heads} attention heads")
 
+    def rope_base(self, kind: str, old_name: str, default: float) -> float:
+        """Return the base of RoPE in layers of a `kind`.
+
+        transformers 5 writes it by the kind, older releases under `old_name`.
+        """
+        by_kind = self.values.get("rope_parameters")
+        rope = by_kind.get(kind) if isinstance(by_kind, dict) else None
+        if not isinstance(rope, dict):
+            return self.number(old_name, default, below=1e9)
+        if rope.get("rope_type", "default") != "default":
+            raise self.error(f"rope_type is {rope['rope_type']!r}, which is not supported")
+        base = rope.get("rope_theta", default)
+        if isinstance(base, bool) or not isinstance(base, (int, float)) or not 0 < base < 1e9:
+            raise self.error(f"rope_theta must be a positive number, not {base!r}")
+        return float(base)
+
     def labels(self, classifies: bool) -> tuple[str, ...]:
         """Return the names of a head's classes; none if they need not be written."""
         id2label = self.values.get("id2label")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from embellama.convert.dense_modules import DenseModule
 from embellama.convert.file_types import FILE_TYPES
 from embellama.convert.model_card import add_general_metadata, model_card_error
 from embellama.convert.network import Network
@@ -67,6 +68,7 @@ def write_gguf(
     checkpoint: Path,
     network: Network,
     settings: SentenceTransformers,
+    dense: list[DenseModule],
     vocabulary: Vocabulary,
     tensors: list[Tensor],
     file_type: str,
@@ -81,6 +83,7 @@ def write_gguf(
         Where the model card is.
     network : Network
     settings : SentenceTransformers
+    dense : list of DenseModule
     vocabulary : Vocabulary
     tensors : list of Tensor
     file_type : str
@@ -108,6 +111,8 @@ def write_gguf(
     add_general_metadata(writer, checkpoint)
     writer.add_string(CONVERTED_BY, f"embellama {importlib.metadata.version('embellama')}")
     _add_network(writer, network, settings.pooling_type, file_type)
+    for module in dense:
+        module.write(writer)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     if network.n_token_types is not None:
         writer.add_token_type_count(network.n_token_types)

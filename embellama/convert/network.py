@@ -35,6 +35,8 @@ class Module:
         The name of how many matrices its rows are, one below the other; empty for one.
     transposed : bool
         Whether each of the matrices is to be transposed.
+    plus_one : bool
+        Whether the GGUF has the weight with 1 added to each value.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Module:
     is_tensor: bool = False
     matrices: str = ""
     transposed: bool = False
+    plus_one: bool = False
 
 
 def linear(
@@ -53,9 +56,9 @@ def linear(
     return Module(name, (out, into), bias, rows)
 
 
-def norm(name: str, size: str = "embd", *, bias: bool = True) -> Module:
+def norm(name: str, size: str = "embd", *, bias: bool = True, plus_one: bool = False) -> Module:
     """Return a module that normalises vectors."""
-    return Module(name, (size,), bias)
+    return Module(name, (size,), bias, plus_one=plus_one)
 
 
 def table(name: str, n_rows: str, *, rows: str = "") -> Module:
@@ -85,6 +88,8 @@ class Place:
         dimension.
     transposed : bool
         Whether each of the matrices is to be transposed.
+    plus_one : bool
+        Whether 1 is added to each value.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Place:
     rows: Sequence[int] | None = None
     n_matrices: int | None = None
     transposed: bool = False
+    plus_one: bool = False
 
     @property
     def gguf_shape(self) -> tuple[int, ...]:
@@ -105,6 +111,9 @@ class Place:
 
     def arrange(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the values of the tensor in the GGUF for those in the checkpoint."""
+        if self.plus_one:
+            # In float32 also where the checkpoint has fewer digits.
+            values = values.astype(np.float32) + np.float32(1)
         if self.rows is not None:
             values = values[np.asarray(self.rows)]
         if self.n_matrices is not None:
@@ -178,6 +187,7 @@ class Network:
                     yield origin, Place(name, shape, None, n_matrices, module.transposed)
                     continue
                 rows = self.rows[module.rows] if module.rows else None
-                yield f"{origin}.weight", Place(f"{name}.weight", shape, rows)
+                weight = Place(f"{name}.weight", shape, rows, plus_one=module.plus_one)
+                yield f"{origin}.weight", weight
                 if module.bias:
                     yield f"{origin}.bias", Place(f"{name}.bias", shape[:1], rows)

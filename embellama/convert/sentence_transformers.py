@@ -13,6 +13,7 @@ from embellama.convert.json_file import (
     read_optional_json_object,
 )
 from embellama.errors import ModelLoadError
+from embellama.gguf.dense_modules import DENSE_NAMES
 from embellama.gguf.header import LAYER_NORM_BEFORE_CUT
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ _FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
 }
 
-# Modules that do not change llama.cpp's vectors. embellama normalises by default, as Normalize
+# Modules that embellama computes, or that change no vector. It normalises by default, as Normalize
 # does.
-_KNOWN_MODULES = ("Dropout", "LogitScore", "Normalize", "Pooling", "Transformer")
+_KNOWN_MODULES = ("Dense", "Dropout", "LogitScore", "Normalize", "Pooling", "Transformer")
 
 # The file of a Transformer module, whose name follows the kind of network in old checkpoints.
 _TRANSFORMER_FILES = tuple(
@@ -69,6 +70,8 @@ class SentenceTransformers:
         The folder with the network and the tokenizer.
     pooling_type : int or None
         A ``llama_pooling_type``; None if the checkpoint says nothing.
+    dense : tuple of pathlib.Path
+        The folders of the Dense modules, in their order.
     score_tokens : tuple of int, or None
         The ids of the tokens that say "yes" and "no" to a query and a document; None if the
         checkpoint names none.
@@ -87,6 +90,7 @@ class SentenceTransformers:
 
     transformer: Path
     pooling_type: int | None
+    dense: tuple[Path, ...]
     score_tokens: tuple[int, int] | None
     max_seq_length: int | None
     do_lower_case: bool
@@ -134,10 +138,12 @@ def _modules(path: Path) -> list[tuple[str, PurePosixPath]]:
     found = []
     for module in modules:
         kind = module["type"].rpartition(".")[2]
-        if kind not in _KNOWN_MODULES:
+        # PyLate's Dense is for tokens.
+        foreign = kind == "Dense" and not module["type"].startswith("sentence_transformers.")
+        if kind not in _KNOWN_MODULES or foreign:
             raise ModelLoadError(
-                f"{path}: the model has a module {module['type']}, which llama.cpp doesn't run for "
-                "this architecture, so that a GGUF would give other vectors than the checkpoint"
+                f"{path}: the model has a module {module['type']}, which embellama doesn't "
+                "compute, so that a GGUF would give other vectors than the checkpoint"
             )
         if len(module["path"]) > _MAX_NAME or not module["path"].isprintable():
             raise ModelLoadError(f"{path}: {module['path'][:_MAX_NAME]!r} is no name of a folder")
@@ -151,7 +157,24 @@ def _modules(path: Path) -> list[tuple[str, PurePosixPath]]:
                 f"{path}: several modules {kind}; a GGUF has room for one, so that it would give "
                 "other vectors than the checkpoint"
             )
+    _check_dense(path, [kind for kind, _ in found])
     return found
+
+
+def _check_dense(path: Path, kinds: list[str]) -> None:
+    """Refuse Dense modules that do not stand between the pooling and the normalisation."""
+    if kinds.count("Dense") > len(DENSE_NAMES):
+        raise ModelLoadError(
+            f"{path}: {kinds.count('Dense')} modules Dense; a GGUF has room for {len(DENSE_NAMES)}"
+        )
+    if "Dense" not in kinds:
+        return
+    first, last = kinds.index("Dense"), len(kinds) - 1 - kinds[::-1].index("Dense")
+    if "Pooling" not in kinds[:first] or "Normalize" in kinds[:last] or "LogitScore" in kinds:
+        raise ModelLoadError(
+            f"{path}: a module Dense that does not stand between Pooling and Normalize, which is "
+            "not supported"
+        )
 
 
 def _pooling_type(path: Path) -> int:
@@ -271,12 +294,15 @@ def read_sentence_transformers(checkpoint: Path) -> SentenceTransformers:
     ModelLoadError if a GGUF can't say it, or llama.cpp can't do it.
     """
     transformer, pooling_type, score_tokens = checkpoint, None, None
+    dense: list[Path] = []
     path = checkpoint / "modules.json"
     for kind, folder in _modules(path) if path.is_file() else ():
         if kind == "Transformer":
             transformer = checkpoint / folder
         elif kind == "Pooling":
             pooling_type = _pooling_type(checkpoint / folder / "config.json")
+        elif kind == "Dense":
+            dense.append(checkpoint / folder)
         elif kind == "LogitScore":
             score_tokens = _score_tokens(checkpoint / folder / "config.json")
     max_seq_length, do_lower_case = _transformer_settings(transformer)
@@ -301,6 +327,7 @@ def read_sentence_transformers(checkpoint: Path) -> SentenceTransformers:
     return SentenceTransformers(
         transformer=transformer,
         pooling_type=pooling_type,
+        dense=tuple(dense),
         score_tokens=score_tokens,
         max_seq_length=max_seq_length,
         do_lower_case=do_lower_case,

@@ -37,8 +37,9 @@ _OTHER_TOKENS = {
 _BERT_CLASSES = frozenset({"BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"})
 # These are what tokenizer.json says.
 _KNOWN_CLASSES = _BERT_CLASSES | {
-    *("CamembertTokenizer", "GPT2Tokenizer", "LlamaTokenizer", "MPNetTokenizer", "Qwen2Tokenizer"),
-    *("PreTrainedTokenizer", "RobertaTokenizer", "TokenizersBackend", "XLMRobertaTokenizer"),
+    *("CamembertTokenizer", "GPT2Tokenizer", "GemmaTokenizer", "LlamaTokenizer"),
+    *("MPNetTokenizer", "PreTrainedTokenizer", "Qwen2Tokenizer", "RobertaTokenizer"),
+    *("T5Tokenizer", "TokenizersBackend", "XLMRobertaTokenizer"),
 }
 # The class where no file names one, by config.json's model_type.
 _CLASS_OF_TYPE = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}

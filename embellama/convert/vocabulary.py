@@ -462,13 +462,25 @@ def _bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     )
 
 
+_TAB = "<0x09>"
 _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+
+
+# Gemma's splits at spaces, of which its normalizer leaves none.
+_GEMMA_SPLIT = {
+    "type": "Split",
+    "pattern": {"String": " "},
+    "behavior": "MergedWithPrevious",
+    "invert": False,
+}
 
 
 def _bpe_spaces(tokenizer: Tokenizer) -> dict[str, bool | str] | None:
     """Return where SentencePiece's BPE puts a space before a text; None if it does more."""
     space = "\u2581"
     normalizers, pre_tokenizers = tokenizer.normalizers, tokenizer.pre_tokenizers
+    if normalizers and pre_tokenizers == (_GEMMA_SPLIT,):
+        pre_tokenizers = ()
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": space}
     if normalizers and not pre_tokenizers:
         *prepends, last = normalizers
@@ -488,10 +500,13 @@ def _bpe_spaces(tokenizer: Tokenizer) -> dict[str, bool | str] | None:
     return None
 
 
-def _check_merges(tokenizer: Tokenizer) -> None:
-    """Refuse merges that are not all splits of all tokens, in the order of the tokens' ids.
+def _merges_runs_whole(tokenizer: Tokenizer, known: Mapping[int, str]) -> bool:
+    """Whether spaces are joined to runs before all else; ModelLoadError for other merges.
 
-    llama.cpp has a score for each token, and none for a merge.
+    llama.cpp has a score for each token, and none for a merge. So merges must be all splits of all
+    tokens, in the order of the tokens' ids. Gemma has those of runs first, and of these the longest
+    left part first: a run then grows from its left end, as it does where longer runs have higher
+    scores. Merges of other added tokens are never used, as these are found before all merges.
     """
     ids = tokenizer.model["vocab"]
     pairs = [tuple(merge.split(" ")) for merge in _merges(tokenizer)]
@@ -504,11 +519,24 @@ def _check_merges(tokenizer: Tokenizer) -> None:
         for end in range(1, len(token))
         if token[:end] in ids and token[end:] in ids
     }
-    if -1 in results or results != sorted(results) or not splits <= set(pairs):
-        raise tokenizer.error(
-            "the merges are not those of SentencePiece, which join any two tokens that are a third "
-            "one, the lowest id first; this checkpoint can't become a GGUF"
-        )
+    if -1 not in results and splits <= set(pairs):
+        if results == sorted(results):
+            return False
+        normal = [result for result in results if known[result] not in added]
+        is_run = [known[result] in added and set(known[result]) == {"\u2581"} for result in results]
+        runs = [pair for pair, run in zip(pairs, is_run, strict=True) if run]
+        first = results.index(normal[0]) if normal else len(results)
+        growing = [len(left) for left, right in runs if right == "\u2581"]
+        if (
+            normal == sorted(normal)
+            and not any(is_run[first:])
+            and growing == sorted(growing, reverse=True)
+        ):
+            return True
+    raise tokenizer.error(
+        "the merges are not those of SentencePiece, which join any two tokens that are a third "
+        "one, the lowest id first; this checkpoint can't become a GGUF"
+    )
 
 
 def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
@@ -522,18 +550,24 @@ def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     )
     switches = _bpe_spaces(tokenizer)
     known = _ids_to_tokens(tokenizer, n_tokens)
+    if _TAB not in known.values():
+        # transformers names this byte of Gemma's by its character (GemmaConverter.vocab).
+        known = {index: _TAB if token == "\t" else token for index, token in known.items()}
     if switches is None or not set(known.values()) >= _BYTES:
         raise tokenizer.error(
             "BPE with byte_fallback, but a normalizer or pre-tokenizer that is not Llama's, or not "
             "a token for each byte; this checkpoint can't become a GGUF"
         )
-    _check_merges(tokenizer)
+    runs_whole = _merges_runs_whole(tokenizer, known)
     ids = {token: index for index, token in known.items()}
     special_ids = special_token_ids(tokenizer, ids)
     tokens, types = _tokens_and_types(tokenizer, known, n_tokens)
+    scores = [float(-index) for index in range(n_tokens)]
     for index, token in enumerate(tokens):
         if token in _BYTES:
             types[index] = _Type.BYTE
+        elif types[index] == _Type.USER_DEFINED and runs_whole and set(token) == {"\u2581"}:
+            scores[index] = float(len(token))
     unknown = special_ids.get("tokenizer.ggml.unknown_token_id")
     if unknown is not None:
         types[unknown] = _Type.UNKNOWN
@@ -542,7 +576,7 @@ def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
         pre="default",
         tokens=tokens,
         types=types,
-        scores=[float(-index) for index in range(n_tokens)],
+        scores=scores,
         merges=[],
         charsmap=b"",
         ids=special_ids,
@@ -550,6 +584,9 @@ def _sentencepiece_bpe(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     )
 
 
+# EmbeddingGemma's tokenizer is that of the Gemma that sees pictures, with a token beyond the table
+# of embeddings. transformers fails on a text that spells it.
+_BEYOND_THE_TABLE = frozenset({"<image_soft_token>"})
 _BUILDERS = {"WordPiece": _wordpiece, "Unigram": _unigram, "BPE": _bpe}
 
 
@@ -559,6 +596,12 @@ def make_vocabulary(tokenizer: Tokenizer, n_tokens: int) -> Vocabulary:
     Ids without a token get a token that matches nothing. ModelLoadError if llama.cpp can't split
     texts as `tokenizer` does.
     """
+    within = [
+        token
+        for token in tokenizer.added_tokens
+        if token.id < n_tokens or token.content not in _BEYOND_THE_TABLE
+    ]
+    tokenizer = dataclasses.replace(tokenizer, added_tokens=tuple(within))
     vocabulary = _BUILDERS[tokenizer.kind](tokenizer, n_tokens)
     _check_distinct(tokenizer, vocabulary.tokens)
     added = {

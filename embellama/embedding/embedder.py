@@ -360,6 +360,8 @@ class Embedder:
         """Return a row per text, or per token; a reranker's are the scores of its head."""
         is_reranker = self._pooling is PoolingStrategy.RANK
         n_dims = self._info.n_scores if is_reranker else self.n_dims
+        if per_token:
+            n_dims = self.model.n_token_dimensions
         n_texts = len(tokens.offsets) - 1
         row_of_text = tokens.offsets[:-1] if per_token else np.arange(n_texts, dtype=np.int64)
         array = np.empty((len(tokens.ids) if per_token else n_texts, n_dims), dtype=np.float32)

@@ -15,6 +15,7 @@ __all__ = [
     "FAMILIES",
     "MAX_LAYERS",
     "NOT_FOR_TEXTS",
+    "OVERFLOWING_IN_FLOAT16",
     "Family",
 ]
 
@@ -54,6 +55,10 @@ NOT_FOR_TEXTS = {
     "qwen3tts": "a speech model",
     "wavtokenizer-dec": "a speech model",
 }
+
+# Results inside them may be too large for float16, with which llama.cpp computes where weights are
+# that. transformers keeps T5's `wo` in float32; EmbeddingGemma's card names bfloat16 and float32.
+OVERFLOWING_IN_FLOAT16 = frozenset({"gemma-embedding", "t5encoder"})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import difflib
 import re
 
 from embellama.gguf.architectures import ARCHITECTURES, EXAMINED_ARCHITECTURES, NOT_FOR_TEXTS
+from embellama.gguf.dense_modules import read_dense_modules
 from embellama.gguf.header import GGUFHeader, TensorInfo
 from embellama.gguf.hyper_parameters import HyperParameters, read_hyper_parameters
 from embellama.gguf.memory import check_context
@@ -69,6 +70,7 @@ def check_model(header: GGUFHeader) -> HyperParameters:
     hyper_parameters = read_hyper_parameters(header)
     _check_tensor_types(header, hyper_parameters)
     _check_classifier(header, hyper_parameters)
+    read_dense_modules(header, hyper_parameters.embedding_length)
     check_tokenizer(header)
     if hyper_parameters.family is not None:
         _check_shapes(header, hyper_parameters)
@@ -180,12 +182,6 @@ def _check_shapes(header: GGUFHeader, hyper_parameters: HyperParameters) -> None
                     "gate where llama.cpp does not look for it, and its vectors would be wrong",
                     "Convert the checkpoint with `embellama convert`",
                 )
-    elif header.architecture == "gemma-embedding":
-        first, second = tensors.get("dense_2.weight"), tensors.get("dense_3.weight")
-        if (first is None) != (second is None) or (
-            first is not None and second is not None and _columns(first) != second.shape[0]
-        ):
-            raise header.error("its dense layers 'dense_2' and 'dense_3' do not fit together")
 
 
 def _columns(tensor: TensorInfo) -> int:

@@ -13,12 +13,15 @@ struct llama_model;
 
 namespace embellama {
 
+class DenseHead;
+
 // A llama_context with its batch and its threads, opened when it is first used and opened anew when more
 // has to fit. One thread uses it at a time.
 class ContextState {
 public:
     struct Parameters {
         llama_model * model = nullptr;
+        const DenseHead * head = nullptr;  // of the model
         int32_t n_threads = 1;
         bool ranks = false;      // compute the scores of the classification head, not token vectors
         bool half_keys = false;  // keep keys and values of a causal model in float16, not float32
@@ -29,6 +32,7 @@ public:
     ContextState(const ContextState &) = delete;
     ContextState & operator=(const ContextState &) = delete;
 
+    const DenseHead & head() const { return *parameters_.head; }
     int32_t n_threads() const { return parameters_.n_threads; }
     bool ranks() const { return parameters_.ranks; }
     // Tokens that fit into what is open.

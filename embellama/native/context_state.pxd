@@ -3,10 +3,12 @@ from libc.stdint cimport int32_t
 from libcpp cimport bool as cpp_bool
 
 from embellama.libllama.handles cimport llama_model
+from embellama.native.dense_head cimport DenseHead
 
 cdef extern from "native/context_state.hpp" namespace "embellama" nogil:
     cdef cppclass ContextParameters "embellama::ContextState::Parameters":
         llama_model *model
+        const DenseHead *head
         int32_t n_threads
         cpp_bool ranks
         cpp_bool half_keys

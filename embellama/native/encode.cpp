@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../runtime/exceptions.hpp"
+#include "dense_head.hpp"
 #include "micro_batches.hpp"
 
 namespace embellama {
@@ -13,14 +14,14 @@ namespace embellama {
 namespace {
 
 // Writes the row or rows of one text; false where they hold a NaN or an infinity.
-bool write(const VectorLoops & loops, const EncodeParameters & parameters, int64_t text, const float * vectors,
-           int32_t n_tokens) {
-    const int64_t n_dims = parameters.n_dims;
+bool write(const VectorLoops & loops, const DenseHead & head, const EncodeParameters & parameters, int64_t text,
+           const float * vectors, int32_t n_tokens, float * scratch) {
     if (parameters.pooling != Pooling::NONE) {
-        float * const row = parameters.out + text * n_dims;
-        pool(loops, parameters.pooling, vectors, n_tokens, n_dims, row);
-        return normalize(loops, parameters.norm, parameters.p, row, n_dims);
+        float * const row = parameters.out + text * head.n_out();
+        head.pool_text(loops, parameters.pooling, vectors, n_tokens, scratch, row);
+        return normalize(loops, parameters.norm, parameters.p, row, head.n_out());
     }
+    const int64_t n_dims = head.n_in();
     float * row = parameters.out + (parameters.offsets[text] - parameters.offsets[0]) * n_dims;
     std::copy_n(vectors, n_tokens * n_dims, row);
     bool finite = true;
@@ -43,6 +44,8 @@ Status encode(ContextState & state, const VectorLoops & loops, const EncodeParam
         const MicroBatches plan = plan_micro_batches(all_lengths, MICRO_BATCH_TOKENS, MICRO_BATCH_TEXTS, 1);
         std::vector<const int32_t *> ids;
         std::vector<int32_t> lengths;
+        const DenseHead & head = state.head();
+        std::vector<float> scratch(head.scratch_size());
         for (size_t i = 0; i + 1 < plan.bounds.size(); i++) {
             ids.clear();
             lengths.clear();
@@ -66,10 +69,10 @@ Status encode(ContextState & state, const VectorLoops & loops, const EncodeParam
             for (int32_t place = plan.bounds[i]; place < plan.bounds[i + 1]; place++) {
                 const int32_t text = plan.order[place];
                 const int32_t length = lengths[place - plan.bounds[i]];
-                if (!write(loops, parameters, text, vectors, length) && not_finite < 0) {
+                if (!write(loops, head, parameters, text, vectors, length, scratch.data()) && not_finite < 0) {
                     not_finite = text;
                 }
-                vectors += length * parameters.n_dims;
+                vectors += length * head.n_in();
             }
         }
         return OK;

@@ -14,7 +14,6 @@ struct EncodeParameters {
     const int32_t * ids;
     const int64_t * offsets;  // text i has ids[offsets[i]] .. ids[offsets[i + 1] - 1]
     int64_t n_texts;
-    int64_t n_dims;
     Pooling pooling;
     Norm norm;
     double p;

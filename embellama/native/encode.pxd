@@ -11,7 +11,6 @@ cdef extern from "native/encode.hpp" namespace "embellama" nogil:
         const int32_t *ids
         const int64_t *offsets
         int64_t n_texts
-        int64_t n_dims
         Pooling pooling
         Norm norm
         double p

@@ -14,6 +14,7 @@
 #include "../runtime/exceptions.hpp"
 #include "../runtime/job_queue.hpp"
 #include "../runtime/process_end.hpp"
+#include "dense_head.hpp"
 
 namespace embellama {
 
@@ -72,12 +73,14 @@ struct Worker {
         : state(parameters.context),
           ids(parameters.max_texts),
           lengths(parameters.max_texts),
-          vector(parameters.n_dims) {}
+          scratch(parameters.context.head->scratch_size()),
+          vector(parameters.context.head->n_out()) {}
 
     ContextState state;
     std::vector<int32_t> tokens;  // of the micro-batch at hand
     std::vector<const int32_t *> ids;
     std::vector<int32_t> lengths;
+    std::vector<float> scratch;
     std::vector<float> vector;
 };
 
@@ -178,8 +181,8 @@ private:
     Failure write_text(Worker & worker, const ContextState & state, const EmbedJob & job, int32_t text,
                        const float * computed, int32_t n_tokens) const;
     Failure write_scores(const EmbedJob & job, int32_t text, const float * scores) const;
-    Failure write_vectors(Worker & worker, const EmbedJob & job, int32_t text, const float * vectors,
-                          int32_t n_vectors) const;
+    Failure write_vectors(Worker & worker, const DenseHead & head, const EmbedJob & job, int32_t text,
+                          const float * vectors, int32_t n_vectors) const;
 
     const Parameters parameters_;
     const VectorLoops & loops_;
@@ -366,7 +369,7 @@ void Pool::deliver(Worker & worker, const ContextState & state, Status status,
                 job->failures[text] = static_cast<int8_t>(failure);
             }
             if (vectors) {
-                vectors += n_tokens * parameters_.n_dims;
+                vectors += n_tokens * state.head().n_in();
             }
         }
         if (job) {
@@ -408,7 +411,8 @@ Failure Pool::write_text(Worker & worker, const ContextState & state, const Embe
     if (!computed) {
         return Failure::NOT_COMPUTED;
     }
-    return state.ranks() ? write_scores(job, text, computed) : write_vectors(worker, job, text, computed, n_tokens);
+    return state.ranks() ? write_scores(job, text, computed)
+                         : write_vectors(worker, state.head(), job, text, computed, n_tokens);
 }
 
 Failure Pool::write_scores(const EmbedJob & job, int32_t text, const float * scores) const {
@@ -417,26 +421,25 @@ Failure Pool::write_scores(const EmbedJob & job, int32_t text, const float * sco
     return normalize(loops_, Norm::NONE, 0, out, job.rows.n_dims) ? Failure::NONE : Failure::NOT_FINITE;
 }
 
-Failure Pool::write_vectors(Worker & worker, const EmbedJob & job, int32_t text, const float * vectors,
-                            int32_t n_vectors) const {
+Failure Pool::write_vectors(Worker & worker, const DenseHead & head, const EmbedJob & job, int32_t text,
+                            const float * vectors, int32_t n_vectors) const {
     const Rows & rows = job.rows;
-    const int64_t n_dims = parameters_.n_dims;
     if (rows.per_token) {
         char * out = row_of(rows, text);
         bool finite = true;
         for (int32_t token = 0; token < n_vectors; token++, out += rows.stride) {
             auto * row = reinterpret_cast<float *>(out);
-            std::copy_n(vectors + token * n_dims, rows.n_dims, row);
+            std::copy_n(vectors + token * head.n_in(), rows.n_dims, row);
             finite &= normalize(loops_, job.norm, job.p, row, rows.n_dims);
         }
         return finite ? Failure::NONE : Failure::NOT_FINITE;
     }
     char * const out = row_of(rows, text);
-    const bool in_place = rows.type == RowType::FLOAT32 && rows.n_dims == n_dims;
+    const bool in_place = rows.type == RowType::FLOAT32 && rows.n_dims == head.n_out();
     float * const vector = in_place ? reinterpret_cast<float *>(out) : worker.vector.data();
-    pool(loops_, job.pooling, vectors, n_vectors, n_dims, vector);
-    if (parameters_.layer_norm_before_cut && rows.n_dims < n_dims) {
-        layer_norm(vector, n_dims);
+    head.pool_text(loops_, job.pooling, vectors, n_vectors, worker.scratch.data(), vector);
+    if (parameters_.layer_norm_before_cut && rows.n_dims < head.n_out()) {
+        layer_norm(vector, head.n_out());
     }
     if (!normalize(loops_, job.norm, job.p, vector, rows.n_dims)) {
         return Failure::NOT_FINITE;

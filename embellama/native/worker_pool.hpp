@@ -21,7 +21,6 @@ public:
         int32_t n_workers = 1;
         int64_t max_tokens = 0;                                    // of a micro-batch made of several jobs' items
         int32_t max_texts = 1;                                     // of any micro-batch
-        int64_t n_dims = 0;                                        // of a token vector
         InstructionSet instruction_set = InstructionSet::GENERIC;  // what rows are pooled with
         bool layer_norm_before_cut = false;                        // of vectors of which not all dimensions are kept
     };

@@ -72,7 +72,6 @@ cdef extern from "native/worker_pool.hpp" namespace "embellama" nogil:
         int32_t n_workers
         int64_t max_tokens
         int32_t max_texts
-        int64_t n_dims
         InstructionSet instruction_set
         cpp_bool layer_norm_before_cut
 

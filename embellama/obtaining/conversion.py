@@ -26,8 +26,8 @@ from embellama.errors import EmbellamaError, ModelLoadError
 from embellama.files.checksum import is_as_recorded, record_path, sha256_record
 from embellama.files.working_folder import publish, waiting_notice, working_folder
 from embellama.gguf.reader import read_header
+from embellama.obtaining.default_type import DEFAULT_TYPES, is_intact_default
 from embellama.obtaining.known_models import CatalogEntry
-from embellama.obtaining.reference import DEFAULT_TYPES
 from embellama.progress import stderr_is_terminal
 
 __all__ = ["cache_folder", "make_gguf", "publish_gguf", "publish_source", "remove", "require_space"]
@@ -80,7 +80,8 @@ def make_gguf(
         types = (file_type,) if file_type else DEFAULT_TYPES
         stem = gguf.name.removesuffix(f"-{types[0]}.gguf")
         files = {kind: gguf.with_name(f"{stem}-{kind}.gguf") for kind in types}
-        found = next(filter(is_as_recorded, files.values()), None)
+        is_intact = is_as_recorded if file_type else is_intact_default
+        found = next(filter(is_intact, files.values()), None)
         if found is None:
             show = progress and stderr_is_terminal()
             source = checkpoint(folder, show)

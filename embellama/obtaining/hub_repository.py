@@ -281,7 +281,7 @@ def _fetch(
     weights = [file for file in files if file.name.endswith(".safetensors")]
     small = [file for file in files if file not in weights]
     download_files(directory, repository, small, show=False)
-    _require_convertible(directory)
+    _require_convertible(directory, type_name)
     # At least this much: the weights of most checkpoints are float32.
     n_bytes = sum(file.size or 0 for file in weights)
     made = n_bytes // 2 if type_name in (None, "F16", "BF16") else n_bytes
@@ -292,6 +292,6 @@ def _fetch(
     download_files(directory, repository, weights, show)
 
 
-def _require_convertible(directory: Path) -> None:
+def _require_convertible(directory: Path, type_name: str | None) -> None:
     """Raise as the converter does, before anything large is downloaded for nothing."""
-    require_family(read_sentence_transformers(directory).transformer)
+    require_family(read_sentence_transformers(directory).transformer, type_name)

@@ -95,8 +95,8 @@ def preview_repository(reference: HubReference, file_type: str | None) -> Previe
         raise refusal(error, name) from error
     files = [] if reference.file else files_to_convert(repository)
     if files:
-        file_type_name(file_type or "F16")
-        return _preview_checkpoint(repository, files)
+        type_name = file_type and file_type_name(file_type)
+        return _preview_checkpoint(repository, files, type_name)
     held = [file.name for file in repository.files]
     return _preview_gguf(repository, reference.file or choose_gguf(name, held, file_type))
 
@@ -138,7 +138,9 @@ def _with_header(seen: Preview, remote: RemoteFile, name: str) -> Preview:
         return dataclasses.replace(seen, problem=str(error))
 
 
-def _preview_checkpoint(repository: Repository, files: list[RepositoryFile]) -> Preview:
+def _preview_checkpoint(
+    repository: Repository, files: list[RepositoryFile], file_type: str | None
+) -> Preview:
     seen = Preview(
         name=repository.name,
         url=f"https://huggingface.co/{repository.name}",
@@ -155,7 +157,7 @@ def _preview_checkpoint(repository: Repository, files: list[RepositoryFile]) -> 
             for file in files:
                 if file.name.endswith(_WEIGHTS):
                     _write_outline(repository, file, made / file.name)
-            return dataclasses.replace(seen, checkpoint=examine_checkpoint(made))
+            return dataclasses.replace(seen, checkpoint=examine_checkpoint(made, file_type))
         except ModelLoadError as error:
             problem = in_terms_of_the_repository(error, repository.name)
             return dataclasses.replace(seen, problem=str(problem))

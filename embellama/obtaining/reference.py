@@ -51,9 +51,6 @@ class WebReference:
         return path.rpartition("/")[2]
 
 
-# What the converter chooses from where no type is named.
-DEFAULT_TYPES = ("F16", "BF16")
-
 # What the Hub allows in the name of an organisation and of a repository.
 _NAME = r"\w[\w.-]*/\w[\w.-]*"
 _REVISION = r"[^\s:@]+"

@@ -260,6 +260,11 @@ def test_tokens_of_a_decomposed_text(tmp_path: Path) -> None:
             "bias of the experts",
             {"tensors": {"blk.1.ffn_down.bias": np.zeros(32, np.float32)}},
         ),
+        (
+            "gemma-embedding",
+            "dense modules",
+            {"tensors": {"dense_2.weight": np.eye(32, dtype=np.float32)}},
+        ),
     ],
 )
 def test_what_a_file_can_not_show_is_told(
@@ -271,7 +276,8 @@ def test_what_a_file_can_not_show_is_told(
 ) -> None:
     path = write_tiny_model(tmp_path / "model.gguf", architecture)
     with caplog.at_level(logging.WARNING, "embellama"), EmbeddingModel(ModelConfig(path)) as model:
-        assert [words in each for each in model.info.doubts(model.pooling)] == [True]
+        doubts = model.info.doubts(model.pooling)
     assert any(words in record.getMessage() for record in caplog.records)
     ours = write_tiny_model(tmp_path / "ours.gguf", architecture, **good)
-    assert model_info(ours).doubts(PoolingStrategy.MEAN) == []
+    remaining = model_info(ours).doubts(PoolingStrategy.MEAN)
+    assert [words in each for each in doubts if each not in remaining] == [True]

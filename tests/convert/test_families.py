@@ -9,12 +9,13 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
-from support.checkpoints import change_json, write_json
+from safetensors.numpy import load_file, save_file
+from support.checkpoints import change_json, save_bfloat16, write_json
 from support.family_checkpoints import (
     BYTE_BPE,
     FAMILIES,
     QUERY,
+    RUNS,
     TEXTS,
     WIDTH,
     write_family_checkpoint,
@@ -148,6 +149,16 @@ def test_tokens_and_vectors(tmp_path: Path, family: str, accuracy: str) -> None:
         ("qwen3", {"num_key_value_heads": 3}, "can't share 3 key-value heads"),
         ("qwen3", {"head_dim": 2**22}, "are too many"),
         ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "classification head"),
+        ("embeddinggemma", {"use_bidirectional_attention": False}, "a Gemma 3 for text generation"),
+        ("embeddinggemma", {"hidden_activation": "silu"}, "hidden_activation is 'silu'"),
+        ("embeddinggemma", {"query_pre_attn_scalar": 256}, "query_pre_attn_scalar is 256"),
+        ("embeddinggemma", {"layer_types": ["full_attention"] * 4}, "layer_types is not layers"),
+        ("embeddinggemma", {"num_key_value_heads": 3}, "can't share 3 key-value heads"),
+        ("embeddinggemma", {"rope_scaling": {"factor": 8.0}}, "rope_scaling is"),
+        ("sentence-t5", {"feed_forward_proj": "gated-silu"}, "feed_forward_proj is 'gated-silu'"),
+        ("sentence-t5", {"relative_attention_max_distance": 64}, "max_distance is 64"),
+        ("sentence-t5", {"d_kv": 2**20}, "are too many"),
+        ("sentence-t5", {"architectures": ["T5EncoderForTokenClassification"]}, "head on T5's"),
     ],
 )
 def test_refused(tmp_path: Path, family: str, changes: dict[str, Any], message: str) -> None:
@@ -168,7 +179,7 @@ def test_a_mixture_has_its_router_in_float32_and_the_bias_of_its_experts(tmp_pat
         tensors["blk.1.ffn_down.bias"].data, weights["encoder.layers.1.mlp.experts.bias"]
     )
     with EmbeddingModel(output) as model:
-        assert model.info.doubts == []
+        assert model.info.doubts(model.pooling) == []
         assert model.embed("hello world").shape == (WIDTH,)
 
 
@@ -276,6 +287,36 @@ def test_settings_of_transformers_5_give_the_same_file(tmp_path: Path) -> None:
     assert new.read_bytes() == old.read_bytes()
 
 
+@pytest.mark.parametrize("family", ["embeddinggemma", "sentence-t5"])
+def test_no_float16_where_activations_overflow_in_it(tmp_path: Path, family: str) -> None:
+    weights = write_family_checkpoint(tmp_path / "tiny", family)
+
+    def default_type() -> str:
+        return model_info(convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")).file_type
+
+    with pytest.raises(ModelLoadError, match="use the type BF16, F32 or Q8_0"):
+        convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf", file_type="f16")
+    assert default_type() == "F32"
+    save_bfloat16(weights, tmp_path / "tiny" / "model.safetensors")
+    assert default_type() == "F32"  # the Dense module's weights are float32
+    for folder in (tmp_path / "tiny").glob("?_Dense"):
+        path = folder / "model.safetensors"
+        save_bfloat16(load_file(path), path)
+    assert default_type() == "BF16"
+
+
+def test_runs_of_spaces_are_tokens_of_gemma(tmp_path: Path) -> None:
+    with np.load(REFERENCE) as reference:
+        ids = reference["embeddinggemma tokens of runs"]
+        lengths = reference["embeddinggemma lengths of runs"]
+    write_family_checkpoint(tmp_path / "tiny", "embeddinggemma")
+    output = convert_checkpoint(tmp_path / "tiny", tmp_path / "tiny.gguf")
+    with EmbeddingModel(output) as model:
+        tokens = [model.tokenize(text) for text in RUNS]
+    assert [len(each) for each in tokens] == lengths.tolist()
+    np.testing.assert_array_equal(np.concatenate(tokens), ids)
+
+
 @pytest.mark.parametrize(
     ("family", "buffer"),
     [
@@ -284,6 +325,8 @@ def test_settings_of_transformers_5_give_the_same_file(tmp_path: Path) -> None:
         ("jina-v2", "embeddings.position_ids"),
         ("modernbert", "decoder.bias"),
         ("neobert", "decoder.bias"),
+        ("embeddinggemma", "lm_head.weight"),
+        ("sentence-t5", "encoder.embed_tokens.weight"),
     ],
 )
 def test_buffers_and_other_heads_are_left_out(tmp_path: Path, family: str, buffer: str) -> None:

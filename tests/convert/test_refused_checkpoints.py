@@ -190,7 +190,7 @@ BAD_CHECKPOINTS = {
         pooling({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}),
         "the pooling is mean and cls",
     ),
-    "dense layer": (pooling({"pooling_mode": "mean"}, "Dense"), r"models\.Dense"),
+    "unknown module": (pooling({"pooling_mode": "mean"}, "CNN"), r"models\.CNN"),
     "broken modules": (replace("modules.json", '[{"type": 1}]'), "must be a list of modules"),
     "broken model card": (replace("README.md", "---\n: [\n---\n"), r"README\.md: the model card"),
 }

@@ -22,6 +22,7 @@ import pytest
 from support.child_process import TIMEOUT
 from support.folders import DATA, REPOSITORY
 from support.installation import needs_a_package
+from support.tiny_model import write_tiny_bert
 
 import embellama
 from embellama import InvalidInputError, ModelLoadError, core, kernels
@@ -186,6 +187,23 @@ def test_tokenize(probe: ModuleType, model: Model) -> None:
         assert n_ids == 4
         assert set(ids.tolist()) == {-1}, "nothing is written where not all fits"
     assert probe.tokenize(vocabulary, b"", 16)[0] == 2
+
+
+def test_dense_modules_come_after_the_pooling(probe: ModuleType, tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).standard_normal((48, 32), np.float32)
+    path = write_tiny_bert(tmp_path / "tiny.gguf", tensors={"dense_2.weight": weights})
+    model = Model(str(path))
+    assert (model.n_dimensions, model.n_token_dimensions) == (48, 32)
+    context = Context(model)
+    ids = Vocabulary(model).tokenize("hello world")
+    rows = context.token_vectors(ids)
+    assert rows.shape == (len(ids), 32)
+    found = probe.encode(context, [ids], norm=kernels.Norm.NORM_NONE)
+    np.testing.assert_allclose(found, [weights @ rows.mean(0)], rtol=0, atol=1e-5)
+    every = probe.encode(
+        context, [ids], kernels.Pooling.POOL_NONE, kernels.Norm.NORM_NONE, n_rows=len(ids)
+    )
+    np.testing.assert_allclose(every, rows, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last", "max", "mean_sqrt"])

@@ -32,8 +32,11 @@ def encode(
         [np.zeros(first + 1), *texts, np.zeros(1)]
     ).astype(np.int32)[1:]
     cdef int64_t[::1] offsets = first + np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    n_dims = context.model.n_dimensions
+    if pooling == kernels.POOL_NONE:
+        n_dims = context.model.n_token_dimensions
     cdef float[:, ::1] out = np.full(
-        (max(n_rows or n_texts, 1), context.model.n_dimensions), np.nan, dtype=np.float32
+        (max(n_rows or n_texts, 1), n_dims), np.nan, dtype=np.float32
     )
     with nogil:
         core.encode(context, &ids[0], &offsets[0], n_texts, pooling, norm, p, &out[0, 0])

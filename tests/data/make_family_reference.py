@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write ``family_reference.npz``: tokens and vectors of the models of ``family_checkpoints.py``.
 
-Made with tokenizers 0.23.3, transformers 5.24.0 and torch 2.13.0 (CPU), in float64. From the root
-of the repository::
+Made with tokenizers 0.23.3, transformers 5.24.0, sentence-transformers 6.2.0 and torch 2.13.0
+(CPU), in float64. From the root of the repository::
 
     PYTHONPATH=tests python tests/data/make_family_reference.py
 
@@ -10,7 +10,9 @@ For each family:
 
 - ``<family> tokens`` int32 and ``<family> lengths``: the ids of all texts, one after another. The
   texts of a reranker are pairs of ``QUERY`` and the text.
-- ``<family> vectors`` (9, 32) float32: pooled and normalised; or ``<family> scores`` (9,).
+- ``embeddinggemma tokens of runs`` and ``lengths of runs``: the same of ``RUNS``.
+- ``<family> vectors`` (9, n) float32: pooled, through sentence-transformers' Dense modules where
+  there are any, and normalised; or ``<family> scores`` (9,).
 
 transformers runs what it knows by the layout of the checkpoint. For the others the published
 modelling code is written anew below: nomic-ai/nomic-bert-2048, jinaai/jina-bert-implementation,
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sentence_transformers.sentence_transformer.modules import Dense
 from support.family_checkpoints import (
     BYTE_BPE,
     FAMILIES,
@@ -35,12 +38,18 @@ from support.family_checkpoints import (
     N_HEADS,
     N_LAYERS,
     QUERY,
+    RUNS,
     TEXTS,
     write_family_checkpoint,
 )
 from tokenizers import Tokenizer
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    T5EncoderModel,
+)
 
 # The format of Qwen3-Reranker's model card.
 TEMPLATE = """<|im_start|>system
@@ -236,6 +245,8 @@ def model_of(name: str, folder: Path, weights: Weights) -> Callable[[torch.Tenso
     kind = AutoModelForSequenceClassification if FAMILIES[name].classifies else AutoModel
     if name == "qwen3-reranker":
         kind = AutoModelForCausalLM
+    if name in ("sentence-t5", "t5-gated"):
+        kind = T5EncoderModel
     # The published implementation of attention, not a fused one.
     model, report = kind.from_pretrained(
         folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True
@@ -254,8 +265,10 @@ def model_of(name: str, folder: Path, weights: Weights) -> Callable[[torch.Tenso
     return lambda ids: model(input_ids=ids[None]).last_hidden_state[0]
 
 
-def pool(rows: torch.Tensor, pooling: str) -> torch.Tensor:
+def pool(rows: torch.Tensor, pooling: str, dense: list[Dense]) -> torch.Tensor:
     pooled = {"mean": rows.mean(0), "cls": rows[0], "lasttoken": rows[-1]}[pooling]
+    for module in dense:
+        pooled = module({"sentence_embedding": pooled})["sentence_embedding"]
     return pooled / pooled.norm()
 
 
@@ -271,6 +284,10 @@ def main() -> None:
             }
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             model = model_of(name, folder, weights)
+            dense = [
+                Dense.load(str(folder), subfolder=f"{number}_Dense").double()
+                for number in range(2, 2 + len(family.dense))
+            ]
             ids, results = [], []
             for text in TEXTS:
                 if name == "qwen3-reranker":
@@ -280,11 +297,17 @@ def main() -> None:
                     encoded = tokenizer.encode(*([QUERY] if family.classifies else []), text)
                 ids.append(encoded.ids)
                 result = model(torch.tensor(ids[-1]))
-                results.append(result[0] if family.classifies else pool(result, family.pooling))
+                results.append(
+                    result[0] if family.classifies else pool(result, family.pooling, dense)
+                )
             arrays[f"{name} tokens"] = np.concatenate(ids).astype(np.int32)
             arrays[f"{name} lengths"] = np.array([len(each) for each in ids], np.int32)
             kind = "scores" if family.classifies else "vectors"
             arrays[f"{name} {kind}"] = torch.stack(results).numpy().astype(np.float32)
+            if name == "embeddinggemma":
+                runs = [tokenizer.encode(text).ids for text in RUNS]
+                arrays[f"{name} tokens of runs"] = np.concatenate(runs).astype(np.int32)
+                arrays[f"{name} lengths of runs"] = np.array([len(each) for each in runs], np.int32)
     np.savez_compressed(Path(__file__).with_name("family_reference.npz"), **arrays)
 
 

@@ -23,6 +23,7 @@ from support.gguf_draft import Draft, draft_of
 from support.tiny_model import ARCHITECTURES, SIZES, TINY_TOKENS, write_tiny_bert, write_tiny_model
 
 from embellama import EmbeddingModel, ModelLoadError, ModelNotFoundError
+from embellama.core import Model
 from embellama.gguf.architectures import EXAMINED_ARCHITECTURES
 from embellama.gguf.check import check_model
 from embellama.gguf.header import GGUFHeader, StringArray
@@ -358,6 +359,45 @@ def test_refused_models(
         draft.put("general.architecture", 8, name)
         path.write_bytes(draft.encoded())
     refused(path, message)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "activation", "message"),
+    [
+        ({"dense_2.weight": (16, 33)}, None, "'dense_2' does not fit"),
+        ({"dense_2.weight": (16, 32), "dense_3.weight": (8, 32)}, None, "'dense_3' does not fit"),
+        ({"dense_2.weight": (16, 32), "dense_2.bias": (32,)}, None, "'dense_2' does not fit"),
+        ({"dense_2.weight": (32,)}, None, "'dense_2' does not fit"),
+        ({"dense_2.bias": (32,)}, None, "'dense_2.weight' is missing"),
+        ({"dense_2.weight": (16, 32)}, "relu", "is 'relu', not tanh"),
+        ({}, "tanh", "'dense_2.weight' is missing"),
+    ],
+)
+def test_dense_modules_that_do_not_fit(
+    tmp_path: Path, tensors: dict[str, tuple[int, ...]], activation: str | None, message: str
+) -> None:
+    path = write_tiny_bert(
+        tmp_path / "tiny.gguf",
+        metadata={"embellama.dense_2.activation": activation},
+        tensors={name: np.ones(shape, np.float32) for name, shape in tensors.items()},
+    )
+    refused(path, message)
+
+
+@pytest.mark.parametrize(
+    ("shape", "activation"), [((16, 33), None), ((16, 64), None), ((16, 32), "relu")]
+)
+def test_nor_does_core_compute_them(
+    tmp_path: Path, shape: tuple[int, ...], activation: str | None
+) -> None:
+    """embellama.core loads a file unchecked, and must not read out of bounds."""
+    path = write_tiny_bert(
+        tmp_path / "tiny.gguf",
+        metadata={"embellama.dense_2.activation": activation},
+        tensors={"dense_2.weight": np.ones(shape, np.float32)},
+    )
+    with pytest.raises(ModelLoadError, match="the module dense_2 does not fit"):
+        Model(str(path))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from support.checkpoints import change_json, save_bfloat16, write_checkpoint
 from support.child_process import PATIENCE, TIMEOUT
+from support.family_checkpoints import write_family_checkpoint
 from support.hub_client import RESOLVE, Hub, local_hub
-from support.hub_server import COMMIT, HubRepository
+from support.hub_server import COMMIT, HubRepository, files_of
 from support.tiny_model import write_tiny_model
 
 from embellama import EmbeddingModel, ModelConfig, PoolingStrategy, catalog, model_info
@@ -42,7 +43,7 @@ def checkpoint(tmp_path: Path) -> Path:
 @pytest.fixture
 def repository(hub: Hub, checkpoint: Path) -> HubRepository:
     """The checkpoint, with files that the converter does not need."""
-    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    files = files_of(checkpoint)
     files |= {"pytorch_model.bin": b"pickled", "onnx/model.onnx": b"large", ".gitattributes": b""}
     held = HubRepository(files)
     hub.server.repositories["org/model"] = held
@@ -109,6 +110,23 @@ def test_weights_that_float16_can_not_hold_become_bf16(
     assert model_info(gguf).file_type == "BF16"
     hub.server.repositories.clear()
     assert hub.resolve("org/model") == str(gguf)
+
+
+def test_a_network_that_overflows_in_float16_becomes_f32(
+    hub: Hub, repository: HubRepository, tmp_path: Path
+) -> None:
+    write_family_checkpoint(tmp_path / "gemma", "embeddinggemma")
+    repository.files = files_of(tmp_path / "gemma")
+    gguf = hub.cache / "org--model" / "model-F32.gguf"
+    assert hub.resolve("org/model") == str(gguf)
+    assert len(model_info(gguf).dense_modules) == 2
+    hub.server.repositories.clear()
+    assert hub.resolve("org/model") == str(gguf)
+
+
+def test_f32_that_was_named_is_no_default(hub: Hub, repository: HubRepository) -> None:
+    assert hub.resolve("org/model:F32").endswith("model-F32.gguf")
+    assert hub.resolve("org/model").endswith("model-F16.gguf")
 
 
 def test_a_file_that_the_hubs_cache_holds_is_not_downloaded(
@@ -211,14 +229,21 @@ def test_two_processes_at_once(hub: Hub, repository: HubRepository) -> None:
     assert hub.server.downloads().count("model.safetensors") == 1
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words", "name"),
+    [
+        ("MPNetModel", "no graph for MPNetModel", "org/model"),
+        ("Gemma3TextModel", "use the type BF16, F32 or", "org/model:F16"),
+    ],
+)
 def test_what_can_not_be_converted_is_refused_before_the_weights_come(
-    hub: Hub, repository: HubRepository, checkpoint: Path
+    hub: Hub, repository: HubRepository, checkpoint: Path, architecture: str, words: str, name: str
 ) -> None:
-    change_json(checkpoint / "config.json", architectures=["MPNetModel"])
+    change_json(checkpoint / "config.json", architectures=[architecture])
     repository.files["config.json"] = (checkpoint / "config.json").read_bytes()
-    message = hub.resolve("org/model")
+    message = hub.resolve(name)
     assert message.startswith("ModelLoadError: org/model can't be converted: config.json: ")
-    assert "MPNetModel" in message
+    assert words in message
     assert "org/repo/file.gguf" in message
     assert str(hub.cache) not in message
     assert "model.safetensors" not in hub.server.downloads()

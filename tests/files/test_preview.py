@@ -12,7 +12,7 @@ import pytest
 from support.checkpoints import change_json, write_checkpoint, write_json
 from support.family_checkpoints import write_family_checkpoint
 from support.hub_client import Hub, local_hub
-from support.hub_server import HubRepository
+from support.hub_server import HubRepository, files_of
 from support.tiny_model import write_tiny_model
 
 
@@ -34,8 +34,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def publish(hub: Hub, checkpoint: Path, name: str = "org/model") -> HubRepository:
-    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
-    held = hub.server.repositories[name] = HubRepository(files)
+    held = hub.server.repositories[name] = HubRepository(files_of(checkpoint))
     return held
 
 
@@ -172,3 +171,15 @@ def test_a_reranker_that_only_its_card_shows(hub: Hub, tmp_path: Path) -> None:
     assert hub.command("pull", "-q", "org/model").returncode == 0
     here, _ = info(hub, "org/model")
     assert here["pooling"] == "rank"
+
+
+def test_dense_modules(hub: Hub, tmp_path: Path) -> None:
+    write_family_checkpoint(tmp_path / "gemma", "embeddinggemma")
+    publish(hub, tmp_path / "gemma")
+    assert "use the type BF16, F32 or Q8_0" in info(hub, "org/model:F16")[1]
+    seen, _ = info(hub, "org/model")
+    assert seen["dense_modules"] == "32 to 96; 96 to 32"
+    assert hub.command("pull", "-q", "org/model").returncode == 0
+    here, _ = info(hub, "org/model")
+    said = ("architecture", "dimensions", "dense_modules", "parameters", "pooling")
+    assert {name: here[name] for name in said} == {name: seen[name] for name in said}

@@ -95,7 +95,8 @@ embellama.added_tokens.ids:i32
 """
 _EXTRA_TENSORS = """
 cls.weight:dd cls.bias:d cls.output.weight:d1 cls.output.bias:1 cls.norm.weight:d
-dense_2.weight:dd dense_3.weight:dd output.weight:dv output.bias:v output.scale:1
+dense_2.weight:dd dense_3.weight:dd dense_2.bias:d dense_3.bias:d
+output.weight:dv output.bias:v output.scale:1
 output.input_scale:1 rope_freqs.weight:h token_types.weight:d2 blk.0.attn_q.scale:1
 blk.0.attn_qkv.weight:dT blk.0.attn_qkv.bias:T blk.0.attn_q.bias:d blk.0.attn_output.bias:d
 blk.0.attn_q_norm.weight:d blk.0.attn_k_norm.weight:d blk.0.attn_norm_2.weight:d

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def change_json(path: Path, **changes: Any) -> None:
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
 
 
-def added_tokens(tokens: list[str], special: list[str]) -> list[dict[str, Any]]:
+def added_tokens(tokens: list[str], special: Sequence[str]) -> list[dict[str, Any]]:
     switches = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
         {"id": tokens.index(token), "content": token, "special": True, **switches}
@@ -93,9 +94,14 @@ def write_wordpiece(folder: Path, tokens: list[str] = WORDPIECE) -> None:
     write_json(folder / "tokenizer_config.json", {"do_lower_case": True, "cls_token": "[CLS]"})
 
 
-def write_unigram(folder: Path, vocabulary: list[tuple[str, float]] = UNIGRAM) -> None:
+def write_unigram(
+    folder: Path,
+    vocabulary: list[tuple[str, float]] = UNIGRAM,
+    *,
+    special: Sequence[str] = ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+    ends: tuple[str | None, str] = ("<s>", "</s>"),
+) -> None:
     tokens = [token for token, _ in vocabulary]
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     write_tokenizer_json(
         folder,
         added_tokens=added_tokens(tokens, special),
@@ -111,7 +117,7 @@ def write_unigram(folder: Path, vocabulary: list[tuple[str, float]] = UNIGRAM) -
                 },
             ],
         },
-        post_processor=template(tokens, "<s>", "</s>", 2),
+        post_processor=template(tokens, *ends, 2),
         model={
             "type": "Unigram",
             "unk_id": tokens.index("<unk>"),

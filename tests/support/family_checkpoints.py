@@ -43,6 +43,16 @@ TEXTS = [
     " ".join("abcdehlorw" * 20),
     "caf\u00e9 \u4e2d\u6587 \U0001f680",
 ]
+# Where Gemma's tokenizer has tokens for several spaces or newlines.
+RUNS = [
+    "a  b",
+    "  the",
+    "hello   world    the",
+    "a\nb\n\nc\n\n\nd",
+    "hello \n\n  world  ",
+    "<table> hello <table>",
+    "a\tb\t\tc",
+]
 _LETTERS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -106,13 +116,7 @@ CAMEMBERT = [
 
 def _sentencepiece(folder: Path) -> None:
     """Llama 2's and Mistral's tokenizer: SentencePiece's BPE, as transformers converts it."""
-    pieces = SENTENCEPIECE[3 + 256 :]
-    merges = [
-        [piece[:end], piece[end:]]
-        for piece in pieces
-        for end in range(1, len(piece))
-        if piece[:end] in pieces and piece[end:] in pieces
-    ]
+    merges = _merges_of(SENTENCEPIECE[3 + 256 :])
     space = "\u2581"
     write_tokenizer_json(
         folder,
@@ -131,6 +135,81 @@ def _sentencepiece(folder: Path) -> None:
         ),
     )
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"})
+
+
+GEMMA = [
+    *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n", "\n\n", "\u2581\u2581"),
+    *(
+        "\u2581\u2581\u2581",
+        "<table>",
+        *("\t" if byte == 9 else f"<0x{byte:02X}>" for byte in range(256)),
+    ),
+    *("he", "or", "ll", "\u2581w", "\u2581t", "wor", "ld", "\u2581wor", "\u2581the", "hello"),
+    *("\u2581", *"abcdefghijklmnopqrstuvwxyz0123456789.,!?T<>"),
+]
+
+
+def _merges_of(pieces: list[str]) -> list[list[str]]:
+    return [
+        [piece[:end], piece[end:]]
+        for piece in pieces
+        for end in range(1, len(piece))
+        if piece[:end] in pieces and piece[end:] in pieces
+    ]
+
+
+def _gemma(folder: Path) -> None:
+    """Gemma's tokenizer: runs of spaces and newlines are added tokens, with merges of their own."""
+    pieces = [piece for piece in GEMMA[10:] if piece[:3] != "<0x"]
+    runs = _merges_of([*GEMMA[5:9], *pieces])[: -len(_merges_of(pieces))]
+    # In the order that transformers' converter gives them; some come after a token's.
+    runs.sort(key=lambda merge: (len(merge[0]), len(merge[1]), merge[0]), reverse=True)
+    *runs, newlines = runs
+    space = "\u2581"
+    tokens = added_tokens(GEMMA, GEMMA[:10])
+    for token in tokens[5:]:
+        token["special"] = False
+    tokens.append({**tokens[0], "id": len(GEMMA), "content": "<image_soft_token>"})
+    write_tokenizer_json(
+        folder,
+        added_tokens=tokens,
+        normalizer={"type": "Replace", "pattern": {"String": " "}, "content": space},
+        pre_tokenizer={
+            "type": "Split",
+            "pattern": {"String": " "},
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        },
+        post_processor=template(GEMMA, "<bos>", "<eos>", 1),
+        model=bpe_model(
+            GEMMA,
+            [*runs, *_merges_of(pieces), newlines],
+            unk_token="<unk>",
+            byte_fallback=True,
+            fuse_unk=True,
+        ),
+    )
+    names = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad", "mask")}
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "GemmaTokenizer", "add_eos_token": True, **names},
+    )
+
+
+# T5's sentinels follow the vocabulary.
+T5 = [
+    *(("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)),
+    *(("\u2581hello", -1.5), ("\u2581world", -2.25), ("\u2581the", -2.5)),
+    *((letter, -4.0 - index) for index, letter in enumerate("abcdehlorwT.,")),
+    *((f"<extra_id_{index}>", 0.0) for index in (1, 0)),
+]
+
+
+def _t5(folder: Path) -> None:
+    tokens = [token for token, _ in T5]
+    write_unigram(folder, T5, special=[*tokens[:3], *tokens[-2:]], ends=(None, "</s>"))
+    names = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer", **names})
 
 
 def _plain(tokenizer: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -160,16 +239,16 @@ def _layers(prefix: str, layer: Shapes) -> Shapes:
     return {f"{prefix}.{i}.{name}": shape for i in range(N_LAYERS) for name, shape in layer.items()}
 
 
-def camembert() -> Shapes:
+def bert(n_tokens: int, n_types: int = 1) -> Shapes:
     square = (WIDTH, WIDTH)
     names = ("self.query", "self.key", "self.value", "output.dense")
     layer = _linear(**{f"attention.{name}": square for name in names})
     layer |= _linear(**{"intermediate.dense": (N_FF, WIDTH), "output.dense": (WIDTH, N_FF)})
     layer |= _norms("attention.output.LayerNorm", "output.LayerNorm")
     return {
-        "embeddings.word_embeddings.weight": (len(CAMEMBERT), WIDTH),
+        "embeddings.word_embeddings.weight": (n_tokens, WIDTH),
         "embeddings.position_embeddings.weight": (514, WIDTH),
-        "embeddings.token_type_embeddings.weight": (1, WIDTH),
+        "embeddings.token_type_embeddings.weight": (n_types, WIDTH),
         **_norms("embeddings.LayerNorm"),
         **_layers("encoder.layer", layer),
         **_linear(**{"pooler.dense": square}),
@@ -346,6 +425,60 @@ def llama(
     return {f"{prefix}{name}": shape for name, shape in found.items()}
 
 
+def gemma(n_kv_heads: int, n_head: int) -> Shapes:
+    found = llama(n_kv_heads, n_head, n_tokens=len(GEMMA), normalised=True)
+    names = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+    return found | _layers("layers", _norms(*names, bias=False))
+
+
+def t5(n_head: int, *, gated: bool) -> Shapes:
+    attention, into = "layer.0.SelfAttention", (N_HEADS * n_head, WIDTH)
+    layer = _linear(
+        False, **{f"{attention}.{name}": into for name in "qkv"}, **{f"{attention}.o": into[::-1]}
+    )
+    for name in ("wi_0", "wi_1") if gated else ("wi",):
+        layer |= _linear(False, **{f"layer.1.DenseReluDense.{name}": (N_FF, WIDTH)})
+    layer |= _linear(False, **{"layer.1.DenseReluDense.wo": (WIDTH, N_FF)})
+    layer |= _norms("layer.0.layer_norm", "layer.1.layer_norm", bias=False)
+    bias = f"encoder.block.0.{attention}.relative_attention_bias.weight"
+    return {
+        "shared.weight": (len(T5), WIDTH),
+        **_layers("encoder.block", layer),
+        bias: (32, N_HEADS),
+        "encoder.final_layer_norm.weight": (WIDTH,),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A module of sentence-transformers after the pooling."""
+
+    n_in: int
+    n_out: int
+    bias: bool
+    activation: str  # a class of torch.nn.modules
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir()
+        write_json(
+            folder / "config.json",
+            {
+                "in_features": self.n_in,
+                "out_features": self.n_out,
+                "bias": self.bias,
+                "activation_function": f"torch.nn.modules.{self.activation}",
+            },
+        )
+        random = np.random.default_rng(self.n_out)
+        shapes = _linear(self.bias, linear=(self.n_out, self.n_in))
+        scale = np.float32(self.n_in**-0.5)
+        weights = {
+            name: scale * random.standard_normal(shape, np.float32)
+            for name, shape in shapes.items()
+        }
+        save_file(weights, folder / "model.safetensors")
+
+
 _BERT_SIZES = {
     "hidden_size": WIDTH,
     "num_hidden_layers": N_LAYERS,
@@ -428,6 +561,7 @@ class FamilyCheckpoint:
     shapes: Shapes
     pooling: str
     task: str | None = None
+    dense: tuple[Dense, ...] = ()
 
     @property
     def classifies(self) -> bool:
@@ -439,12 +573,58 @@ def _family(
     write_tokenizer: Callable[[Path], None],
     shapes: Shapes,
     pooling: str,
+    dense: tuple[Dense, ...] = (),
     /,
     **config: Any,
 ) -> FamilyCheckpoint:
-    return FamilyCheckpoint({"architectures": [name], **config}, write_tokenizer, shapes, pooling)
+    config = {"architectures": [name], **config}
+    return FamilyCheckpoint(config, write_tokenizer, shapes, pooling, dense=dense)
 
 
+_TANH, _IDENTITY = "activation.Tanh", "linear.Identity"
+_BERT = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 2,
+    **_BERT_SIZES,
+}
+_GEMMA = {
+    **_BERT_SIZES,
+    "model_type": "gemma3_text",
+    "use_bidirectional_attention": True,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "query_pre_attn_scalar": 16,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 512,
+    "sliding_window": 16,
+    "layer_types": [
+        "sliding_attention",
+        "sliding_attention",
+        "full_attention",
+        "sliding_attention",
+    ],
+    "rope_theta": 1000000.0,
+    "rope_local_base_freq": 10000.0,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+_T5 = {
+    "model_type": "t5",
+    "d_model": WIDTH,
+    "d_ff": N_FF,
+    "num_layers": N_LAYERS,
+    "num_heads": N_HEADS,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
 _LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 _UNIGRAM = _plain(write_unigram)
 _WORDPIECE = _plain(write_wordpiece)
@@ -511,7 +691,7 @@ FAMILIES = {
     "camembert": _family(
         "CamembertModel",
         _plain(lambda folder: write_unigram(folder, CAMEMBERT)),
-        camembert(),
+        bert(len(CAMEMBERT)),
         "mean",
         model_type="camembert",
         hidden_act="gelu",
@@ -522,6 +702,22 @@ FAMILIES = {
         bos_token_id=5,
         eos_token_id=6,
         **_BERT_SIZES,
+    ),
+    "labse": _family(
+        "BertModel",
+        _WORDPIECE,
+        bert(len(WORDPIECE), 2),
+        "cls",
+        (Dense(WIDTH, WIDTH, True, _TANH),),
+        **_BERT,
+    ),
+    "leaf": _family(
+        "BertModel",
+        _WORDPIECE,
+        bert(len(WORDPIECE), 2),
+        "mean",
+        (Dense(WIDTH, 48, True, _IDENTITY),),
+        **_BERT,
     ),
     "nomic": _family("NomicBertModel", _WORDPIECE, nomic_bert(), "mean", **_NOMIC),
     "nomic-moe": _family(
@@ -615,6 +811,33 @@ FAMILIES = {
         sliding_window=None,
         **_LLAMA,
     ),
+    "embeddinggemma": _family(
+        "Gemma3TextModel",
+        _gemma,
+        gemma(1, 16),
+        "mean",
+        (Dense(WIDTH, 96, False, _IDENTITY), Dense(96, WIDTH, False, _IDENTITY)),
+        **_GEMMA,
+    ),
+    "sentence-t5": _family(
+        "T5EncoderModel",
+        _t5,
+        t5(8, gated=False),
+        "mean",
+        (Dense(WIDTH, 24, False, _IDENTITY),),
+        feed_forward_proj="relu",
+        d_kv=8,
+        **_T5,
+    ),
+    "t5-gated": _family(
+        "T5EncoderModel",
+        _t5,
+        t5(16, gated=True),
+        "mean",
+        feed_forward_proj="gated-gelu",
+        d_kv=16,
+        **_T5,
+    ),
 }
 
 
@@ -624,18 +847,24 @@ def write_family_checkpoint(folder: Path, name: str) -> dict[str, np.ndarray]:
     folder.mkdir()
     family.write_tokenizer(folder)
     embeddings = next(
-        shape for name, shape in family.shapes.items() if "embed" in name or "enc" in name
+        shape
+        for name, shape in family.shapes.items()
+        if "embed" in name or "shared" in name or name.endswith("encoder.weight")
     )
     config = {"vocab_size": embeddings[0], **family.config}
     write_json(folder / "config.json", config)
     if name == "qwen3-reranker":
         (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Qwen3-Reranker-Tiny\n")
     if not family.classifies:
+        modules = {"": "Transformer", "1_Pooling": "Pooling"}
+        for number, dense in enumerate(family.dense, start=2):
+            modules[f"{number}_Dense"] = "Dense"
+            dense.write(folder / f"{number}_Dense")
         write_json(
             folder / "modules.json",
             [
-                {"path": "", "type": "sentence_transformers.models.Transformer"},
-                {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+                {"path": path, "type": f"sentence_transformers.models.{kind}"}
+                for path, kind in modules.items()
             ],
         )
         (folder / "1_Pooling").mkdir()

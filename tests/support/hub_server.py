@@ -16,6 +16,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 COMMIT = "5" * 40
 
@@ -57,6 +58,12 @@ class HubRepository:
     piece_pause: float = 0.0
     is_gated: bool = False
     xet_storage: str = ""
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a repository that holds what a folder does."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def is_large(name: str) -> bool:

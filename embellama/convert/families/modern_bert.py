@@ -31,20 +31,6 @@ _HEAD = {
 _CLASSIFIER_POOLING = {"mean": 1, "cls": 2}  # enum llama_pooling_type, llama.h
 
 
-def _rope_base(config: Config, kind: str, old_name: str, default: float) -> float:
-    """Return the base of RoPE, as transformers 4 or 5 writes it."""
-    by_kind: Any = config.values.get("rope_parameters")
-    rope = by_kind.get(kind) if isinstance(by_kind, dict) else None
-    if not isinstance(rope, dict):
-        return config.number(old_name, default, below=1e9)
-    if rope.get("rope_type", "default") != "default":
-        raise config.error(f"rope_type is {rope['rope_type']!r}, which is not supported")
-    base = rope.get("rope_theta", default)
-    if isinstance(base, bool) or not isinstance(base, (int, float)) or not 0 < base < 1e9:
-        raise config.error(f"rope_theta must be a positive number, not {base!r}")
-    return float(base)
-
-
 def read_modern_bert(config: Config, head: str) -> Network:
     """Read the config.json of a ModernBERT."""
     config.refuse_unless("hidden_activation", "gelu", (*GELU_ERF, "silu"))
@@ -80,7 +66,7 @@ def read_modern_bert(config: Config, head: str) -> Network:
         "attention.layer_norm_epsilon": config.number("norm_eps", 1e-5, below=1),
         "attention.causal": False,
         "hidden_activation": "silu" if config.values.get("hidden_activation") == "silu" else "gelu",
-        "rope.freq_base": _rope_base(config, "full_attention", "global_rope_theta", 160000.0),
+        "rope.freq_base": config.rope_base("full_attention", "global_rope_theta", 160000.0),
         "rope.scaling.type": "none",
         "classifier.output_labels": labels,
         "vocab_size": sizes["tokens"],
@@ -89,8 +75,8 @@ def read_modern_bert(config: Config, head: str) -> Network:
         metadata |= {
             "attention.sliding_window": config.size("local_attention", 128),
             "attention.sliding_window_pattern": every,
-            "rope.freq_base_swa": _rope_base(
-                config, "sliding_attention", "local_rope_theta", 10000.0
+            "rope.freq_base_swa": config.rope_base(
+                "sliding_attention", "local_rope_theta", 10000.0
             ),
         }
     if classifies:
