@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 from support.checkpoints import change_json, write_json
 from support.family_checkpoints import TEXTS, WIDTH, write_family_checkpoint
+from support.tiny_model import write_tiny_bert
 
 from embellama import DimensionMismatchError, EmbeddingModel, ModelConfig, model_info
 from embellama.cli.model_files import info as info_command
@@ -79,6 +80,19 @@ def test_outputs_of_other_types_and_lengths(leaf: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(half, vectors.astype(np.float16))
         with pytest.raises(DimensionMismatchError, match="from 1 to 48"):
             model.embed_batch(TEXTS, truncate_dim=49)
+
+
+def test_a_layer_norm_before_a_cut_comes_after_the_modules(tmp_path: Path) -> None:
+    path = write_tiny_bert(
+        tmp_path / "tiny.gguf",
+        metadata={"embellama.layer_norm_before_cut": True},
+        tensors={"dense_2.weight": np.random.default_rng(0).standard_normal((48, 32), np.float32)},
+    )
+    with EmbeddingModel(ModelConfig(path, normalization="none")) as model:
+        whole = model.embed("hello world").astype(np.float64)
+        expected = (whole - whole.mean()) / np.sqrt(whole.var() + 1e-5)
+        short = model.embed_batch(["hello world"], truncate_dim=40)[0]
+        np.testing.assert_allclose(short, expected[:40], atol=1e-5)
 
 
 def test_what_a_file_says_of_its_modules(leaf: Path, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
     PYTHONPATH=tests python tests/data/compare_with_llama_cpp_converter.py LLAMA_CPP CHECKPOINT
 
 LLAMA_CPP is a checkout of llama.cpp at the release that embellama pins, CHECKPOINT a directory
-with a config.json. Without CHECKPOINT the small ones of all families are compared, in F16 only.
+with a config.json. Without CHECKPOINT the small ones of all families are compared, in F16 only,
+and those that overflow in it in F32.
 ``--python`` names an interpreter with torch, transformers and sentencepiece, which llama.cpp's
 converter needs; default: this one.
 """
@@ -26,6 +27,8 @@ from support.checkpoints import change_json
 from support.family_checkpoints import FAMILIES, write_family_checkpoint
 
 from embellama.convert import convert_checkpoint
+from embellama.convert.architecture import overflows_in_float16
+from embellama.convert.config_json import Config
 
 # llama.cpp's converter knows vocabularies by a hash of what they make of a text. None is as small
 # as those of the families.
@@ -157,7 +160,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             print(f"{family}:")
             write_published_layout(Path(folder, family), family)
-            total += n_differences(asked.llama_cpp, Path(folder, family), "f16", asked.python, True)
+            checkpoint = Path(folder, family)
+            overflows = overflows_in_float16(Config(checkpoint / "config.json"))
+            file_type = "f32" if overflows else "f16"
+            total += n_differences(asked.llama_cpp, checkpoint, file_type, asked.python, True)
     return int(total > 0)
 
 
