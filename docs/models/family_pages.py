@@ -59,8 +59,9 @@ FAMILIES = {
         "Nomic BERT with experts",
         "nomic-embed-text-v2-moe.",
         (
-            "GGUF files that llama.cpp's converter made lack the biases of the experts: for a few "
-            "tokens another expert is chosen. `embellama info` names this doubt.",
+            "GGUF files that llama.cpp's converter made, those of the authors too, lack the bias of "
+            "the experts: for a few tokens another expert is chosen. `embellama info` names this "
+            "doubt. The name converts the authors' checkpoint.",
         ),
     ),
     "modern-bert": Family(
@@ -92,7 +93,17 @@ FAMILIES = {
         "embeddinggemma-300m.",
         (
             "Its activations overflow in float16, so no F16 file works; the name takes Q8_0.",
-            "The authors' repository is gated; the GGUF file comes from another, ggml-org's.",
+            "The authors' repository is gated; the GGUF file comes from another, ggml-org's. It "
+            "works if it holds the dense modules that come after the pooling; a file without them "
+            "is loaded with a warning. The repository's name converts the authors' checkpoint.",
+        ),
+    ),
+    "t5encoder": Family(
+        "T5's encoder",
+        "sentence-t5 and gtr; name the repository, such as `sentence-transformers/sentence-t5-base`.",
+        (
+            "Its activations can overflow in float16: the weights become BF16 or F32.",
+            "The dense module after the pooling is part of the file.",
         ),
     ),
     "jina-bert-v2": Family(
@@ -106,7 +117,10 @@ FAMILIES = {
     "jina-bert-v3": Family(
         "jina-embeddings-v3",
         "jina-embeddings-v3; name the repository, `jinaai/jina-embeddings-v3`.",
-        ("The adapters of its tasks are left out: it computes what the checkpoint does without.",),
+        (
+            "By name it computes what the checkpoint does without an adapter. `embellama convert "
+            "--task retrieval.query` adds the adapter of a task to the weights.",
+        ),
     ),
     "neo-bert": Family(
         "NeoBERT",
@@ -120,9 +134,14 @@ FAMILIES = {
         "Llama and Mistral",
         "e5-mistral and others; name the repository.",
         (
-            "RoPE with scaling, as of Llama 3.1, is refused by the converter.",
+            "RoPE with scaling, as of Llama 3.1, is converted.",
             "No prompt is known: most of these models want an instruction before a query.",
         ),
+    ),
+    "llama-embed": Family(
+        "Llama without causal mask",
+        "llama-nemotron-embed and llama-embed-nemotron; name the repository.",
+        ("Each token sees all others. Files of llama.cpp's converter do not say how to pool.",),
     ),
 }
 
@@ -150,7 +169,10 @@ def page(architecture: str, figures: dict[str, dict[str, object]]) -> str:
         f"|---|{'---|' * len(SETTINGS)}",
     ]
     for name, measured in own.items():
-        values = " | ".join(f"{measured[setting]:.1e}" for setting in SETTINGS)
+        values = " | ".join(
+            "refused" if measured[setting] is None else f"{measured[setting]:.1e}"
+            for setting in SETTINGS
+        )
         known = catalog.find(name) is not None
         what = f"{measured['kind']}, {name if known else f'small {name}'}"
         lines.append(f"| {what} | {values} |")
