@@ -59,9 +59,9 @@ FAMILIES = {
         "Nomic BERT with experts",
         "nomic-embed-text-v2-moe.",
         (
-            "GGUF files that llama.cpp's converter made, those of the authors too, lack the bias of "
-            "the experts: for a few tokens another expert is chosen. `embellama info` names this "
-            "doubt. The name converts the authors' checkpoint.",
+            "GGUF files that llama.cpp's converter made, those of the authors too, lack the bias "
+            "of the experts: for a few tokens another expert is chosen. `embellama info` names "
+            "this doubt. The name converts the authors' checkpoint.",
         ),
     ),
     "modern-bert": Family(
@@ -100,7 +100,7 @@ FAMILIES = {
     ),
     "t5encoder": Family(
         "T5's encoder",
-        "sentence-t5 and gtr; name the repository, such as `sentence-transformers/sentence-t5-base`.",
+        "sentence-t5 and gtr; name the repository, `sentence-transformers/sentence-t5-base`.",
         (
             "Its activations can overflow in float16: the weights become BF16 or F32.",
             "The dense module after the pooling is part of the file.",
