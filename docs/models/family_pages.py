@@ -93,9 +93,9 @@ FAMILIES = {
         "embeddinggemma-300m.",
         (
             "Its activations overflow in float16, so no F16 file works; the name takes Q8_0.",
-            "The authors' repository is gated; the GGUF file comes from another, ggml-org's. It "
-            "works if it holds the dense modules that come after the pooling; a file without them "
-            "is loaded with a warning. The repository's name converts the authors' checkpoint.",
+            "The authors' repository is gated; the GGUF file comes from another, ggml-org's. One "
+            "without the dense modules that come after the pooling is loaded with a warning: then "
+            "convert the authors' checkpoint, `embellama convert FOLDER model.gguf`.",
         ),
     ),
     "t5encoder": Family(
