@@ -31,10 +31,11 @@ precision = 1
 fail_under = 85
 INI
 
-# Not test_allocation: Cython's tracing does not survive memory that it can't have for a frame.
+# Not tests/processes, whose programs run in processes of their own, which are not measured. Not
+# test_allocation: Cython's tracing does not survive memory that it can't have for a frame.
 cd "$tree"
 export PYTHONPATH="$tree"
 coverage run --rcfile=coverage.ini "$(command -v pytest)" -q \
-    -c "$root/pyproject.toml" --rootdir "$root" --ignore "$root/tests/project/test_documentation.py" \
+    -c "$root/pyproject.toml" --rootdir "$root" --ignore "$root/tests/project/test_documentation.py" --ignore "$root/tests/processes" \
     -k "not test_allocation" "$root/tests"
 coverage report --rcfile=coverage.ini
