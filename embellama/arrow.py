@@ -45,8 +45,8 @@ _OF_THE_CATALOG = ("hf://", "http://", "https://")
 def texts_of(table: pyarrow.Table | pyarrow.RecordBatch, column: str) -> list[str | None]:
     """Return the texts of a column; None where it holds a null.
 
-    A Python string is made of each. That takes 0.1 microseconds a text, and its vector a thousand
-    times as long, so nothing reads Arrow's buffers in place.
+    A Python string is made of each. That takes 0.1 microseconds a text, and its vector more than
+    a thousand times as long, so nothing reads Arrow's buffers in place.
 
     Raises
     ------

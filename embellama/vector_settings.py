@@ -21,6 +21,9 @@ def vector_settings(model: EmbeddingModel, *, prompt: str, n_dimensions: int) ->
         "pooling": model.pooling.value,
         "normalize": str(config.normalization),
         "accuracy": config.accuracy.value,
+        "parse_special": config.parse_special,
+        "keys_in_float16": config.keys_in_float16,
+        "layer_norm_before_cut": model.info.layer_norm_before_cut,
         "prompt": prompt,
         "dimensions": n_dimensions,
     }

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from embellama import catalog
 from embellama.arrow import config_on_this_machine, embed_texts, prompt_of, texts_of
 from embellama.config import ModelConfig
-from embellama.core import backend_info
 from embellama.corpus.outputs import (
     OWN_COLUMNS,
     Outputs,
@@ -164,6 +163,7 @@ class CorpusJob:
                 n_dimensions=self.truncate_dim or model.embedding_dimensions,
             ),
             "truncate": cut_at_tokens(model),
+            "max_sequence_length": model.max_sequence_length,
             "column": self.column,
             "keep": list(self.keep),
             "dtype": self.dtype,
@@ -401,7 +401,7 @@ class CorpusWorker:
             "number": unit.number,
             "first_row": unit.first_row,
             "identity": unit.identity,
-            "instruction_set": backend_info()["instruction_set"],
+            "instruction_set": self._model.core_model.instruction_set,
             "settings": self._settings,
         }
 

@@ -171,6 +171,10 @@ def test_what_is_refused(tmp_path: Path, config: ModelConfig) -> None:
     job_of(tmp_path, config).run()
     with pytest.raises(ConfigurationError, match=r"other settings \(dtype changed\)"):
         job_of(tmp_path, config, dtype="int8").run()
+    for name, value in (("parse_special", False), ("keys_in_float16", True), ("n_ctx", 16)):
+        other = config.replace(**{name: value})
+        with pytest.raises(ConfigurationError, match=r"other settings"):
+            job_of(tmp_path, other).run()
     source.write_bytes(b"PAR1 is not enough")
     with pytest.raises(InvalidInputError, match=r"x\.parquet can't be read"):
         job_of(tmp_path, config).run()
