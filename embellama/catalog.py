@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
@@ -32,6 +31,7 @@ import platformdirs
 
 from embellama.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
 from embellama.files.checksum import is_as_recorded, record_path
+from embellama.keywords import nearest
 from embellama.obtaining.default_type import DEFAULT_TYPES, is_intact_default
 from embellama.obtaining.known_models import KNOWN_MODELS, NOT_COMPUTED, CatalogEntry
 from embellama.obtaining.reference import HubReference, WebReference, parse_reference, split_type
@@ -626,8 +626,8 @@ def _near_name(text: str) -> str:
     """Return the known name that a text is part of, or almost is; empty if there is none."""
     names = {entry.name.lower(): entry.name for entry in KNOWN_MODELS}
     holding = [name for name in names if len(text) > 3 and text in name]
-    close = difflib.get_close_matches(text, names, n=1, cutoff=0.75)
-    return next((names[name] for name in holding or close), "")
+    near = holding[0] if holding else nearest(text, names)
+    return names[near] if near else ""
 
 
 def _unknown(text: str) -> ModelNotFoundError:
