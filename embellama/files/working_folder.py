@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,15 +88,17 @@ def waiting_notice(work: str, *, show: bool) -> Callable[[Path], None]:
 def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock:
     has_reported = False
     while True:
-        try:
-            folder.mkdir(exist_ok=True)
-        except FileExistsError:
+        # Not exist_ok=True, which raises if somebody removes the folder meanwhile.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+        if _is_something_else(folder):
             raise ConfigurationError(
                 f"{folder} is no folder, and work in progress needs one of that name: move it away"
-            ) from None
+            )
         lock = filelock.FileLock(folder / _LOCK)
-        # FileNotFoundError: whoever had the folder is done with it and has removed it.
-        with contextlib.suppress(FileNotFoundError):
+        # Whoever had the folder is done with it and has removed it: the lock's mkdir(exist_ok=True)
+        # raises FileExistsError if that happens within it.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
@@ -106,15 +109,25 @@ def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock
             return lock
 
 
+def _is_something_else(folder: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return folder.is_symlink()
+
+
 def clear(folder: Path, *, keep: str = _LOCK) -> None:
     """Remove what a killed run left in a working folder, but for the entry `keep`."""
-    for entry in os.scandir(folder):
+    with os.scandir(folder) as scanned:
+        entries = list(scanned)
+    for entry in entries:
         if entry.name in (_LOCK, keep):
             continue
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
         else:
-            os.unlink(entry.path)
+            # Others who wait for the lock make and remove probes here (filelock, _probe_directory).
+            Path(entry.path).unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:
