@@ -110,6 +110,7 @@ def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock
 
 
 def _is_something_else(folder: Path) -> bool:
+    # One look, because the folder may go away between two.
     try:
         return not stat.S_ISDIR(folder.stat().st_mode)
     except FileNotFoundError:
@@ -126,7 +127,8 @@ def clear(folder: Path, *, keep: str = _LOCK) -> None:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
         else:
-            # Others who wait for the lock make and remove probes here (filelock, _probe_directory).
+            # Whoever waits for the lock may make and remove a probe here (filelock's UnixFileLock,
+            # _probe_directory).
             Path(entry.path).unlink(missing_ok=True)
 
 

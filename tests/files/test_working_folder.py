@@ -63,14 +63,23 @@ def test_a_folder_that_others_remove(tmp_path: Path) -> None:
         sys.setswitchinterval(interval)
 
 
+class Listing(list[os.DirEntry[str]]):
+    """What os.scandir found, by now out of date."""
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def test_a_file_that_others_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for the lock may remove a file while the folder is cleared."""
     with working_folder(tmp_path / "made", lambda folder: None) as folder:
         (folder / "probe").touch()
-        listed = list(os.scandir(folder))
+        listing = Listing(os.scandir(folder))
         (folder / "probe").unlink()
-        scanned = contextlib.nullcontext(iter(listed))
-        monkeypatch.setattr(os, "scandir", lambda path: scanned)
+        monkeypatch.setattr(os, "scandir", lambda path: listing)
     assert not folder.exists()
 
 
