@@ -8,7 +8,7 @@ from embellama.libllama.handles cimport llama_model, llama_vocab
 
 cdef extern from *:
     """
-    #define EMBELLAMA_API_VERSION 1
+    #define EMBELLAMA_API_VERSION 2
     """
     enum:
         # Raised when a function below, or one of embellama.kernels, changes its meaning or its
@@ -39,6 +39,8 @@ cdef class Model:
     cdef int32_t calls
     # An embellama::DenseHead.
     cdef void *head
+    # An embellama::ExactCopy, or NULL for a model that needs none.
+    cdef void *exact
     cdef int check_open(self) except -1
 
 cdef class Vocabulary:

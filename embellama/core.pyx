@@ -42,8 +42,9 @@ from embellama.kernels cimport NORM_NONE, POOL_NONE, Norm, Pooling
 from embellama.libllama cimport ggml, llama
 from embellama.native cimport encode as native_encode
 from embellama.native cimport encoder, guarded, micro_batches, worker_pool
-from embellama.native.context_state cimport ContextParameters, ContextState
+from embellama.native.context_state cimport ContextParameters, ContextState, ExactCopy
 from embellama.native.dense_head cimport DenseHead
+from embellama.native.exact_copy cimport exact_copy_of
 from embellama.native.tokenizer cimport Tokenizer
 from embellama.native.use_count cimport (
     begin_use,
@@ -360,6 +361,7 @@ cdef class Model:
     def __cinit__(self):
         self.handle = NULL
         self.head = NULL
+        self.exact = NULL
         self.dependents = weakref.WeakSet()
         renew_after_fork(self)
 
@@ -405,6 +407,7 @@ cdef class Model:
                 self.handle = guarded.load_model(name, params, kernels)
                 if self.handle != NULL:
                     self.head = new DenseHead(self.handle)
+                    self.exact = exact_copy_of(self.handle, name, params)
         except MemoryError:
             raise ResourceLimitError(f"{path}: not enough memory to load the model") from None
         except RuntimeError as error:
@@ -525,6 +528,9 @@ cdef void free_weights(Model model) noexcept:
     cdef DenseHead *head = <DenseHead *>model.head
     del head
     model.head = NULL
+    cdef ExactCopy *exact = <ExactCopy *>model.exact
+    del exact
+    model.exact = NULL
     if model.handle != NULL:
         llama.llama_model_free(model.handle)
     model.handle = NULL
@@ -577,6 +583,7 @@ cdef class Context:
         cdef ContextParameters parameters
         parameters.model = model.handle
         parameters.head = <const DenseHead *>model.head
+        parameters.exact = <const ExactCopy *>model.exact
         parameters.n_threads = n_threads
         self.state = new ContextState(parameters)
         self.model = model

@@ -31,6 +31,7 @@ cimport cython
 
 from embellama cimport core, kernels
 from embellama.instruction_set cimport limit as instruction_set_limit
+from embellama.native.context_state cimport ExactCopy
 from embellama.native.dense_head cimport DenseHead
 from embellama.native.use_count cimport begin_use, end_use
 from embellama.native.worker_pool cimport (
@@ -124,6 +125,7 @@ cdef class Workers:
         self.normalizes = self.vocabulary.normalized("e\u0301") != "e\u0301"
         self.parameters.context.model = model.handle
         self.parameters.context.head = <const DenseHead *>model.head
+        self.parameters.context.exact = <const ExactCopy *>model.exact
         self.parameters.context.ranks = ranks
         self.parameters.context.half_keys = half_keys
         self.parameters.n_workers = n_threads

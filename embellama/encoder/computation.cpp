@@ -88,7 +88,8 @@ ggml_status Computation::compute(ggml_cgraph * new_graph) {
     try {
         graph = new_graph;
         status = GGML_STATUS_SUCCESS;
-        make_plan(graph, plan);
+        doubtful = DoubtfulRows::current();
+        make_plan(graph, doubtful ? doubtful->neurons : nullptr, plan);
         if (!team || team->n_asked != n_threads) {
             team.reset();
             team = std::make_unique<ThreadTeam>(n_threads);
@@ -126,6 +127,8 @@ void Computation::reserve_scratch() {
             n_bytes = std::max(n_bytes, plan.kernels->attend_scratch(longest, attention->head_size));
         } else if (const WidenedProduct * product = std::get_if<WidenedProduct>(&step)) {
             n_bytes = std::max(n_bytes, widened_scratch(product->node));
+        } else if (const Examination * examination = std::get_if<Examination>(&step)) {
+            doubtful->flags.resize(std::max<size_t>(doubtful->flags.size(), examination->n_rows));
         }
     }
     for (const auto & memory : scratch) {
@@ -280,6 +283,16 @@ void Computation::perform(const WidenedProduct & product, int thread, int item) 
             widen(weight, int64_t(expert) * n_columns + column, n_widened, widened);
             plan.kernels->multiply_rows({widened, depth, column, n_widened, inputs, outputs, n_rows});
         }
+    }
+}
+
+int Computation::items_of(const Examination & examination) const { return std::min(examination.n_rows, n_shares()); }
+
+void Computation::perform(const Examination & examination, int, int item) {
+    const int n = items_of(examination);
+    for (int row = share(examination.n_rows, item, n); row < share(examination.n_rows, item + 1, n); row++) {
+        const float * values = examination.rows + int64_t(row) * examination.n_columns;
+        doubtful->flags[row] |= is_doubtful(*examination.neurons, values, examination.n_columns);
     }
 }
 

@@ -37,12 +37,14 @@ private:
     int parts_of_head(const Attention & attention) const;
     int items_of(const Pack & pack) const;
     int items_of(const WidenedProduct & product) const;
+    int items_of(const Examination & examination) const;
     int items_of(const Nodes & nodes) const;
     void perform(const Product & product, int thread, int item);
     void perform(const LayerNorm & norm, int thread, int item);
     void perform(const Attention & attention, int thread, int item);
     void perform(const Pack & pack, int thread, int item);
     void perform(const WidenedProduct & product, int thread, int item);
+    void perform(const Examination & examination, int thread, int item);
     void perform(const Nodes & nodes, int thread, int item);
     // Whether the computation must end early, because it was aborted or has failed.
     bool ending();
@@ -59,6 +61,7 @@ private:
     std::vector<std::unique_ptr<Scratch>> scratch;  // of each thread
     int longest = 0;                                // rows of the longest text
     ggml_cgraph * graph = nullptr;
+    DoubtfulRows * doubtful = nullptr;  // of the caller, or null
     std::atomic<ggml_status> status{GGML_STATUS_SUCCESS};
 };
 

@@ -236,6 +236,22 @@ Weights weights_of(const ggml_tensor * tensor) {
             static_cast<int>(tensor->ne[1])};
 }
 
+void unpack_panel(const ggml_tensor * tensor, int panel, float * values) {
+    const Kernels & kernels = *kernels_of(tensor);
+    const int n_columns = kernels.columns_per_panel;
+    const char * source = static_cast<const char *>(tensor->data) + panel * bytes_per_panel(kernels, tensor);
+    for (int64_t k = 0; k < tensor->ne[0]; k += 2) {
+        for (int column = 0; column < n_columns; column++, source += sizeof(uint32_t)) {
+            uint32_t word;
+            memcpy(&word, source, sizeof word);
+            const uint32_t first = word << 16, second = word & 0xffff0000;
+            memcpy(values + column, &first, sizeof first);
+            memcpy(values + n_columns + column, &second, sizeof second);
+        }
+        values += 2 * n_columns;
+    }
+}
+
 void set_packed_device(ggml_backend_dev_t device) {
     for (ggml_backend_buffer_type & type : buffer_types) {
         type.device = device;

@@ -28,6 +28,9 @@ void widen(const ggml_tensor * tensor, int64_t first_row, int64_t n_rows, float 
 // A packed tensor, as a product needs it.
 Weights weights_of(const ggml_tensor * tensor);
 
+// The weights of one panel that is packed in bfloat16: [depth][columns_per_panel].
+void unpack_panel(const ggml_tensor * tensor, int panel, float * values);
+
 // The device that llama.cpp asks for this buffer type; set once.
 void set_packed_device(ggml_backend_dev_t device);
 

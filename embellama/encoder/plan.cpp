@@ -46,7 +46,10 @@ const ggml_tensor * reshaped_from(const ggml_tensor * tensor) {
 
 class Planner {
 public:
-    Planner(ggml_cgraph * graph, Plan & plan) : graph(graph), plan(plan) {}
+    Planner(ggml_cgraph * graph, const SensitiveNeurons * neurons, Plan & plan)
+        : graph(graph),
+          neurons(neurons),
+          plan(plan) {}
 
     void run() {
         for (int index = 0; index < graph->n_nodes;) {
@@ -61,6 +64,7 @@ public:
 
 private:
     ggml_cgraph * const graph;
+    const SensitiveNeurons * const neurons;
     Plan & plan;
     // The tensor whose values each place holds.
     std::array<const ggml_tensor *, N_PLACES> held = {};
@@ -169,6 +173,10 @@ private:
         Product product = {};
         product.weights = weights_of(weight);
         product.input = tiles_of(node(first)->src[1]);
+        if (const auto * sensitive = neurons ? neurons->of(weight) : nullptr) {
+            plan.steps.push_back(
+                Examination{sensitive, floats(node(first)->src[1]), product.input.n_rows, product.weights.depth});
+        }
         const int64_t n_columns = product.weights.n_columns;
         int last = first;
         const auto fused_with_next = [&](ggml_op op) -> const ggml_tensor * {
@@ -306,7 +314,7 @@ private:
 
 }  // namespace
 
-void make_plan(ggml_cgraph * graph, Plan & plan) {
+void make_plan(ggml_cgraph * graph, const SensitiveNeurons * neurons, Plan & plan) {
     plan.kernels = nullptr;
     plan.steps.clear();
     plan.texts.clear();
@@ -318,7 +326,7 @@ void make_plan(ggml_cgraph * graph, Plan & plan) {
             plan.kernels = kernels_of(graph->nodes[i]->src[0]);
         }
     }
-    Planner(graph, plan).run();
+    Planner(graph, neurons, plan).run();
 }
 
 bool plannable(const Kernels & kernels, const ggml_tensor * operation) {

@@ -9,6 +9,7 @@
 #include "attention_mask.hpp"
 #include "kernels.hpp"
 #include "scratch.hpp"
+#include "sensitive_neurons.hpp"
 
 struct ggml_cgraph;
 struct ggml_tensor;
@@ -26,13 +27,21 @@ struct WidenedProduct {
     const ggml_tensor * node;
 };
 
+// Notes which rows are doubtful, before neurons read them.
+struct Examination {
+    const std::vector<SensitiveNeuron> * neurons;
+    const float * rows;
+    int n_rows;
+    int n_columns;
+};
+
 // The nodes from first to last - 1, left to llama.cpp's code for the CPU.
 struct Nodes {
     int first;
     int last;
 };
 
-using Step = std::variant<Product, LayerNorm, Attention, Pack, WidenedProduct, Nodes>;
+using Step = std::variant<Product, LayerNorm, Attention, Pack, WidenedProduct, Examination, Nodes>;
 
 // The memory where tiles lie between two steps, named after the step that produces them.
 enum Place { NORMALIZED, ACTIVATED, ATTENDED, PACKED, N_PLACES };
@@ -44,8 +53,8 @@ struct Plan {
     std::array<Scratch, N_PLACES> places;
 };
 
-// Throws std::bad_alloc.
-void make_plan(ggml_cgraph * graph, Plan & plan);
+// `neurons` are those of the graph's model to be examined, or null. Throws std::bad_alloc.
+void make_plan(ggml_cgraph * graph, const SensitiveNeurons * neurons, Plan & plan);
 
 // Whether make_plan has a step for an operation whose weight lies in the kernels' buffer type. The
 // operation must have its shapes, but need not have memory yet.

@@ -3,7 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
+#include <vector>
 
+#include "dense_head.hpp"
+#include "exact_copy.hpp"
 #include "guarded.hpp"
 
 namespace embellama {
@@ -73,10 +77,16 @@ void ContextState::release() noexcept {
     if (threadpool_) {
         ggml_threadpool_free(threadpool_);
     }
+    if (exact_) {
+        exact_->release();
+    }
     abandon();
 }
 
 void ContextState::abandon() noexcept {
+    if (exact_) {
+        exact_->abandon();
+    }
     batch_ = nullptr;
     context_ = nullptr;
     threadpool_ = nullptr;
@@ -86,6 +96,16 @@ void ContextState::abandon() noexcept {
 Status ContextState::compute(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
                              const AbortFlag & abort) noexcept {
     message_ = {};
+    if (!parameters_.exact) {
+        return compute_all(ids, lengths, n_sequences, abort);
+    }
+    const encoder::DoubtfulRows doubtful(&parameters_.exact->neurons());
+    const Status status = compute_all(ids, lengths, n_sequences, abort);
+    return status == OK ? compute_exactly(ids, lengths, n_sequences, doubtful, abort) : status;
+}
+
+Status ContextState::compute_all(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
+                                 const AbortFlag & abort) noexcept {
     int64_t n_tokens = 0;
     for (int32_t sequence = 0; sequence < n_sequences; sequence++) {
         n_tokens += lengths[sequence];
@@ -116,6 +136,64 @@ Status ContextState::compute(const int32_t * const * ids, const int32_t * length
         release();
     }
     return status;
+}
+
+// Computes the doubtful texts with the exact copy, and puts the results in place of the others.
+Status ContextState::compute_exactly(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
+                                     const encoder::DoubtfulRows & doubtful, const AbortFlag & abort) noexcept {
+    try {
+        struct Place {
+            int32_t sequence;
+            int64_t first_token;
+        };
+        std::vector<Place> places;
+        std::vector<const int32_t *> exact_ids;
+        std::vector<int32_t> exact_lengths;
+        int64_t token = 0, n_tokens = 0;
+        for (int32_t sequence = 0; sequence < n_sequences; sequence++) {
+            if (doubtful.any(token, token + lengths[sequence])) {
+                places.push_back({sequence, token});
+                exact_ids.push_back(ids[sequence]);
+                exact_lengths.push_back(lengths[sequence]);
+                n_tokens += lengths[sequence];
+            }
+            token += lengths[sequence];
+        }
+        if (places.empty()) {
+            return OK;
+        }
+        if (!exact_) {
+            Parameters parameters = parameters_;
+            parameters.model = parameters_.exact->model();
+            parameters.exact = nullptr;
+            exact_ = std::make_unique<ContextState>(parameters);
+        }
+        const auto n_texts = static_cast<int32_t>(places.size());
+        Status status = exact_->reserve(static_cast<int32_t>(n_tokens), n_texts);
+        if (status == OK) {
+            status = exact_->compute(exact_ids.data(), exact_lengths.data(), n_texts, abort);
+        }
+        if (status != OK) {
+            message_ = exact_->message();
+            return status;
+        }
+        const int64_t n_dims = head().n_in();
+        const float * vectors = ranks() ? nullptr : exact_->token_vectors();
+        for (int32_t text = 0; text < n_texts; text++) {
+            const auto & [sequence, first_token] = places[text];
+            if (ranks()) {
+                std::copy_n(exact_->scores(text), llama_model_n_cls_out(parameters_.model),
+                            llama_get_embeddings_seq(context_, sequence));
+            } else {
+                float * const replaced = llama_get_embeddings(context_) + first_token * n_dims;
+                std::copy_n(vectors, exact_lengths[text] * n_dims, replaced);
+                vectors += exact_lengths[text] * n_dims;
+            }
+        }
+        return OK;
+    } catch (const std::exception &) {
+        return describe_exception(message_.text, Message::SIZE) ? NO_MEMORY : EXCEPTION;
+    }
 }
 
 const float * ContextState::token_vectors() const noexcept { return llama_get_embeddings(context_); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "../runtime/abort_flag.hpp"
 #include "../runtime/status.hpp"
@@ -13,7 +14,12 @@ struct llama_model;
 
 namespace embellama {
 
+namespace encoder {
+class DoubtfulRows;
+}
+
 class DenseHead;
+class ExactCopy;
 
 // A llama_context with its batch and its threads, opened when it is first used and opened anew when more
 // has to fit. One thread uses it at a time.
@@ -21,7 +27,8 @@ class ContextState {
 public:
     struct Parameters {
         llama_model * model = nullptr;
-        const DenseHead * head = nullptr;  // of the model
+        const DenseHead * head = nullptr;   // of the model
+        const ExactCopy * exact = nullptr;  // of the model; null for a model that needs none
         int32_t n_threads = 1;
         bool ranks = false;      // compute the scores of the classification head, not token vectors
         bool half_keys = false;  // keep keys and values of a causal model in float16, not float32
@@ -45,7 +52,8 @@ public:
     void abandon() noexcept;
 
     // Computes n_sequences texts together, for which there is room; text i has the lengths[i] tokens that
-    // ids[i] points to. Stops early once `abort` is set.
+    // ids[i] points to. Stops early once `abort` is set. Texts that bfloat16 would falsify are computed
+    // again with the exact copy.
     Status compute(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
                    const AbortFlag & abort) noexcept;
 
@@ -58,10 +66,16 @@ public:
     const Message & message() const { return message_; }
 
 private:
+    Status compute_all(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
+                       const AbortFlag & abort) noexcept;
+    Status compute_exactly(const int32_t * const * ids, const int32_t * lengths, int32_t n_sequences,
+                           const encoder::DoubtfulRows & doubtful, const AbortFlag & abort) noexcept;
+
     const Parameters parameters_;
     llama_context * context_ = nullptr;
     llama_batch_ext * batch_ = nullptr;
     ggml_threadpool * threadpool_ = nullptr;
+    std::unique_ptr<ContextState> exact_;  // of the exact copy, opened with the first text that needs it
     int32_t n_tokens_ = 0;
     int32_t n_sequences_ = 0;
     Message message_;

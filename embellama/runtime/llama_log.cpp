@@ -34,6 +34,7 @@ std::deque<Line> & lines() {
 EMBELLAMA_THREAD_LOCAL std::string * errors = nullptr;
 // Whether a line could not be stored for lack of memory; the line was then most likely about that.
 EMBELLAMA_THREAD_LOCAL bool lost_error = false;
+EMBELLAMA_THREAD_LOCAL bool only_errors = false;
 EMBELLAMA_THREAD_LOCAL int last_level = GGML_LOG_LEVEL_NONE;
 
 void on_log(ggml_log_level level, const char * text, void *) {
@@ -51,7 +52,8 @@ void on_log(ggml_log_level level, const char * text, void *) {
             }
             *errors += text;
         }
-        if (last_level < threshold.load(std::memory_order_relaxed)) {
+        if (last_level < threshold.load(std::memory_order_relaxed) ||
+            (only_errors && last_level != GGML_LOG_LEVEL_ERROR)) {
             return;
         }
         const std::lock_guard<std::mutex> lock(mutex);
@@ -74,6 +76,10 @@ void on_log(ggml_log_level level, const char * text, void *) {
 void install_log() { llama_log_set(on_log, nullptr); }
 
 void set_log_level(int level) { threshold.store(level, std::memory_order_relaxed); }
+
+OnlyErrors::OnlyErrors() : outer(only_errors) { only_errors = true; }
+
+OnlyErrors::~OnlyErrors() { only_errors = outer; }
 
 bool take_log_line(int & level, std::string & line) {
     const std::lock_guard<std::mutex> lock(mutex);

@@ -12,6 +12,18 @@ void install_log();
 // Lines below this ggml_log_level are dropped at once (1 debug, 2 info, 3 warn, 4 error).
 void set_log_level(int level);
 
+// While an object exists, only errors are kept of what this thread logs.
+class OnlyErrors {
+public:
+    OnlyErrors();
+    ~OnlyErrors();
+    OnlyErrors(const OnlyErrors &) = delete;
+    OnlyErrors & operator=(const OnlyErrors &) = delete;
+
+private:
+    const bool outer;
+};
+
 // Removes and returns the oldest line; false if there is none.
 bool take_log_line(int & level, std::string & line);
 
