@@ -15,8 +15,8 @@ from embellama cimport core, kernels
 
 cdef extern from *:
     """
-    #if EMBELLAMA_API_VERSION != 1
-    #error "this module was written for version 1 of embellama's Cython API"
+    #if EMBELLAMA_API_VERSION != 2
+    #error "this module was written for version 2 of embellama's Cython API"
     #endif
     """
 
