@@ -592,7 +592,7 @@ def remove(name: str, *, progress: bool = True) -> list[CachedFile]:
 
     busy = waiting_notice(f"obtains {name}", show=progress)
     try:
-        with working_folder(directory / directory.name, busy):
+        with working_folder(directory / directory.name, busy, parents=True):
             if stated is None:
                 shutil.rmtree(directory)
             for file in removed if stated else ():

@@ -31,6 +31,7 @@ def working_folder(
     *,
     keep: Callable[[Path], bool] = lambda folder: False,
     folder: Path | None = None,
+    parents: bool = False,
 ) -> Iterator[Path]:
     """Give the folder ``TARGET.partial``, and remove it afterwards.
 
@@ -45,6 +46,9 @@ def working_folder(
         Default: the folder is removed.
     folder : pathlib.Path, optional
         Another folder on the same file system.
+    parents : bool, optional
+        Whether to make the directories above it where they are missing, as they are after somebody
+        removed them while this waited. Default False.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def working_folder(
         If the folder can't be written.
     """
     folder = folder or target.with_name(f"{target.name}.partial")
-    lock = _locked(folder, busy)
+    lock = _locked(folder, busy, parents=parents)
     try:
         yield folder
     except BaseException:
@@ -85,12 +89,12 @@ def waiting_notice(work: str, *, show: bool) -> Callable[[Path], None]:
     return busy
 
 
-def _locked(folder: Path, busy: Callable[[Path], None]) -> filelock.BaseFileLock:
+def _locked(folder: Path, busy: Callable[[Path], None], *, parents: bool) -> filelock.BaseFileLock:
     has_reported = False
     while True:
         # Not exist_ok=True, which raises if somebody removes the folder meanwhile.
         with contextlib.suppress(FileExistsError):
-            folder.mkdir()
+            folder.mkdir(parents=parents)
         if _is_something_else(folder):
             raise ConfigurationError(
                 f"{folder} is no folder, and work in progress needs one of that name: move it away"

@@ -143,8 +143,8 @@ def cache_folder(
     directory = gguf.parent
     busy = waiting_notice(f"obtains {name}", show=progress)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with working_folder(directory / directory.name, busy, keep=keep) as folder:
+        # `embellama rm` may remove the directory while this waits.
+        with working_folder(directory / directory.name, busy, keep=keep, parents=True) as folder:
             yield folder
     except EmbellamaError:
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -93,3 +94,21 @@ def test_something_else_has_the_name(tmp_path: Path) -> None:
         ):
             pass
         folder.unlink()
+
+
+def test_the_directories_above_are_removed_while_it_waits(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "made"
+    waits = threading.Event()
+    taken: list[bool] = []
+
+    def wait() -> None:
+        with working_folder(target, lambda folder: waits.set(), parents=True) as folder:
+            taken.append(folder.is_dir())
+
+    with working_folder(target, lambda folder: None, parents=True):
+        other = threading.Thread(target=wait)
+        other.start()
+        assert waits.wait(10)
+        shutil.rmtree(target.parent)
+    other.join()
+    assert taken == [True]
