@@ -16,11 +16,13 @@ TEXTS = {row["name"]: row["text"] for row in json.loads((DATA / "texts.json").re
 TOKENS = json.loads((DATA / "minilm_tokens.json").read_text())
 REFERENCE = np.load(DATA / "minilm_reference.npz")
 
-# Least cosine of any text, and of the texts on average, by llama.cpp alone. F32 leaves room for the
-# order of sums, F16 for weights and activations rounded by 2**-11. Q8_0 weights alone cost 0.0005;
-# the rest is that llama.cpp rounds the activations to 8 bits too, most visibly where a text is
-# little more than [UNK]. test_encoder.py has the same of embellama's own encoder.
-COSINE = {"F32": (0.999999, 0.9999999), "F16": (0.99999, 0.999999), "Q8_0": (0.998, 0.999)}
+# Least cosine of any text, and of the texts on average, by llama.cpp alone. F32 leaves room for
+# the order of sums, F16 for weights and activations rounded by 2**-11, and for ARM, where some
+# products are added in float16 (ggml_vec_dot_f16 in vec.cpp): 0.9999986 on average was measured.
+# Weights in Q8_0 alone cost 0.0005; the rest is that llama.cpp rounds the activations to 8 bits
+# too, most visibly where a text is little more than [UNK]. test_encoder.py has the same of
+# embellama's own encoder.
+COSINE = {"F32": (0.999999, 0.9999999), "F16": (0.99999, 0.999998), "Q8_0": (0.998, 0.999)}
 
 
 @pytest.mark.parametrize("name", TEXTS)
