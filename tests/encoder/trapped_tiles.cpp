@@ -3,10 +3,13 @@
 // from its machine code and carried out in plain C++. What is tested is thus the object code as it
 // is shipped. After Intel's Architecture Instruction Set Extensions Programming Reference, chapter
 // 3; what raises #GP or #UD there ends the program.
+#include "trapped_tiles.hpp"
+
 #include <signal.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -23,8 +26,10 @@ struct Configuration {
     uint8_t rows[16];
 };
 
-Configuration configuration = {};
-uint32_t tiles[8][16][16];
+thread_local Configuration configuration = {};
+thread_local uint32_t tiles[8][16][16];
+std::atomic<long> n_loaded{0};
+std::atomic<int> n_threads_with_tiles{0};
 
 void require(bool condition, const char * what) {
     if (!condition) {
@@ -52,6 +57,8 @@ void load_configuration(const char * source) {
         require(rows <= 16 && bytes <= 64 && (rows == 0) == (bytes == 0), "a tile's size");
         require(tile < 8 || rows == 0, "a tile that does not exist");
     }
+    n_loaded++;
+    n_threads_with_tiles += next.palette - configuration.palette;
     configuration = next.palette ? next : Configuration{};
     memset(tiles, 0, sizeof tiles);
 }
@@ -186,6 +193,7 @@ void carry_out(int, siginfo_t *, void * context) {
     }
     char * memory = operand.base + (in_registers ? 0 : operand.stride);
     if (opcode == 0x49 && in_registers && prefix == NONE) {  // TILERELEASE
+        n_threads_with_tiles -= configuration.palette;
         configuration = {};
     } else if (opcode == 0x49 && in_registers && prefix == PF2) {  // TILEZERO
         require_tile(reg);
@@ -216,3 +224,7 @@ __attribute__((constructor)) void trap() {
 }
 
 }  // namespace
+
+long loaded_configurations() { return n_loaded; }
+
+int threads_with_tiles() { return n_threads_with_tiles; }

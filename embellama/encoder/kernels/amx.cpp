@@ -11,18 +11,51 @@
 namespace embellama::encoder {
 namespace {
 
-// Intel Architecture Instruction Set Extensions Programming Reference, LDTILECFG.
-struct alignas(64) TileConfiguration {
-    uint8_t palette;
-    uint8_t start_row;
-    uint8_t reserved[14];
-    uint16_t bytes_per_row[16];
-    uint8_t rows[16];
-};
-
-// GCC 12 assumes that _tile_loadd depends on its arguments alone, and that the operand of
-// _tile_loadconfig has 8 bytes. The barrier makes it write memory before, and read memory after.
+// GCC 12 assumes that _tile_loadd depends on its arguments alone, and that the operands of
+// _tile_loadconfig and _tile_storeconfig have 8 bytes. The barriers make it write memory before, and
+// read memory after; the second is for an object that no other function knows.
 EMBELLAMA_INLINE void memory_barrier() { __asm__ volatile("" ::: "memory"); }
+EMBELLAMA_INLINE void memory_barrier(const void * object) { __asm__ volatile("" : : "r"(object) : "memory"); }
+
+EMBELLAMA_INLINE void load_configuration(const void * configuration) {
+    memory_barrier(configuration);
+    _tile_loadconfig(configuration);
+}
+
+void save_tiles(TileConfiguration & outer) {
+    _tile_storeconfig(&outer);
+    memory_barrier(&outer);
+}
+
+void release_tiles() { _tile_release(); }
+
+void restore_tiles(const TileConfiguration & outer) {
+    const uint8_t palette = outer.bytes[0];
+    palette ? load_configuration(&outer) : release_tiles();
+}
+
+// Configures tiles 0 to 5 with `n_rows` rows and tiles 6 and 7 with 16, unless they are. All lines
+// have 64 bytes. Loading a configuration also clears all tiles.
+EMBELLAMA_INLINE void configure_tiles(int n_rows) {
+    // Intel Architecture Instruction Set Extensions Programming Reference, LDTILECFG: the palette,
+    // the first row, 14 bytes of zeros, 16 lengths of lines in bytes, 16 numbers of rows.
+    struct alignas(64) {
+        uint8_t palette = 1;
+        uint8_t start_row = 0;
+        uint8_t reserved[14] = {};
+        uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        uint8_t rows[16] = {};
+    } wanted;
+    for (int tile = 0; tile < 8; tile++) {
+        wanted.rows[tile] = tile < 6 ? static_cast<uint8_t>(n_rows) : 16;
+    }
+    alignas(64) TileConfiguration present;
+    _tile_storeconfig(&present);
+    memory_barrier(&present);
+    if (_mm512_cmpneq_epi64_mask(_mm512_load_si512(&wanted), _mm512_load_si512(&present))) {
+        load_configuration(&wanted);
+    }
+}
 
 // Registers 0 to 3 hold sums (two blocks of rows times two halves of a panel), 4 and 5 hold rows,
 // and 6 and 7 hold halves of a panel.
@@ -33,31 +66,7 @@ public:
     static constexpr int ROWS = 16;
     static constexpr int COLUMNS = 32;
 
-    // Another library, or ggml's own code for AMX, may have configured the thread's tiles and rely
-    // on that. The destructor restores the configuration.
-    explicit TileBlock(int rows_per_block) {
-        _tile_storeconfig(&outer);
-        TileConfiguration inner = {};
-        inner.palette = 1;
-        for (int tile = 0; tile < 8; tile++) {
-            inner.bytes_per_row[tile] = 64;
-            inner.rows[tile] = tile < 6 ? static_cast<uint8_t>(rows_per_block) : 16;
-        }
-        __asm__ volatile("" : : "r"(&inner) : "memory");
-        _tile_loadconfig(&inner);
-    }
-
-    ~TileBlock() {
-        if (outer.palette) {
-            __asm__ volatile("" : : "r"(&outer) : "memory");
-            _tile_loadconfig(&outer);
-        } else {
-            _tile_release();
-        }
-    }
-
-    TileBlock(const TileBlock &) = delete;
-    TileBlock & operator=(const TileBlock &) = delete;
+    explicit TileBlock(int rows_per_block) { configure_tiles(rows_per_block); }
 
     // Rows beyond n_rows are computed too, from whatever lies in the block.
     EMBELLAMA_INLINE void multiply(int, const Value * tile, int rows_per_block, int n_lines, const Value * panel,
@@ -120,9 +129,6 @@ public:
         _tile_stored(3, lower + 16, COLUMNS * sizeof(float));
         memory_barrier();
     }
-
-private:
-    TileConfiguration outer;
 };
 
 // Like multiply() of product.hpp, but with two blocks at a time; bias, activation and residual of
@@ -173,6 +179,18 @@ void multiply_tiles(const Product & product, int first_panel, int last_panel, vo
 
 }  // namespace
 
-const Kernels amx_kernels = table_of<TileBlock>("amx", multiply_tiles);
+namespace {
+
+constexpr Kernels amx_table() {
+    Kernels table = table_of<TileBlock>("amx", multiply_tiles);
+    table.save_tiles = save_tiles;
+    table.restore_tiles = restore_tiles;
+    table.release_tiles = release_tiles;
+    return table;
+}
+
+}  // namespace
+
+const Kernels amx_kernels = amx_table();
 
 }  // namespace embellama::encoder

@@ -31,7 +31,7 @@ namespace {
 // A Block multiplies a block of rows with a panel, such as Registers (product.hpp) or TileBlock (amx.cpp):
 //     Number, Value            what it multiplies
 //     ROWS, COLUMNS            of its sums, at most
-//     Block(rows_per_block)    exists around its products
+//     Block(rows_per_block)    prepares its products
 //     multiply()               writes the sums
 template <typename Block>
 struct Requirements {
