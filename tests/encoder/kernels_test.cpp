@@ -256,6 +256,13 @@ void test_row_products(const Kernels & kernels) {
     }
 }
 
+// Where results are rounded to bfloat16, by up to x / 512, a cheaper form will do. VRCPPH may be off by
+// 2**-11 + 2**-14.
+double gelu_tolerance(const Kernels & kernels, Activation activation, double x) {
+    const double size = std::min(std::abs(x), 65504.0);
+    return kernels.exact || activation == Activation::GELU_TANH ? 1e-6 + 1e-6 * size : 2e-4 + size / 800;
+}
+
 void test_activation_ends(const Kernels & kernels) {
     // One row of ones times these is themselves, through the bias.
     const float values[] = {0.0f,         -0.0f, 1e-38f, -1e-42f, 1e-3f,
@@ -276,13 +283,34 @@ void test_activation_ends(const Kernels & kernels) {
         kernels.multiply(product, 0, 32 / kernels.columns_per_panel, scratch.data());
         for (int i = 0; i < 16; i++) {
             const double expected = gelu(values[i], activation);
-            // Where results are rounded to bfloat16, a cheaper form will do.
-            const double error = kernels.exact || activation == Activation::GELU_TANH ? 1e-6 : 2e-4;
             const bool same = std::isfinite(values[i])
-                                  ? std::abs(rows[i] - expected) <= error + error * std::abs(expected)
+                                  ? std::abs(rows[i] - expected) <= gelu_tolerance(kernels, activation, values[i])
                                   : !std::isfinite(rows[i]);
             check(same, kernels, "GELU of " + std::to_string(values[i]) + " is " + std::to_string(rows[i]));
         }
+    }
+}
+
+// GELU from -9 to 9, where it is not yet 0 or its operand.
+void test_gelu(const Kernels & kernels) {
+    constexpr int N = 1024;
+    Product product = {};
+    const Memory tiles(kernels.bytes_per_value() * 32, 0), panels(4 * 32 * N, 0);
+    const Memory scratch(kernels.multiply_scratch(32));
+    std::vector<float> bias(N), rows(N);
+    for (int i = 0; i < N; i++) {
+        bias[i] = (i - N / 2) * (9.0f / (N / 2));
+    }
+    product.input = {tiles.data(), 1, 1, 32};
+    product.weights = {panels.data(), kernels.format_for(WeightFormat::FLOAT32), 32, N};
+    product.bias = bias.data();
+    product.activation = Activation::GELU_ERF;
+    product.rows = rows.data();
+    kernels.multiply(product, 0, N / kernels.columns_per_panel, scratch.data());
+    for (int i = 0; i < N; i++) {
+        const double expected = gelu(bias[i], Activation::GELU_ERF), error = std::abs(rows[i] - expected);
+        check(error <= gelu_tolerance(kernels, Activation::GELU_ERF, bias[i]), kernels,
+              "GELU of " + std::to_string(bias[i]) + " is " + std::to_string(rows[i]));
     }
 }
 
@@ -474,6 +502,7 @@ int main() {
         test_products(*kernels);
         test_row_products(*kernels);
         test_activation_ends(*kernels);
+        test_gelu(*kernels);
         test_layer_norm(*kernels);
         test_attentions(*kernels);
         test_attention_keeps_nan(*kernels);
