@@ -3,6 +3,7 @@
 #define EMBELLAMA_VECTOR_WIDTH 16
 
 #include "table.hpp"
+#include "tile_attention.hpp"
 #include "tile_block.hpp"
 #include "tile_product.hpp"
 
@@ -11,6 +12,7 @@ namespace {
 
 constexpr Kernels amx_table() {
     Kernels table = table_of<TileBlock>("amx", multiply_tiles);
+    table.attend = attend_tiles;
     table.save_tiles = save_tiles;
     table.restore_tiles = restore_tiles;
     table.release_tiles = release_tiles;
