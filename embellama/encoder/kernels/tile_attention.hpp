@@ -196,42 +196,48 @@ private:
         memory_barrier();
     }
 
-    // The scores of 32 keys; those of keys that do not exist are -1e30.
+    // The scores of the last keys, up to 32; those of keys that do not exist are -1e30.
     EMBELLAMA_INLINE_MEMBER FloatPair scores_of(const float * row, int key) const {
-        const int n = n_rows - key;
-        const uint32_t exist = n >= LINE ? ~0u : (1u << n) - 1;
+        const uint32_t exist = (1u << (n_rows - key)) - 1;
         const __m512 none = _mm512_set1_ps(-1e30f);
         return {(Floats)_mm512_mask_loadu_ps(none, static_cast<__mmask16>(exist), row + key),
                 (Floats)_mm512_mask_loadu_ps(none, static_cast<__mmask16>(exist >> 16), row + key + 16)};
+    }
+
+    // Calls `use` with the number of the first key and the scores of each 32 keys of a query.
+    template <typename Use>
+    EMBELLAMA_INLINE_MEMBER void for_scores(const float * row, Use use) const {
+        int key = 0;
+        for (; key + LINE <= n_rows; key += LINE) {
+            use(key, load_pair(row + key));
+        }
+        if (key < n_rows) {
+            use(key, scores_of(row, key));
+        }
     }
 
     // Writes 2**(scale * (score - largest score)) of a query into its line of the weights, and
     // returns 1 / sum.
     EMBELLAMA_INLINE_MEMBER float softmax(int query) {
         const float * row = scores + static_cast<size_t>(query) * scores_per_row;
-        Floats highest = splat(-1e30f);
-        // maximum() drops a NaN; this sum keeps it.
+        __m512 highest = _mm512_set1_ps(-1e30f);
+        // VMAXPS drops a NaN; this sum keeps it.
         Floats poison{};
-        for (int key = 0; key < n_rows; key += LINE) {
-            const FloatPair x = scores_of(row, key);
-            highest = maximum(highest, maximum(x.low, x.high));
-            poison += x.low * splat(0.0f);
-            poison += x.high * splat(0.0f);
-        }
+        for_scores(row, [&](int, FloatPair x) __attribute__((always_inline)) {
+            highest = _mm512_max_ps(highest, _mm512_max_ps((__m512)x.low, (__m512)x.high));
+            poison += (x.low + x.high) * splat(0.0f);
+        });
         const Floats factor = splat(attention.scale * LOG2_E);
-        const Floats top = splat(largest_of(highest)) * factor;
-        uint16_t * line = weights + query * LINE;
-        Floats sum = poison, other_sum{};
-        for (int key = 0; key < n_rows; key += LINE, line += TILE) {
-            const FloatPair x = scores_of(row, key);
+        const Floats top = splat(largest_of((Floats)highest)) * factor;
+        Floats sum = poison;
+        for_scores(row, [&](int key, FloatPair x) __attribute__((always_inline)) {
             const __m512h exponents = narrow_pair({x.low * factor - top, x.high * factor - top});
             // 2**-32 is 0 in float16.
             const FloatPair e = widen_pair(power_of_two(_mm512_max_ph(exponents, splat_half(-32.0f))));
-            sum += e.low;
-            other_sum += e.high;
-            store_bfloat16(line, e);
-        }
-        return 1.0f / sum_of(sum + other_sum);
+            sum += e.low + e.high;
+            store_bfloat16(weights + static_cast<size_t>(key) * ROWS + query * LINE, e);
+        });
+        return 1.0f / sum_of(sum);
     }
 
     EMBELLAMA_INLINE_MEMBER void weigh_values(int target, int n) {

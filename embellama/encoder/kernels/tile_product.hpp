@@ -19,6 +19,9 @@ struct Unfinished {
     int row = 0;
     int n_rows = 0;
     int column = 0;
+    // Where the row goes in the tiles, and how many rows its block has from there on.
+    uint16_t * line = nullptr;
+    int rows_in_block = 0;
 };
 
 template <Activation ACTIVATION, bool RESIDUAL, bool TO_TILES>
@@ -39,7 +42,13 @@ EMBELLAMA_INLINE void finish_rows(const Product & product, Unfinished & left, in
             x = {x.low + residual.low, x.high + residual.high};
         }
         if constexpr (TO_TILES) {
-            store_bfloat16(line_of<Bfloat16>(product.tiles, left.row, left.column), x);
+            if (left.rows_in_block == 0) {
+                left.line = line_of<Bfloat16>(product.tiles, left.row, left.column);
+                left.rows_in_block = product.tiles.rows_per_block - left.row % product.tiles.rows_per_block;
+            }
+            store_bfloat16(left.line, x);
+            left.line += Bfloat16::VALUES_PER_LINE;
+            left.rows_in_block--;
         } else {
             store(product.rows + at, x.low);
             store(product.rows + at + 16, x.high);
@@ -130,7 +139,8 @@ void multiply_on_tiles(const Product & product, int first_panel, int last_panel)
                 } else {
                     multiply_blocks<1>(tile, rows_per_block, n_lines, panel, sums[pending], meanwhile);
                 }
-                left = {sums[pending], first, smaller(rows_per_pair, end - first), index * TileBlock::COLUMNS};
+                left = {sums[pending], first, smaller(rows_per_pair, end - first), index * TileBlock::COLUMNS,
+                        nullptr,       0};
             }
         }
     }
