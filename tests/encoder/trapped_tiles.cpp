@@ -272,18 +272,12 @@ private:
 // Rounds once: the products and sums of a few float16 are exact in double, or nearly so.
 _Float16 half_of(double x) { return static_cast<_Float16>(x); }
 
-// MIN and MAX return the second operand if one is NaN. `old` is what the target held.
+// VMAXPH returns the second operand if one is NaN. `old` is what the target held.
 double operation_on(int map, int prefix, int opcode, double old, double first, double second) {
     if (map == 5 && prefix == NONE) {
         switch (opcode) {
-            case 0x58:
-                return first + second;
-            case 0x59:
-                return first * second;
             case 0x5c:
                 return first - second;
-            case 0x5d:
-                return first < second ? first : second;
             case 0x5f:
                 return first > second ? first : second;
         }
@@ -295,8 +289,6 @@ double operation_on(int map, int prefix, int opcode, double old, double first, d
                 }
                 return std::isinf(second) ? (second > 0 ? first * INFINITY : first * 0)
                                           : std::ldexp(first, static_cast<int>(std::floor(second)));
-            case 0x4c:  // VRCPPH, which the processor may round by 2**-11 + 2**-14 more
-                return 1 / second;
             case 0x98:
                 return std::fma(old, second, first);
             case 0xa8:

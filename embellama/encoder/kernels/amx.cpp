@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// AMX with AVX512-FP16: tiles multiply, and vectors of float16 compute GELU and softmax.
+// AMX with AVX512-FP16: tiles multiply, and vectors of float16 compute softmax.
 #define EMBELLAMA_VECTOR_WIDTH 16
 
 #include "table.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of 32 numbers of float16 (AVX512-FP16), for results that are rounded to bfloat16: a
-// float16 has three more bits.
+// Vectors of 32 numbers of float16 (AVX512-FP16), for the weights of attention, which are rounded to
+// bfloat16: a float16 has three more bits. GELU is computed in float32: in float16 it cost
+// multilingual-e5-small cosine (docs/encoder.md).
 #pragma once
 
 #include <immintrin.h>
@@ -46,22 +47,6 @@ EMBELLAMA_INLINE __m512h power_of_two(__m512h x) {
     p = _mm512_fmadd_ph(p, rest, splat_half(0.693138f));
     p = _mm512_fmadd_ph(p, rest, splat_half(0.999925f));
     return _mm512_scalef_ph(p, whole);
-}
-
-// As Bfloat16::gelu(), with Phi in float16; within |x| / 800, where bfloat16 rounds by up to
-// |x| / 512. The product with x is in float32, so that x may exceed float16's range and NaN stays.
-EMBELLAMA_INLINE FloatPair gelu(FloatPair x) {
-    // Phi(-5.5) is 2e-8.
-    const __m512h most = splat_half(5.5f), least = splat_half(-5.5f);
-    const __m512h limited = _mm512_min_ph(_mm512_max_ph(narrow_pair(x), least), most);
-    const __m512h square = _mm512_mul_ph(limited, limited);
-    __m512h p = _mm512_fmadd_ph(splat_half(2.4835751e-05f), square, splat_half(0.0007360727f));
-    p = _mm512_fmadd_ph(p, square, splat_half(-0.105982776f));
-    p = _mm512_fmadd_ph(p, square, splat_half(-2.30164711f));
-    // Beyond 65504 the power is infinite, and its reciprocal 0.
-    const __m512h e = power_of_two(_mm512_mul_ph(p, limited));
-    const FloatPair phi = widen_pair(_mm512_rcp_ph(_mm512_add_ph(e, splat_half(1.0f))));
-    return {x.low * phi.low, x.high * phi.high};
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ EMBELLAMA_INLINE void finish_rows(const Product & product, Unfinished & left, in
         FloatPair x = load_pair(left.sums);
         x = {x.low + bias.low, x.high + bias.high};
         if constexpr (ACTIVATION == Activation::GELU_ERF) {
-            x = gelu(x);
+            x = {Bfloat16::gelu(x.low), Bfloat16::gelu(x.high)};
         } else if constexpr (ACTIVATION == Activation::GELU_TANH) {
             x = {gelu_tanh(x.low), gelu_tanh(x.high)};
         }
