@@ -90,9 +90,10 @@ ggml_status Computation::compute(ggml_cgraph * new_graph) {
         status = GGML_STATUS_SUCCESS;
         doubtful = DoubtfulRows::current();
         make_plan(graph, doubtful ? doubtful->neurons : nullptr, plan);
-        if (!team || team->n_asked != n_threads) {
+        const ThreadTeam::Rest rest = plan.kernels ? plan.kernels->release_tiles : nullptr;
+        if (!team || team->n_asked != n_threads || team->rest != rest) {
             team.reset();
-            team = std::make_unique<ThreadTeam>(n_threads);
+            team = std::make_unique<ThreadTeam>(n_threads, rest);
         }
         reserve_scratch();
         n_items.clear();
@@ -105,8 +106,19 @@ ggml_status Computation::compute(ggml_cgraph * new_graph) {
     const auto work_on = [](void * self, int thread, int step, int item) {
         static_cast<Computation *>(self)->work(thread, step, item);
     };
+    if (plan.kernels && plan.kernels->save_tiles) {
+        plan.kernels->save_tiles(outer_tiles);
+    }
     team->run(n_items, work_on, this);
+    restore_tiles(0);
     return status;
+}
+
+// Others may have configured the tiles of the caller's thread only.
+void Computation::restore_tiles(int thread) const {
+    if (plan.kernels && plan.kernels->restore_tiles) {
+        thread == 0 ? plan.kernels->restore_tiles(outer_tiles) : plan.kernels->release_tiles();
+    }
 }
 
 int Computation::n_shares() const { return team->size() == 1 ? 1 : ITEMS_PER_THREAD * team->size(); }
@@ -298,7 +310,8 @@ void Computation::perform(const Examination & examination, int, int item) {
 
 int Computation::items_of(const Nodes &) const { return 1; }
 
-void Computation::perform(const Nodes & nodes, int, int) {
+void Computation::perform(const Nodes & nodes, int thread, int) {
+    restore_tiles(thread);
     // This is what ggml_graph_view() makes; that function is internal to ggml (ggml-impl.h).
     ggml_cgraph view = {};
     view.n_nodes = nodes.last - nodes.first;

@@ -26,6 +26,7 @@ public:
 
 private:
     void reserve_scratch();
+    void restore_tiles(int thread) const;
     void work(int thread, int step, int item);
     int n_shares() const;
     bool divides_rows(const Product & product) const;
@@ -59,6 +60,7 @@ private:
     Plan plan;
     std::vector<int> n_items;                       // of each step
     std::vector<std::unique_ptr<Scratch>> scratch;  // of each thread
+    TileConfiguration outer_tiles;                  // of the caller's thread
     int longest = 0;                                // rows of the longest text
     ggml_cgraph * graph = nullptr;
     DoubtfulRows * doubtful = nullptr;  // of the caller, or null

@@ -101,6 +101,11 @@ struct Attention {
     int last_query = INT32_MAX;
 };
 
+// The configuration of a thread's tile registers (AMX): the operand of LDTILECFG. All zeros: none.
+struct TileConfiguration {
+    uint8_t bytes[64] = {};
+};
+
 struct Kernels {
     const char * name;
     bool exact;  // arithmetic in float32 throughout
@@ -124,6 +129,13 @@ struct Kernels {
     // Attention of one head of one text, whose rows are first_row .. first_row + n_rows - 1.
     void (*attend)(const Attention & attention, int first_row, int n_rows, int head, void * scratch);
     size_t (*attend_scratch)(int n_rows, int head_size);
+    // A kernel leaves the thread's tile registers configured for the next kernel. Code that calls
+    // kernels on a thread of others therefore saves the configuration first and restores it at the
+    // end: another library may rely on it. On a thread of our own it releases the tiles at the end.
+    // Null where there are no tile registers.
+    void (*save_tiles)(TileConfiguration & outer) = nullptr;
+    void (*restore_tiles)(const TileConfiguration & outer) = nullptr;
+    void (*release_tiles)() = nullptr;
 
     size_t bytes_per_value() const { return values_per_word == 2 ? 2 : 4; }
     int values_per_line() const { return 16 * values_per_word; }

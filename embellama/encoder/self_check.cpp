@@ -78,6 +78,27 @@ std::vector<float> attention_of(const Kernels & kernels) {
     return result;
 }
 
+// Leaves the thread's tile registers as they were.
+class TilesRestored {
+public:
+    explicit TilesRestored(const Kernels & kernels) : kernels(kernels) {
+        if (kernels.save_tiles) {
+            kernels.save_tiles(outer);
+        }
+    }
+    ~TilesRestored() {
+        if (kernels.restore_tiles) {
+            kernels.restore_tiles(outer);
+        }
+    }
+    TilesRestored(const TilesRestored &) = delete;
+    TilesRestored & operator=(const TilesRestored &) = delete;
+
+private:
+    const Kernels & kernels;
+    TileConfiguration outer;
+};
+
 // NaN is close to nothing.
 bool close(const std::vector<float> & a, const std::vector<float> & b) {
     for (size_t i = 0; i < a.size(); i++) {
@@ -91,6 +112,7 @@ bool close(const std::vector<float> & a, const std::vector<float> & b) {
 }  // namespace
 
 bool agree(const Kernels & kernels, const Kernels & others) {
+    const TilesRestored restored(kernels);
     return close(product_of(kernels), product_of(others)) && close(attention_of(kernels), attention_of(others));
 }
 

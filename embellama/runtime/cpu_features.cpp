@@ -74,9 +74,10 @@ struct Features {
         require(InstructionSet::AVX512_VNNI, bit(extended.ecx, 11) && bit(extended.ecx, 1),
                 "the processor lacks AVX-512's VNNI or VBMI");
         require(InstructionSet::AVX512_BF16, bit(more_eax, 5), "the processor lacks AVX-512's BF16");
-        // AMX-BF16, AMX-TILE, AMX-INT8.
-        require(InstructionSet::AMX, bit(extended.edx, 22) && bit(extended.edx, 24) && bit(extended.edx, 25),
-                "the processor lacks AMX");
+        // AMX-BF16, AMX-TILE, AMX-INT8, AVX512-FP16.
+        require(InstructionSet::AMX,
+                bit(extended.edx, 22) && bit(extended.edx, 24) && bit(extended.edx, 25) && bit(extended.edx, 23),
+                "the processor lacks AMX or AVX-512's FP16");
         require(InstructionSet::AMX, (saved & SAVED_TILES) == SAVED_TILES, "the kernel does not save AMX's tiles");
         for (int set = 1; set < N_INSTRUCTION_SETS; set++) {
             const int base = set == index_of(InstructionSet::AVX512) ? index_of(InstructionSet::AVX2) : set - 1;

@@ -16,7 +16,7 @@ enum class InstructionSet : int {
     AVX512,       // F, BW, DQ, VL
     AVX512_VNNI,  // and VBMI
     AVX512_BF16,
-    AMX,  // tiles of bfloat16 and of bytes
+    AMX,  // tiles of bfloat16 and of bytes, and AVX-512's FP16
 #elif defined(__aarch64__)
     DOTPROD,  // and arithmetic in float16
     I8MM,

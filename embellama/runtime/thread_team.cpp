@@ -71,7 +71,7 @@ void EventCount::notify() {
     }
 }
 
-ThreadTeam::ThreadTeam(int n_threads) : n_asked(n_threads) {
+ThreadTeam::ThreadTeam(int n_threads, Rest rest) : n_asked(n_threads), rest(rest) {
     try {
         for (int thread = 1; thread < n_threads; thread++) {
             threads_.emplace_back([this, thread] { serve(thread); });
@@ -88,8 +88,15 @@ ThreadTeam::~ThreadTeam() {
 }
 
 void ThreadTeam::serve(int thread) {
+    bool rested = true;
     while (!stopping_) {
-        if (!take_item(thread)) {
+        if (take_item(thread)) {
+            rested = false;
+        } else {
+            if (!rested && rest) {
+                rest();
+            }
+            rested = true;
             step_begins_.wait_until([this] { return Open(open_.load()).any() || stopping_.load(); });
         }
     }

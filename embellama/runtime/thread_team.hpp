@@ -35,8 +35,10 @@ private:
 
 class ThreadTeam {
 public:
-    // The calling thread is a member too; starts fewer where the system refuses more.
-    explicit ThreadTeam(int n_threads);
+    using Rest = void (*)();
+    // The calling thread is a member too; starts fewer where the system refuses more. The other
+    // threads call `rest` after an item if they must wait for the next one.
+    explicit ThreadTeam(int n_threads, Rest rest = nullptr);
     ~ThreadTeam();
     ThreadTeam(const ThreadTeam &) = delete;
     ThreadTeam & operator=(const ThreadTeam &) = delete;
@@ -44,6 +46,7 @@ public:
     static constexpr int MOST_ITEMS = 65535;
 
     const int n_asked;
+    const Rest rest;
     int size() const { return static_cast<int>(threads_.size()) + 1; }
 
     // What is to be done for an item of a step; thread 0 is the caller.

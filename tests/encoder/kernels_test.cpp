@@ -256,6 +256,12 @@ void test_row_products(const Kernels & kernels) {
     }
 }
 
+// Where results are rounded to bfloat16, a cheaper form will do.
+double gelu_tolerance(const Kernels & kernels, Activation activation, double x) {
+    const double error = kernels.exact || activation == Activation::GELU_TANH ? 1e-6 : 2e-4;
+    return error + error * std::min(std::abs(x), 65504.0);
+}
+
 void test_activation_ends(const Kernels & kernels) {
     // One row of ones times these is themselves, through the bias.
     const float values[] = {0.0f,         -0.0f, 1e-38f, -1e-42f, 1e-3f,
@@ -276,13 +282,34 @@ void test_activation_ends(const Kernels & kernels) {
         kernels.multiply(product, 0, 32 / kernels.columns_per_panel, scratch.data());
         for (int i = 0; i < 16; i++) {
             const double expected = gelu(values[i], activation);
-            // Where results are rounded to bfloat16, a cheaper form will do.
-            const double error = kernels.exact || activation == Activation::GELU_TANH ? 1e-6 : 2e-4;
             const bool same = std::isfinite(values[i])
-                                  ? std::abs(rows[i] - expected) <= error + error * std::abs(expected)
+                                  ? std::abs(rows[i] - expected) <= gelu_tolerance(kernels, activation, values[i])
                                   : !std::isfinite(rows[i]);
             check(same, kernels, "GELU of " + std::to_string(values[i]) + " is " + std::to_string(rows[i]));
         }
+    }
+}
+
+// GELU from -9 to 9, where it is not yet 0 or its operand.
+void test_gelu(const Kernels & kernels) {
+    constexpr int N = 1024;
+    Product product = {};
+    const Memory tiles(kernels.bytes_per_value() * 32, 0), panels(4 * 32 * N, 0);
+    const Memory scratch(kernels.multiply_scratch(32));
+    std::vector<float> bias(N), rows(N);
+    for (int i = 0; i < N; i++) {
+        bias[i] = (i - N / 2) * (9.0f / (N / 2));
+    }
+    product.input = {tiles.data(), 1, 1, 32};
+    product.weights = {panels.data(), kernels.format_for(WeightFormat::FLOAT32), 32, N};
+    product.bias = bias.data();
+    product.activation = Activation::GELU_ERF;
+    product.rows = rows.data();
+    kernels.multiply(product, 0, N / kernels.columns_per_panel, scratch.data());
+    for (int i = 0; i < N; i++) {
+        const double expected = gelu(bias[i], Activation::GELU_ERF), error = std::abs(rows[i] - expected);
+        check(error <= gelu_tolerance(kernels, Activation::GELU_ERF, bias[i]), kernels,
+              "GELU of " + std::to_string(bias[i]) + " is " + std::to_string(rows[i]));
     }
 }
 
@@ -320,7 +347,8 @@ void test_layer_norm(const Kernels & kernels) {
     }
 }
 
-void test_attention(const Kernels & kernels, int n_rows, int head_size, bool to_tiles) {
+// Queries from first_query on, in two parts as two threads would.
+void test_attention(const Kernels & kernels, int n_rows, int head_size, bool to_tiles, int first_query = 0) {
     constexpr int n_heads = 3, before = 2, after = 3;
     const int width = n_heads * head_size, all = before + n_rows + after;
     const std::vector<float> query = random_floats(static_cast<size_t>(all) * width);
@@ -350,8 +378,14 @@ void test_attention(const Kernels & kernels, int n_rows, int head_size, bool to_
     const Memory scratch(kernels.attend_scratch(n_rows, head_size));
     double worst = 0;
     for (int head = 0; head < n_heads; head++) {
+        const int middle = (first_query + n_rows) / 2 / kernels.rows_per_block * kernels.rows_per_block;
+        attention.first_query = first_query;
+        attention.last_query = std::max(first_query, middle);
         kernels.attend(attention, before, n_rows, head, scratch.data());
-        for (int i = before; i < before + n_rows; i++) {
+        attention.first_query = attention.last_query;
+        attention.last_query = INT32_MAX;
+        kernels.attend(attention, before, n_rows, head, scratch.data());
+        for (int i = before + first_query; i < before + n_rows; i++) {
             const size_t from = static_cast<size_t>(i) * width + head * head_size;
             std::vector<double> weights(n_rows);
             double highest = -1e300, sum = 0;
@@ -390,12 +424,35 @@ void test_attentions(const Kernels & kernels) {
     for (int n_rows = 1; n_rows <= 67; n_rows++) {
         test_attention(kernels, n_rows, 32, n_rows % 2);
     }
-    for (const int head_size : {16, 48, 64, 80, 128, 256}) {
-        for (const int n_rows : {1, 2, 15, 16, 17, 33, 65}) {
+    for (const int head_size : {16, 48, 64, 80, 96, 128, 256}) {
+        for (const int n_rows : {1, 2, 15, 16, 17, 31, 32, 33, 65}) {
             test_attention(kernels, n_rows, head_size, head_size % kernels.values_per_line() == 0 && n_rows % 2);
         }
     }
     test_attention(kernels, 300, 64, false);
+    test_attention(kernels, 8192, 32, true,
+                   8192 / kernels.rows_per_block * kernels.rows_per_block - kernels.rows_per_block);
+}
+
+// Scores so far below the largest that float16 does not hold the difference have no weight.
+void test_attention_to_one_key(const Kernels & kernels) {
+    constexpr int n_rows = 40, head_size = 32;
+    const std::vector<float> query = random_floats(n_rows * head_size), key = random_floats(n_rows * head_size);
+    const std::vector<float> value(n_rows * head_size, 1.0f);
+    std::vector<float> rows(n_rows * head_size);
+    Attention attention = {};
+    attention.query = {query.data(), head_size, head_size};
+    attention.key = {key.data(), head_size, head_size};
+    attention.value = {value.data(), head_size, head_size};
+    attention.head_size = head_size;
+    attention.scale = 1e6f;
+    attention.rows = rows.data();
+    attention.row_stride = head_size;
+    const Memory scratch(kernels.attend_scratch(n_rows, head_size));
+    kernels.attend(attention, 0, n_rows, 0, scratch.data());
+    for (const float x : rows) {
+        check(std::abs(x - 1) <= 1e-2, kernels, "attention to one key is off by " + std::to_string(x - 1));
+    }
 }
 
 // A NaN in any of the three must reach the result of every row that it belongs to.
@@ -474,8 +531,10 @@ int main() {
         test_products(*kernels);
         test_row_products(*kernels);
         test_activation_ends(*kernels);
+        test_gelu(*kernels);
         test_layer_norm(*kernels);
         test_attentions(*kernels);
+        test_attention_to_one_key(*kernels);
         test_attention_keeps_nan(*kernels);
         test_self_check(*kernels);
         printf("%s: done\n", kernels->name);

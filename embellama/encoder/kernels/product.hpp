@@ -61,8 +61,7 @@ struct Registers {
     static constexpr int ROWS = ROWS_;
     static constexpr int COLUMNS = COLUMNS_;
 
-    // An object must exist around products of tiles with blocks of `rows_per_block` rows (AMX needs
-    // this).
+    // AMX's block configures its registers for blocks of `rows_per_block` rows.
     explicit Registers(int) {}
 
     // Multiplies the first n_rows rows of a block; the sums of two rows are `stride` apart.

@@ -28,10 +28,10 @@ namespace {
 //     interleave()             packs two rows of float32 as words
 //     exponential(), gelu()    as precise as the number is
 //
-// A Block multiplies a block of rows with a panel, such as Registers (product.hpp) or TileBlock (amx.cpp):
+// A Block multiplies a block of rows with a panel, such as Registers (product.hpp) or TileBlock (tile_block.hpp):
 //     Number, Value            what it multiplies
 //     ROWS, COLUMNS            of its sums, at most
-//     Block(rows_per_block)    exists around its products
+//     Block(rows_per_block)    prepares its products
 //     multiply()               writes the sums
 template <typename Block>
 struct Requirements {
