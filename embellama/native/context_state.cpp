@@ -54,12 +54,17 @@ Status ContextState::reserve(int32_t n_tokens, int32_t n_sequences) noexcept {
     if (status == OK) {
         status = new_threadpool(n_threads, threadpool_, message_);
     }
+    if (status == OK) {
+        status = guarded(message_, [&] {
+            if (attends_both_ways(model)) {
+                llama_set_causal_attn(context_, false);
+            }
+            return OK;
+        });
+    }
     if (status != OK) {
         release();
         return status;
-    }
-    if (attends_both_ways(model)) {
-        llama_set_causal_attn(context_, false);
     }
     llama_attach_threadpool(context_, threadpool_, threadpool_);
     n_tokens_ = n_tokens;

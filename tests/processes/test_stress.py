@@ -55,6 +55,11 @@ def test_allocation() -> None:
 
 
 @pytest.mark.slow
+def test_allocations_of_a_context() -> None:
+    stress("allocation.py", "--contexts", "--kinds")
+
+
+@pytest.mark.slow
 def test_more_allocations() -> None:
     stress("allocation.py", "--step-kb", "40000", "--cases", "10", timeout=3 * TIMEOUT)
 

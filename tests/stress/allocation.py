@@ -8,6 +8,8 @@ the other; and by allocations that fail (glibc), the n-th or all from the n-th o
 everywhere at once but for stacks and files::
 
     python tests/stress/allocation.py --step-kb 500 --cases 1000
+
+With ``--contexts`` each allocation of opening a context fails in turn, with all after it.
 """
 
 from __future__ import annotations
@@ -175,6 +177,32 @@ def limits(step_kb: int, run: Callable[..., str]) -> Iterator[tuple[str, str]]:
         yield f"{limit} kB", in_child(lambda scarce=scarce: run(scarce, lift_limit))
 
 
+def open_contexts(path: Path) -> collections.Counter[str]:
+    """Open contexts, and with each one more allocation than before, until there are enough."""
+    library = ctypes.CDLL(os.environ[PRELOADED])
+    arm, stop = library.fail_allocations, library.stop_failing
+    arm.argtypes = [ctypes.c_long] * 2
+    model = core.Model(str(path), architecture="bert")
+    outcomes: collections.Counter[str] = collections.Counter()
+    while not outcomes["enough"]:
+        context = core.Context(model)
+        arm(outcomes.total(), -1)
+        try:
+            context.token_vectors([1, 2, 3])
+            outcome = "enough"
+        except (EmbellamaError, MemoryError) as error:
+            outcome = type(error).__name__
+        except (SystemError, RuntimeError) as error:
+            if not any(words in str(error) for words in WORDS_OF_OTHERS):
+                raise
+            outcome = "words of others"
+        finally:
+            stop()
+        outcomes[outcome] += 1
+        context.token_vectors([1, 2, 3])
+    return outcomes
+
+
 def failures(n_cases: int, run: Callable[..., str]) -> Iterator[tuple[str, str]]:
     library = ctypes.CDLL(os.environ[PRELOADED])
     arm, stop = library.fail_allocations, library.stop_failing
@@ -201,12 +229,15 @@ def main() -> int:
     parser.add_argument("--step-kb", type=int, default=2000)
     parser.add_argument("--cases", type=int, default=0)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--contexts", action="store_true")
     options = parser.parse_args()
-    if options.cases and PRELOADED not in os.environ:
+    if (options.cases or options.contexts) and PRELOADED not in os.environ:
         return preloaded()
     outcomes: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder) / "checkpoint", "XLMRobertaModel", "Unigram")
+        if options.contexts:
+            outcomes += open_contexts(write_model(Path(folder), "bert"))
         for kind in options.kinds:
             architecture, settings, use = KINDS[kind]
             path = write_model(Path(folder), architecture)
