@@ -56,7 +56,7 @@ def test_allocation() -> None:
 
 @pytest.mark.slow
 def test_allocations_of_a_context() -> None:
-    stress("allocation.py", "--contexts", "--kinds")
+    stress("allocation.py", "--contexts", "--kinds", timeout=3 * TIMEOUT)
 
 
 @pytest.mark.slow
