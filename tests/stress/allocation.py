@@ -199,7 +199,8 @@ def open_contexts(path: Path) -> collections.Counter[str]:
         finally:
             stop()
         outcomes[outcome] += 1
-        context.token_vectors([1, 2, 3])
+        if outcomes.total() % 100 == 0:
+            context.token_vectors([1, 2, 3])
     return outcomes
 
 
