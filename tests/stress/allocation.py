@@ -180,7 +180,7 @@ def limits(step_kb: int, run: Callable[..., str]) -> Iterator[tuple[str, str]]:
 def open_contexts(path: Path) -> collections.Counter[str]:
     """Open contexts, and with each one more allocation than before, until there are enough.
 
-    The first seven eighths are left out: they are llama.cpp's, in one call that may throw.
+    The first nine tenths are left out: they are llama.cpp's, in one call that may throw.
     """
     library = ctypes.CDLL(os.environ[PRELOADED])
     arm, stop = library.fail_allocations, library.stop_failing
@@ -188,7 +188,7 @@ def open_contexts(path: Path) -> collections.Counter[str]:
     model = core.Model(str(path), architecture="bert")
     arm(2**62, 0)
     core.Context(model).token_vectors([1, 2, 3])
-    number = stop() * 7 // 8
+    number = stop() * 9 // 10
     outcomes: collections.Counter[str] = collections.Counter()
     while not outcomes["enough"]:
         context = core.Context(model)
