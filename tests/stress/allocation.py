@@ -177,14 +177,21 @@ def limits(step_kb: int, run: Callable[..., str]) -> Iterator[tuple[str, str]]:
         yield f"{limit} kB", in_child(lambda scarce=scarce: run(scarce, lift_limit))
 
 
-def open_contexts(path: Path) -> collections.Counter[str]:
-    """Open contexts, and with each one more allocation than before, until there are enough.
-
-    The first nine tenths are left out: they are llama.cpp's, in one call that may throw.
-    """
+def failing_allocation() -> tuple[Callable[[int, int], None], Callable[[], int]]:
+    """Return what makes allocations fail from a number on, how many, and what ends that."""
     library = ctypes.CDLL(os.environ[PRELOADED])
     arm, stop = library.fail_allocations, library.stop_failing
     arm.argtypes, stop.restype = [ctypes.c_long] * 2, ctypes.c_long
+    return arm, stop
+
+
+def open_contexts(path: Path) -> collections.Counter[str]:
+    """Open contexts, and with each one more allocation than before, until there are enough.
+
+    The first nine tenths are left out, which would take minutes. Most are llama.cpp's, in one call
+    that may throw.
+    """
+    arm, stop = failing_allocation()
     model = core.Model(str(path), architecture="bert")
     arm(2**62, 0)
     core.Context(model).token_vectors([1, 2, 3])
@@ -211,9 +218,7 @@ def open_contexts(path: Path) -> collections.Counter[str]:
 
 
 def failures(n_cases: int, run: Callable[..., str]) -> Iterator[tuple[str, str]]:
-    library = ctypes.CDLL(os.environ[PRELOADED])
-    arm, stop = library.fail_allocations, library.stop_failing
-    arm.argtypes, stop.restype = [ctypes.c_long] * 2, ctypes.c_long
+    arm, stop = failing_allocation()
 
     def count() -> str:
         counted = []
