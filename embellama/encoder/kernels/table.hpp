@@ -33,6 +33,7 @@ namespace {
 //     ROWS, COLUMNS            of its sums, at most
 //     Block(rows_per_block)    prepares its products
 //     multiply()               writes the sums
+//     multiply_weights()       the same, of weights in a packed format (Registers)
 template <typename Block>
 struct Requirements {
     using Number = typename Block::Number;

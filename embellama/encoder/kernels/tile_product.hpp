@@ -118,7 +118,8 @@ void multiply_on_tiles(const Product & product, int first_panel, int last_panel)
         const int n_pairs = (end - chunk + rows_per_pair - 1) / rows_per_pair;
         for (int index = first_panel; index < last_panel; index++) {
             const uint16_t * panel = panels + index * values_per_panel;
-            const uint16_t * next = panels + smaller(index + 1, last_panel - 1) * values_per_panel;
+            // After the last panel of a matrix lie the weights that are often needed next.
+            const uint16_t * next = panel + values_per_panel;
             for (int pair = 0; pair < n_pairs; pair++) {
                 const int first = chunk + pair * rows_per_pair;
                 const int per_line = (left.n_rows + n_lines - 1) / n_lines;
