@@ -27,7 +27,7 @@ programs=(encoder/kernels_test)
 if [ "$(uname -m)" = x86_64 ]; then
     programs+=(encoder/trapped_tiles_test)
     # ggml reads words that are not aligned, which x86-64 allows and the other sanitizer does not.
-    tests tiles address ggml/ggml_amx_test encoder/computation_test
+    tests tiles address ggml/ggml_amx_test encoder/computation_test encoder/attention_layer_test
 fi
 tests kernels address,undefined "${programs[@]}"
 tests threads thread runtime/thread_team_test runtime/job_queue_test

@@ -183,10 +183,17 @@ void print_attention(const Kernels & kernels, int rows_per_text) {
     const Memory query(sizeof(float) * N_ROWS * WIDTH), key(sizeof(float) * N_ROWS * WIDTH);
     const Memory value(sizeof(float) * N_ROWS * WIDTH), tiles(sizeof(float) * 2 * N_ROWS * WIDTH);
     const Memory scratch(kernels.attend_scratch(rows_per_text, HEAD_SIZE));
+    const Tiles block = {nullptr, N_ROWS, N_ROWS + LINES_BEYOND, WIDTH};
+    const auto heads = [&](const Memory & memory) -> Heads {
+        if (kernels.attends_to_tiles) {
+            return {nullptr, 0, 0, {memory.get(), block.n_rows, block.rows_per_block, block.depth}};
+        }
+        return {memory.floats(), WIDTH, HEAD_SIZE, {}};
+    };
     Attention attention = {};
-    attention.query = {query.floats(), WIDTH, HEAD_SIZE};
-    attention.key = {key.floats(), WIDTH, HEAD_SIZE};
-    attention.value = {value.floats(), WIDTH, HEAD_SIZE};
+    attention.query = heads(query);
+    attention.key = heads(key);
+    attention.value = heads(value);
     attention.head_size = HEAD_SIZE;
     attention.scale = 0.2f;
     attention.tiles = {tiles.get(), N_ROWS, kernels.rows_per_block, WIDTH};

@@ -133,8 +133,8 @@ void Computation::reserve_scratch() {
         longest = std::max(longest, text.n_rows);
     }
     for (const Step & step : plan.steps) {
-        if (const Product * product = std::get_if<Product>(&step)) {
-            n_bytes = std::max(n_bytes, plan.kernels->multiply_scratch(product->weights.depth));
+        if (const Products * products = std::get_if<Products>(&step)) {
+            n_bytes = std::max(n_bytes, plan.kernels->multiply_scratch(products->front().weights.depth));
         } else if (const Attention * attention = std::get_if<Attention>(&step)) {
             n_bytes = std::max(n_bytes, plan.kernels->attend_scratch(longest, attention->head_size));
         } else if (const WidenedProduct * product = std::get_if<WidenedProduct>(&step)) {
@@ -177,50 +177,76 @@ void Computation::end(ggml_status reason) {
     status.compare_exchange_strong(none, reason);
 }
 
-// A product is divided by rows if there are enough for all threads: a thread then reads rows that
-// it wrote itself. Otherwise it is divided by panels, so that only one thread reads each weight.
-bool Computation::divides_rows(const Product & product) const {
-    return product.input.n_rows >= n_shares() * product.input.rows_per_block;
+// Products are divided by rows if there are enough for all threads: a thread then reads rows that
+// it wrote itself. Otherwise they are divided by panels, so that only one thread reads each weight.
+bool Computation::divides_rows(const Tiles & input) const { return input.n_rows >= n_shares() * input.rows_per_block; }
+
+int Computation::panels_of(const Product & product) const {
+    return product.weights.n_columns / plan.kernels->columns_per_panel;
 }
 
 // There must be enough items for the threads to finish together, and for a timely call of the abort
 // callback between two of them.
-int Computation::items_of(const Product & product) const {
-    const int n_parts = divides_rows(product)
-                            ? (product.input.n_rows + product.input.rows_per_block - 1) / product.input.rows_per_block
-                            : product.weights.n_columns / plan.kernels->columns_per_panel;
-    const int64_t work = int64_t(product.input.n_rows) * product.weights.depth * product.weights.n_columns;
-    const int64_t n_wanted = std::max<int64_t>(work / WORK_BETWEEN_LOOKS + 1, n_shares());
+int Computation::items_of(const Products & products) const {
+    const Tiles & input = products.front().input;
+    int n_panels = 0;
+    int64_t n_columns = 0;
+    for (const Product & product : products) {
+        n_panels += panels_of(product);
+        n_columns += product.weights.n_columns;
+    }
+    const int n_parts =
+        divides_rows(input) ? (input.n_rows + input.rows_per_block - 1) / input.rows_per_block : n_panels;
+    const int64_t n_wanted =
+        std::max<int64_t>(input.n_rows * n_columns * input.depth / WORK_BETWEEN_LOOKS + 1, n_shares());
     return static_cast<int>(std::min<int64_t>(n_wanted, n_parts));
 }
 
-void Computation::perform(const Product & product, int thread, int item) {
-    const int n_panels = product.weights.n_columns / plan.kernels->columns_per_panel;
-    const int n = items_of(product);
+void Computation::perform(const Products & products, int thread, int item) {
+    const Tiles & input = products.front().input;
+    const int n = items_of(products);
     void * memory = scratch[thread]->reserve(0);
-    if (!divides_rows(product)) {
-        plan.kernels->multiply(product, share(n_panels, item, n), share(n_panels, item + 1, n), memory);
+    if (divides_rows(input)) {
+        const int n_blocks = (input.n_rows + input.rows_per_block - 1) / input.rows_per_block;
+        const int first = share(n_blocks, item, n) * input.rows_per_block;
+        const int last = std::min(share(n_blocks, item + 1, n) * input.rows_per_block, input.n_rows);
+        for (const Product & product : products) {
+            plan.kernels->multiply(rows_of(product, first, last), 0, panels_of(product), memory);
+        }
         return;
     }
-    const int rows_per_block = product.input.rows_per_block;
-    const int n_blocks = (product.input.n_rows + rows_per_block - 1) / rows_per_block;
-    const int first = share(n_blocks, item, n) * rows_per_block;
-    const int last = std::min(share(n_blocks, item + 1, n) * rows_per_block, product.input.n_rows);
+    int n_panels = 0;
+    for (const Product & product : products) {
+        n_panels += panels_of(product);
+    }
+    int first = share(n_panels, item, n), last = share(n_panels, item + 1, n);
+    for (const Product & product : products) {
+        const int n_here = panels_of(product);
+        if (first < n_here && last > 0) {
+            plan.kernels->multiply(product, std::max(first, 0), std::min(last, n_here), memory);
+        }
+        first -= n_here;
+        last -= n_here;
+    }
+}
+
+Product Computation::rows_of(const Product & product, int first, int last) const {
     const int64_t at = int64_t(first) * product.weights.n_columns;
     Product part = product;
     part.input = rows_of(product.input, first, last);
     part.residual = product.residual ? product.residual + at : nullptr;
     part.rows = product.rows ? product.rows + at : nullptr;
     part.tiles = rows_of(product.tiles, first, last);
-    plan.kernels->multiply(part, 0, n_panels, memory);
+    return part;
 }
 
-// `first` and `last` must be the bounds of whole blocks of tiles.
+// `first` and `last` must be the bounds of whole blocks of tiles, unless all rows are in one block.
 Tiles Computation::rows_of(const Tiles & tiles, int first, int last) const {
     if (!tiles.data) {
         return tiles;
     }
-    const size_t offset = plan.kernels->bytes_per_value() * first * tiles.depth;
+    const size_t before = tiles.n_rows <= tiles.rows_per_block ? plan.kernels->values_per_line() : tiles.depth;
+    const size_t offset = plan.kernels->bytes_per_value() * first * before;
     return {static_cast<char *>(tiles.data) + offset, last - first, tiles.rows_per_block, tiles.depth};
 }
 
@@ -266,7 +292,7 @@ int Computation::items_of(const Pack & pack) const { return std::min(pack.tiles.
 
 void Computation::perform(const Pack & pack, int, int item) {
     const int n = items_of(pack);
-    plan.kernels->pack_rows(pack.rows, pack.tiles, share(pack.tiles.n_rows, item, n),
+    plan.kernels->pack_rows(pack.rows, pack.row_stride, pack.tiles, share(pack.tiles.n_rows, item, n),
                             share(pack.tiles.n_rows, item + 1, n));
 }
 

@@ -29,10 +29,12 @@ private:
     void restore_tiles(int thread) const;
     void work(int thread, int step, int item);
     int n_shares() const;
-    bool divides_rows(const Product & product) const;
+    bool divides_rows(const Tiles & input) const;
+    int panels_of(const Product & product) const;
+    Product rows_of(const Product & product, int first, int last) const;
     Tiles rows_of(const Tiles & tiles, int first, int last) const;
     // items_of: into how many items a step is divided. perform: computes one of these items.
-    int items_of(const Product & product) const;
+    int items_of(const Products & products) const;
     int items_of(const LayerNorm & norm) const;
     int items_of(const Attention & attention) const;
     int parts_of_head(const Attention & attention) const;
@@ -40,7 +42,7 @@ private:
     int items_of(const WidenedProduct & product) const;
     int items_of(const Examination & examination) const;
     int items_of(const Nodes & nodes) const;
-    void perform(const Product & product, int thread, int item);
+    void perform(const Products & products, int thread, int item);
     void perform(const LayerNorm & norm, int thread, int item);
     void perform(const Attention & attention, int thread, int item);
     void perform(const Pack & pack, int thread, int item);

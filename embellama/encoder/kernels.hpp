@@ -77,15 +77,20 @@ struct LayerNorm {
     Tiles tiles;          // a copy, where data is not null
 };
 
-// Rows of one head: row i begins at data + i * row_stride + head * head_stride.
+// The rows of the heads: row i of a head begins at data + i * row_stride + head * head_stride, or lies in
+// tiles of one block. In such a block, any 16 rows that follow each other can be loaded at once; it
+// has LINES_BEYOND rows more, which may hold anything.
 struct Heads {
-    const float * data;
+    const float * data;  // or null, and
     int64_t row_stride;
     int64_t head_stride;
+    Tiles tiles;  // whose lines hold whole parts of one head
 };
 
+constexpr int LINES_BEYOND = 15;
+
 // softmax(query * key' * scale) * value, with a scale above 0, within each text. The heads of a row
-// lie side by side.
+// lie side by side. Query, key and value lie in tiles, or none of them does.
 struct Attention {
     Heads query;
     Heads key;
@@ -119,7 +124,8 @@ struct Kernels {
     void (*pack_panel)(const float * columns, int depth, WeightFormat format, void * panel);
     // Packs one INT8 panel; each row has depth / 32 scales.
     void (*pack_int8_panel)(const int8_t * columns, const float * scales, int depth, void * panel);
-    void (*pack_rows)(const float * rows, const Tiles & tiles, int first_row, int last_row);
+    // Row i begins at rows + i * row_stride.
+    void (*pack_rows)(const float * rows, int64_t row_stride, const Tiles & tiles, int first_row, int last_row);
     // Multiplies with the panels from first to last - 1; `scratch` holds multiply_scratch(depth)
     // bytes.
     void (*multiply)(const Product & product, int first_panel, int last_panel, void * scratch);
@@ -129,6 +135,8 @@ struct Kernels {
     // Attention of one head of one text, whose rows are first_row .. first_row + n_rows - 1.
     void (*attend)(const Attention & attention, int first_row, int n_rows, int head, void * scratch);
     size_t (*attend_scratch)(int n_rows, int head_size);
+    // Whether attend() takes tiles too, of heads whose size is a multiple of values_per_line().
+    bool attends_to_tiles = false;
     // A kernel leaves the thread's tile registers configured for the next kernel. Code that calls
     // kernels on a thread of others therefore saves the configuration first and restores it at the
     // end: another library may rely on it. On a thread of our own it releases the tiles at the end.

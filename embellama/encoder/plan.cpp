@@ -21,8 +21,9 @@ bool is_rows(const ggml_tensor * tensor) {
     return tensor->type == GGML_TYPE_F32 && ggml_is_contiguous(tensor) && tensor->ne[2] == 1 && tensor->ne[3] == 1;
 }
 
+// A vector of the model's: what a graph computes for a single row has the same shape.
 bool is_vector(const ggml_tensor * tensor, int64_t size) {
-    return is_rows(tensor) && tensor->ne[0] == size && tensor->ne[1] == 1;
+    return tensor->op == GGML_OP_NONE && is_rows(tensor) && tensor->ne[0] == size && tensor->ne[1] == 1;
 }
 
 const float * floats(const ggml_tensor * tensor) { return static_cast<const float *>(tensor->data); }
@@ -69,6 +70,13 @@ private:
     // The tensor whose values each place holds.
     std::array<const ggml_tensor *, N_PLACES> held = {};
     std::array<Tiles, N_PLACES> tiles = {};
+    // The products whose results are rows, since the last attention.
+    struct RowsOfProduct {
+        const ggml_tensor * result;
+        size_t step;
+        size_t product;
+    };
+    std::vector<RowsOfProduct> rows_of_products;
     const ggml_tensor * mask = nullptr;
     bool mask_is_texts = false;
 
@@ -140,8 +148,15 @@ private:
         }
         const Tiles packed =
             place_tiles(PACKED, source, static_cast<int>(input->ne[1]), static_cast<int>(input->ne[0]));
-        plan.steps.push_back(Pack{floats(input), packed});
+        plan.steps.push_back(Pack{floats(input), input->ne[0], packed});
         return packed;
+    }
+
+    // Tiles of one block, for attention.
+    Tiles block_of(Place place, int n_rows, int depth) {
+        const int rows_per_block = n_rows + LINES_BEYOND;
+        const size_t n_bytes = plan.kernels->bytes_per_value() * rows_per_block * depth;
+        return {plan.places[place].reserve(n_bytes), n_rows, rows_per_block, depth};
     }
 
     // Whether only the next computing node reads the result of node `index`, and that node is a
@@ -211,8 +226,24 @@ private:
         if (!product.tiles.data) {
             product.rows = static_cast<float *>(node(last)->data);
         }
-        plan.steps.push_back(product);
+        add(product);
+        if (product.rows) {
+            const size_t step = plan.steps.size() - 1;
+            rows_of_products.push_back({node(last), step, std::get<Products>(plan.steps[step]).size() - 1});
+        }
         return last + 1;
+    }
+
+    // A residual may be the result of the product before, or lie in memory that this product's result
+    // takes over.
+    void add(const Product & product) {
+        Products * before = plan.steps.empty() ? nullptr : std::get_if<Products>(&plan.steps.back());
+        if (before && before->back().input.data == product.input.data && !before->back().residual &&
+            !product.residual) {
+            before->push_back(product);
+        } else {
+            plan.steps.push_back(Products{product});
+        }
     }
 
     int widened_product_from(const int index) {
@@ -296,6 +327,14 @@ private:
         attention.head_size = static_cast<int>(head_size);
         attention.scale = parameters[0];
         attention.row_stride = head_size * n_heads;
+        if (plan.kernels->attends_to_tiles && head_size % plan.kernels->values_per_line() == 0 &&
+            lie_side_by_side(attention.query, head_size) && lie_side_by_side(attention.key, head_size) &&
+            lie_side_by_side(attention.value, head_size)) {
+            attention.query = block_from(QUERIES, query);
+            attention.key = block_from(KEYS, key);
+            attention.value = block_from(VALUES, value);
+        }
+        rows_of_products.clear();
         if (feeds_only_a_product(index, attention.row_stride) && head_size % plan.kernels->values_per_line() == 0) {
             attention.tiles =
                 place_tiles(ATTENDED, result, static_cast<int>(n_rows), static_cast<int>(attention.row_stride));
@@ -307,8 +346,43 @@ private:
     }
 
     static Heads heads_of(const ggml_tensor * heads) {
-        return {floats(heads), static_cast<int64_t>(heads->nb[1] / sizeof(float)),
-                static_cast<int64_t>(heads->nb[2] / sizeof(float))};
+        return {floats(heads),
+                static_cast<int64_t>(heads->nb[1] / sizeof(float)),
+                static_cast<int64_t>(heads->nb[2] / sizeof(float)),
+                {}};
+    }
+
+    static bool lie_side_by_side(const Heads & heads, int64_t head_size) { return heads.head_stride == head_size; }
+
+    // The heads in tiles of one block: their product writes them there, or a step packs them.
+    Heads block_from(Place place, const ggml_tensor * heads) {
+        const int depth = static_cast<int>(heads->ne[0] * heads->ne[2]);
+        const Tiles block = block_of(place, static_cast<int>(heads->ne[1]), depth);
+        if (Product * product = product_only_for(heads, depth)) {
+            product->rows = nullptr;
+            product->tiles = block;
+        } else {
+            plan.steps.push_back(Pack{floats(heads), static_cast<int64_t>(heads->nb[1] / sizeof(float)), block});
+        }
+        return {nullptr, 0, 0, block};
+    }
+
+    // The product whose rows of `depth` values these heads are, if nothing else reads them.
+    Product * product_only_for(const ggml_tensor * heads, int depth) {
+        const ggml_tensor * result = heads;
+        for (; is_view(result) && result->src[0]; result = result->src[0]) {
+            if (uses_of(result) != 1) {
+                return nullptr;
+            }
+        }
+        for (const RowsOfProduct & rows : rows_of_products) {
+            Product & product = std::get<Products>(plan.steps[rows.step])[rows.product];
+            if (rows.result == result && uses_of(result) == 1 && product.rows == floats(heads) &&
+                product.weights.n_columns == depth) {
+                return &product;
+            }
+        }
+        return nullptr;
     }
 };
 

@@ -16,9 +16,13 @@ struct ggml_tensor;
 
 namespace embellama::encoder {
 
-// Packs rows of float32 into tiles, for a product whose input no other step has put into tiles.
+// Products of the same input. None reads what another one writes.
+using Products = std::vector<Product>;
+
+// Packs rows of float32 into tiles, where no other step has put into tiles what a step reads.
 struct Pack {
     const float * rows;
+    int64_t row_stride;
     Tiles tiles;
 };
 
@@ -41,10 +45,10 @@ struct Nodes {
     int last;
 };
 
-using Step = std::variant<Product, LayerNorm, Attention, Pack, WidenedProduct, Examination, Nodes>;
+using Step = std::variant<Products, LayerNorm, Attention, Pack, WidenedProduct, Examination, Nodes>;
 
 // The memory where tiles lie between two steps, named after the step that produces them.
-enum Place { NORMALIZED, ACTIVATED, ATTENDED, PACKED, N_PLACES };
+enum Place { NORMALIZED, ACTIVATED, ATTENDED, PACKED, QUERIES, KEYS, VALUES, N_PLACES };
 
 struct Plan {
     const Kernels * kernels = nullptr;

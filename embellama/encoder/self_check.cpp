@@ -52,7 +52,7 @@ std::vector<float> product_of(const Kernels & kernels) {
     }
     product.input = {tiles.reserve(kernels.bytes_per_value() * n_blocks * rows_per_block * DEPTH), N_ROWS,
                      rows_per_block, DEPTH};
-    kernels.pack_rows(input.data(), product.input, 0, N_ROWS);
+    kernels.pack_rows(input.data(), DEPTH, product.input, 0, N_ROWS);
     product.bias = bias.data();
     product.activation = Activation::GELU_ERF;
     std::vector<float> result(N_ROWS * N_COLUMNS);
@@ -66,9 +66,19 @@ std::vector<float> attention_of(const Kernels & kernels) {
     const std::vector<float> value = numbers(N_ROWS * HEAD_SIZE, 6);
     std::vector<float> result(N_ROWS * HEAD_SIZE);
     Attention attention = {};
-    attention.query = {query.data(), HEAD_SIZE, HEAD_SIZE};
-    attention.key = {key.data(), HEAD_SIZE, HEAD_SIZE};
-    attention.value = {value.data(), HEAD_SIZE, HEAD_SIZE};
+    attention.query = {query.data(), HEAD_SIZE, HEAD_SIZE, {}};
+    attention.key = {key.data(), HEAD_SIZE, HEAD_SIZE, {}};
+    attention.value = {value.data(), HEAD_SIZE, HEAD_SIZE, {}};
+    Scratch blocks[3];
+    if (kernels.attends_to_tiles) {
+        Scratch * memory = blocks;
+        for (Heads * heads : {&attention.query, &attention.key, &attention.value}) {
+            const int n_lines = N_ROWS + LINES_BEYOND;
+            heads->tiles = {memory++->reserve(kernels.bytes_per_value() * n_lines * HEAD_SIZE), N_ROWS, n_lines,
+                            HEAD_SIZE};
+            kernels.pack_rows(heads->data, heads->row_stride, heads->tiles, 0, N_ROWS);
+        }
+    }
     attention.head_size = HEAD_SIZE;
     attention.scale = 0.5f;
     attention.rows = result.data();

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -156,7 +157,7 @@ void test_product(const Kernels & kernels, int n_rows, int depth, int n_columns,
     product.input = {nullptr, n_rows, block_for(kernels, n_rows), depth};
     const Memory tiles(tile_bytes(kernels, product.input));
     product.input.data = tiles.data();
-    kernels.pack_rows(input.data(), product.input, 0, n_rows);
+    kernels.pack_rows(input.data(), depth, product.input, 0, n_rows);
     product.weights = packed.weights;
     product.bias = with_bias ? bias.data() : nullptr;
     product.activation = activation;
@@ -347,8 +348,30 @@ void test_layer_norm(const Kernels & kernels) {
     }
 }
 
+// The heads of query, key or value: in rows, or in tiles of one block.
+class Operand {
+public:
+    Operand(const Kernels & kernels, const std::vector<float> & rows, int width, int head_size, bool in_tiles)
+        : heads{rows.data(), width, head_size, {}} {
+        if (in_tiles) {
+            const int n_rows = static_cast<int>(rows.size()) / width;
+            heads.tiles = {nullptr, n_rows, n_rows + LINES_BEYOND, width};
+            memory = std::make_unique<Memory>(tile_bytes(kernels, heads.tiles));
+            heads.tiles.data = memory->data();
+            kernels.pack_rows(rows.data(), width, heads.tiles, 0, n_rows);
+            heads.data = nullptr;
+        }
+    }
+
+    Heads heads;
+
+private:
+    std::unique_ptr<Memory> memory;
+};
+
 // Queries from first_query on, in two parts as two threads would.
-void test_attention(const Kernels & kernels, int n_rows, int head_size, bool to_tiles, int first_query = 0) {
+void test_attention(const Kernels & kernels, int n_rows, int head_size, bool from_tiles, bool to_tiles,
+                    int first_query = 0) {
     constexpr int n_heads = 3, before = 2, after = 3;
     const int width = n_heads * head_size, all = before + n_rows + after;
     const std::vector<float> query = random_floats(static_cast<size_t>(all) * width);
@@ -361,10 +384,13 @@ void test_attention(const Kernels & kernels, int n_rows, int head_size, bool to_
         }
     }
     std::vector<float> rows(query.size());
+    const Operand queries(kernels, query, width, head_size, from_tiles);
+    const Operand keys(kernels, key, width, head_size, from_tiles);
+    const Operand values(kernels, value, width, head_size, from_tiles);
     Attention attention = {};
-    attention.query = {query.data(), width, head_size};
-    attention.key = {key.data(), width, head_size};
-    attention.value = {value.data(), width, head_size};
+    attention.query = queries.heads;
+    attention.key = keys.heads;
+    attention.value = values.heads;
     attention.head_size = head_size;
     attention.scale = 1 / std::sqrt(static_cast<float>(head_size));
     attention.row_stride = width;
@@ -416,34 +442,41 @@ void test_attention(const Kernels & kernels, int n_rows, int head_size, bool to_
         }
     }
     check(worst <= tolerance(kernels, 4), kernels,
-          "attention of " + std::to_string(n_rows) + " rows, heads of " + std::to_string(head_size) + ", off by " +
-              std::to_string(worst));
+          "attention of " + std::to_string(n_rows) + " rows, heads of " + std::to_string(head_size) +
+              (from_tiles ? " in tiles" : "") + ", off by " + std::to_string(worst));
 }
 
-void test_attentions(const Kernels & kernels) {
+void test_attentions(const Kernels & kernels, bool from_tiles) {
     for (int n_rows = 1; n_rows <= 67; n_rows++) {
-        test_attention(kernels, n_rows, 32, n_rows % 2);
+        test_attention(kernels, n_rows, 32, from_tiles, n_rows % 2);
     }
     for (const int head_size : {16, 48, 64, 80, 96, 128, 256}) {
+        const bool whole_lines = head_size % kernels.values_per_line() == 0;
+        if (from_tiles && !whole_lines) {
+            continue;
+        }
         for (const int n_rows : {1, 2, 15, 16, 17, 31, 32, 33, 65}) {
-            test_attention(kernels, n_rows, head_size, head_size % kernels.values_per_line() == 0 && n_rows % 2);
+            test_attention(kernels, n_rows, head_size, from_tiles, whole_lines && n_rows % 2);
         }
     }
-    test_attention(kernels, 300, 64, false);
-    test_attention(kernels, 8192, 32, true,
+    test_attention(kernels, 300, 64, from_tiles, false);
+    test_attention(kernels, 8192, 32, from_tiles, true,
                    8192 / kernels.rows_per_block * kernels.rows_per_block - kernels.rows_per_block);
 }
 
 // Scores so far below the largest that float16 does not hold the difference have no weight.
-void test_attention_to_one_key(const Kernels & kernels) {
+void test_attention_to_one_key(const Kernels & kernels, bool from_tiles) {
     constexpr int n_rows = 40, head_size = 32;
     const std::vector<float> query = random_floats(n_rows * head_size), key = random_floats(n_rows * head_size);
     const std::vector<float> value(n_rows * head_size, 1.0f);
     std::vector<float> rows(n_rows * head_size);
+    const Operand queries(kernels, query, head_size, head_size, from_tiles);
+    const Operand keys(kernels, key, head_size, head_size, from_tiles);
+    const Operand values(kernels, value, head_size, head_size, from_tiles);
     Attention attention = {};
-    attention.query = {query.data(), head_size, head_size};
-    attention.key = {key.data(), head_size, head_size};
-    attention.value = {value.data(), head_size, head_size};
+    attention.query = queries.heads;
+    attention.key = keys.heads;
+    attention.value = values.heads;
     attention.head_size = head_size;
     attention.scale = 1e6f;
     attention.rows = rows.data();
@@ -456,7 +489,7 @@ void test_attention_to_one_key(const Kernels & kernels) {
 }
 
 // A NaN in any of the three must reach the result of every row that it belongs to.
-void test_attention_keeps_nan(const Kernels & kernels) {
+void test_attention_keeps_nan(const Kernels & kernels, bool from_tiles) {
     constexpr int n_rows = 20, head_size = 32;
     for (int which = 0; which < 3; which++) {
         std::vector<float> parts[3];
@@ -465,10 +498,13 @@ void test_attention_keeps_nan(const Kernels & kernels) {
         }
         parts[which][7 * head_size + 5] = std::nanf("");
         std::vector<float> rows(n_rows * head_size);
+        const Operand queries(kernels, parts[0], head_size, head_size, from_tiles);
+        const Operand keys(kernels, parts[1], head_size, head_size, from_tiles);
+        const Operand values(kernels, parts[2], head_size, head_size, from_tiles);
         Attention attention = {};
-        attention.query = {parts[0].data(), head_size, head_size};
-        attention.key = {parts[1].data(), head_size, head_size};
-        attention.value = {parts[2].data(), head_size, head_size};
+        attention.query = queries.heads;
+        attention.key = keys.heads;
+        attention.value = values.heads;
         attention.head_size = head_size;
         attention.scale = 1;
         attention.rows = rows.data();
@@ -533,9 +569,13 @@ int main() {
         test_activation_ends(*kernels);
         test_gelu(*kernels);
         test_layer_norm(*kernels);
-        test_attentions(*kernels);
-        test_attention_to_one_key(*kernels);
-        test_attention_keeps_nan(*kernels);
+        for (const bool from_tiles : {false, true}) {
+            if (!from_tiles || kernels->attends_to_tiles) {
+                test_attentions(*kernels, from_tiles);
+                test_attention_to_one_key(*kernels, from_tiles);
+                test_attention_keeps_nan(*kernels, from_tiles);
+            }
+        }
         test_self_check(*kernels);
         printf("%s: done\n", kernels->name);
     }

@@ -13,6 +13,7 @@ namespace {
 constexpr Kernels amx_table() {
     Kernels table = table_of<TileBlock>("amx", multiply_tiles);
     table.attend = attend_tiles;
+    table.attends_to_tiles = true;
     table.save_tiles = save_tiles;
     table.restore_tiles = restore_tiles;
     table.release_tiles = release_tiles;

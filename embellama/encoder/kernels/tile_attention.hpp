@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention on tile registers, for heads of 32 values or a multiple: queries, keys and values are
-// packed into tiles in vector registers. Heads of other sizes are left to attention.hpp.
+// Attention on tile registers, of queries, keys and values that lie in tiles: queries are loaded as they
+// are, keys and values are rearranged in vector registers. The rest is left to attention.hpp.
 #pragma once
 
 #include <immintrin.h>
@@ -13,11 +13,6 @@
 
 namespace embellama::encoder {
 namespace {
-
-EMBELLAMA_INLINE __m512i to_bfloat16(const float * source) {
-    const FloatPair x = load_pair(source);
-    return (__m512i)_mm512_cvtne2ps_pbh((__m512)x.high, (__m512)x.low);
-}
 
 // Transposes 16 rows of 16 words: pairs, then quads of words within each 128 bits, then the 128 bits.
 EMBELLAMA_INLINE void transpose_words(__m512i (&rows)[16]) {
@@ -54,8 +49,7 @@ EMBELLAMA_INLINE void transpose_words(__m512i (&rows)[16]) {
 // One head of one text. In tiles of 1 KB lie
 //     keys     [key / 16][value / 32]: transposed, so that a line holds a word of 16 keys
 //     values   [key / 32][column / 16]: a line holds the words of two keys for 16 columns
-//     queries  [value / 32], of a block of 16 queries
-//     weights  [key / 32], of the block
+//     weights  [key / 32], of a block of 16 queries
 class TileHead {
     static constexpr int ROWS = TileBlock::ROWS;
     static constexpr int LINE = Bfloat16::VALUES_PER_LINE;
@@ -74,7 +68,6 @@ public:
         char * base = static_cast<char *>(memory);
         keys = reinterpret_cast<uint16_t *>(base + scratch.keys);
         values = reinterpret_cast<uint16_t *>(base + scratch.values);
-        queries = reinterpret_cast<uint16_t *>(base + scratch.queries);
         scores = reinterpret_cast<float *>(base + scratch.scores);
         weights = reinterpret_cast<uint16_t *>(base + scratch.weights);
         scores_per_row = scratch.n_keys;
@@ -85,11 +78,8 @@ public:
         pack_values();
         const int last_query = smaller(attention.last_query, n_rows);
         for (int row = attention.first_query; row < last_query; row += ROWS) {
-            // The lines of queries that do not exist keep what they hold: a line of a product depends
-            // on its own line only.
+            score(row);
             const int n = smaller(ROWS, last_query - row);
-            pack_queries(row, n);
-            score();
             for (int i = 0; i < n; i++) {
                 factors[i] = softmax(i);
             }
@@ -98,19 +88,20 @@ public:
     }
 
 private:
-    EMBELLAMA_INLINE_MEMBER const float * row_of(const Heads & heads, int row) const {
-        return heads.data + (first_row + row) * heads.row_stride + head * heads.head_stride;
+    // A line of a row; those of the next rows follow.
+    EMBELLAMA_INLINE_MEMBER const uint16_t * line_in(const Heads & heads, int row, int line) const {
+        return line_of<Bfloat16>(heads.tiles, first_row + row, head * attention.head_size + line * LINE);
     }
 
     EMBELLAMA_INLINE_MEMBER void pack_keys() {
         uint16_t * tile = keys;
         for (int key = 0; key < n_rows; key += ROWS) {
             for (int line = 0; line < n_lines; line++, tile += TILE) {
+                const uint16_t * source = line_in(attention.key, key, line);
                 __m512i rows[ROWS];
 #pragma GCC unroll 16
                 for (int i = 0; i < ROWS; i++) {
-                    rows[i] = key + i < n_rows ? to_bfloat16(row_of(attention.key, key + i) + line * LINE)
-                                               : _mm512_setzero_si512();
+                    rows[i] = key + i < n_rows ? _mm512_load_si512(source + i * LINE) : _mm512_setzero_si512();
                 }
                 transpose_words(rows);
 #pragma GCC unroll 16
@@ -130,15 +121,12 @@ private:
         uint16_t * tile = values;
         for (int key = 0; key < n_rows; key += LINE) {
             for (int line = 0; line < n_lines; line++, tile += 2 * TILE) {
-                for (int i = 0; i < ROWS; i++) {
+                const uint16_t * source = line_in(attention.value, key, line);
+                for (int i = 0; i < ROWS; i++, source += 2 * LINE) {
                     const int first = key + 2 * i;
-                    __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
-                    if (first < n_rows) {
-                        even = to_bfloat16(row_of(attention.value, first) + line * LINE);
-                    }
-                    if (first + 1 < n_rows) {
-                        odd = to_bfloat16(row_of(attention.value, first + 1) + line * LINE);
-                    }
+                    const __m512i zero = _mm512_setzero_si512();
+                    const __m512i even = first < n_rows ? _mm512_load_si512(source) : zero;
+                    const __m512i odd = first + 1 < n_rows ? _mm512_load_si512(source + LINE) : zero;
                     _mm512_store_si512(tile + i * LINE, _mm512_permutex2var_epi16(even, low, odd));
                     _mm512_store_si512(tile + TILE + i * LINE, _mm512_permutex2var_epi16(even, high, odd));
                 }
@@ -146,17 +134,11 @@ private:
         }
     }
 
-    EMBELLAMA_INLINE_MEMBER void pack_queries(int row, int n) {
-        for (int i = 0; i < n; i++) {
-            const float * source = row_of(attention.query, row + i);
-            for (int line = 0; line < n_lines; line++) {
-                _mm512_store_si512(queries + line * TILE + i * LINE, to_bfloat16(source + line * LINE));
-            }
-        }
-    }
-
-    // Four tiles of keys at a time share the loads of the queries.
-    EMBELLAMA_INLINE_MEMBER void score() {
+    // Four tiles of keys at a time share the loads of the queries. The 16 lines from a query on may end
+    // with those of other texts: a line of a product depends on its own line only.
+    EMBELLAMA_INLINE_MEMBER void score(int row) {
+        const uint16_t * queries = line_in(attention.query, row, 0);
+        const size_t to_next_line = static_cast<size_t>(attention.query.tiles.rows_per_block) * LINE;
         const size_t stride = scores_per_row * sizeof(float), tiles_of_keys = static_cast<size_t>(n_lines) * TILE;
         memory_barrier();
         int tile = 0;
@@ -167,7 +149,7 @@ private:
             _tile_zero(2);
             _tile_zero(3);
             for (int line = 0; line < n_lines; line++, key += TILE) {
-                _tile_loadd(4, queries + line * TILE, 64);
+                _tile_loadd(4, queries + line * to_next_line, 64);
                 _tile_loadd(6, key, 64);
                 _tile_dpbf16ps(0, 4, 6);
                 _tile_loadd(7, key + tiles_of_keys, 64);
@@ -187,7 +169,7 @@ private:
             const uint16_t * key = keys + tile * tiles_of_keys;
             _tile_zero(0);
             for (int line = 0; line < n_lines; line++, key += TILE) {
-                _tile_loadd(4, queries + line * TILE, 64);
+                _tile_loadd(4, queries + line * to_next_line, 64);
                 _tile_loadd(6, key, 64);
                 _tile_dpbf16ps(0, 4, 6);
             }
@@ -283,14 +265,13 @@ private:
     int scores_per_row;
     uint16_t * keys;
     uint16_t * values;
-    uint16_t * queries;
     float * scores;
     uint16_t * weights;
     float factors[ROWS];
 };
 
 void attend_tiles(const Attention & attention, int first_row, int n_rows, int head, void * memory) {
-    if (attention.head_size % Bfloat16::VALUES_PER_LINE != 0) {
+    if (!attention.query.tiles.data) {
         return attend<TileBlock>(attention, first_row, n_rows, head, memory);
     }
     configure_tiles(TileBlock::ROWS);

@@ -28,9 +28,9 @@ EMBELLAMA_INLINE void store_tile_row(const Tiles & tiles, int row, const float *
 }
 
 template <typename Number>
-void pack_rows(const float * rows, const Tiles & tiles, int first_row, int last_row) {
+void pack_rows(const float * rows, int64_t row_stride, const Tiles & tiles, int first_row, int last_row) {
     for (int row = first_row; row < last_row; row++) {
-        store_tile_row<Number>(tiles, row, rows + static_cast<size_t>(row) * tiles.depth);
+        store_tile_row<Number>(tiles, row, rows + row * row_stride);
     }
 }
 
