@@ -45,13 +45,35 @@ inline double sum_lanes(float * partial) {
     return total;
 }
 
-// In C++, GCC has _Float16 from 12 on for x86-64, and from 13 on for ARM. On ARM, __fp16 is the
-// same.
+// The nearest float16, in its 16 bits. In C++, GCC has _Float16 from 12 on for x86-64, and from 13 on
+// for ARM.
+inline uint16_t to_half(float x) {
 #if defined(__aarch64__)
-using Half = __fp16;
+    const __fp16 value = x;
+    uint16_t half;
+    __builtin_memcpy(&half, &value, sizeof(half));
+    return half;
+#elif defined(__F16C__)
+    return _cvtss_sh(x, _MM_FROUND_CUR_DIRECTION);
 #else
-using Half = _Float16;
+    uint32_t word;
+    __builtin_memcpy(&word, &x, sizeof(word));
+    const uint32_t sign = word >> 16 & 0x8000, size = word & 0x7fffffff;
+    if (size >= 0x477ff000) {  // from 65520 on, and NaN
+        return static_cast<uint16_t>(sign | (size > 0x7f800000 ? 0x7e00 : 0x7c00));
+    }
+    if (size < 0x38800000) {
+        // Below 2**-14 a float16 is a multiple of 2**-24, to which float32 rounds from 0.5 on.
+        const float sum = __builtin_fabsf(x) + 0.5f;
+        uint32_t bits;
+        __builtin_memcpy(&bits, &sum, sizeof(bits));
+        return static_cast<uint16_t>(sign | (bits - 0x3f000000));
+    }
+    // Ties go to the even one of two. The exponents differ by 127 - 15.
+    const uint32_t rounded = size + 0xfff + (size >> 13 & 1);
+    return static_cast<uint16_t>(sign | ((rounded >> 13) - (112 << 10)));
 #endif
+}
 
 // Keeps a NaN of either operand, as numpy.max does.
 inline float larger(float a, float b) { return a > b || a != a ? a : b; }
@@ -186,8 +208,7 @@ void to_float16(const float * vector, int64_t n_dims, uint16_t * __restrict out)
     }
 #endif
     for (; i < n_dims; ++i) {
-        const Half value = static_cast<Half>(vector[i]);
-        __builtin_memcpy(&out[i], &value, sizeof(value));
+        out[i] = to_half(vector[i]);
     }
 }
 

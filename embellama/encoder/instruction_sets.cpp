@@ -44,11 +44,13 @@ std::vector<Candidate *> candidates() {
 #if defined(__x86_64__)
     static Candidate avx2(avx2_kernels, InstructionSet::AVX2), avx512(avx512_kernels, InstructionSet::AVX512);
     static Candidate avx512_bf16(avx512_bf16_kernels, InstructionSet::AVX512_BF16);
+    std::vector<Candidate *> sets = {&avx512, &avx2, &generic};
+    sets.insert(has_fast_bfloat16() ? sets.begin() : sets.end(), &avx512_bf16);
+#if !defined(EMBELLAMA_WITHOUT_AMX)
     static Candidate amx(amx_kernels, InstructionSet::AMX);
-    if (has_fast_bfloat16()) {
-        return {&amx, &avx512_bf16, &avx512, &avx2, &generic};
-    }
-    return {&amx, &avx512, &avx2, &generic, &avx512_bf16};
+    sets.insert(sets.begin(), &amx);
+#endif
+    return sets;
 #else
     return {&generic};
 #endif

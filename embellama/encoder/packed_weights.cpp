@@ -24,7 +24,10 @@ constexpr size_t HUGE_PAGE = size_t(2) << 20;
 const std::array tables = {
     &generic_kernels,
 #if defined(__x86_64__)
-    &avx2_kernels,    &avx512_kernels, &avx512_bf16_kernels, &amx_kernels,
+    &avx2_kernels,    &avx512_kernels, &avx512_bf16_kernels,
+#if !defined(EMBELLAMA_WITHOUT_AMX)
+    &amx_kernels,
+#endif
 #endif
 };
 

@@ -74,6 +74,9 @@ struct Features {
         require(InstructionSet::AVX512_VNNI, bit(extended.ecx, 11) && bit(extended.ecx, 1),
                 "the processor lacks AVX-512's VNNI or VBMI");
         require(InstructionSet::AVX512_BF16, bit(more_eax, 5), "the processor lacks AVX-512's BF16");
+#if defined(EMBELLAMA_WITHOUT_AMX)
+        require(InstructionSet::AMX, false, "the compiler of this build does not know AVX-512's FP16");
+#endif
         // AMX-BF16, AMX-TILE, AMX-INT8, AVX512-FP16.
         require(InstructionSet::AMX,
                 bit(extended.edx, 22) && bit(extended.edx, 24) && bit(extended.edx, 25) && bit(extended.edx, 23),

