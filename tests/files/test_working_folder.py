@@ -38,6 +38,7 @@ def test_threads_in_turn(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_that_others_remove(tmp_path: Path) -> None:
     """It goes away between any two steps of taking it."""
     folder = tmp_path / "made.partial"
