@@ -72,7 +72,7 @@ private:
     std::array<Tiles, N_PLACES> tiles = {};
     // The products whose results are rows, since the last attention.
     struct RowsOfProduct {
-        const ggml_tensor * result;
+        int node;
         size_t step;
         size_t product;
     };
@@ -170,8 +170,13 @@ private:
         if (reshaped_from(input) != node(index) || input->ne[0] != depth) {
             return false;
         }
-        for (const ggml_tensor * view = input; view != node(index); view = view->src[0]) {
-            if (uses_of(view) != 1) {
+        return is_only_view(input, node(index));
+    }
+
+    // Whether each view from `view` to the tensor itself has one reader.
+    bool is_only_view(const ggml_tensor * view, const ggml_tensor * tensor) const {
+        for (; view != tensor; view = view->src[0]) {
+            if (!view || !is_view(view) || uses_of(view) != 1) {
                 return false;
             }
         }
@@ -229,7 +234,7 @@ private:
         add(product);
         if (product.rows) {
             const size_t step = plan.steps.size() - 1;
-            rows_of_products.push_back({node(last), step, std::get<Products>(plan.steps[step]).size() - 1});
+            rows_of_products.push_back({last, step, std::get<Products>(plan.steps[step]).size() - 1});
         }
         return last + 1;
     }
@@ -369,15 +374,9 @@ private:
 
     // The product whose rows of `depth` values these heads are, if nothing else reads them.
     Product * product_only_for(const ggml_tensor * heads, int depth) {
-        const ggml_tensor * result = heads;
-        for (; is_view(result) && result->src[0]; result = result->src[0]) {
-            if (uses_of(result) != 1) {
-                return nullptr;
-            }
-        }
         for (const RowsOfProduct & rows : rows_of_products) {
             Product & product = std::get<Products>(plan.steps[rows.step])[rows.product];
-            if (rows.result == result && uses_of(result) == 1 && product.rows == floats(heads) &&
+            if (is_only_view(heads, node(rows.node)) && used_once(rows.node) && product.rows == floats(heads) &&
                 product.weights.n_columns == depth) {
                 return &product;
             }

@@ -8,9 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "../../embellama/encoder/packed_weights.hpp"
@@ -23,16 +21,6 @@
 #include "ggml-impl.h"
 #include "ggml.h"
 #include "trapped_tiles.hpp"
-
-// What our libraries need of llama.cpp to be linked. None of it is called, and llama.cpp takes minutes to
-// compile with a sanitizer.
-struct llama_model;
-
-const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model *) {
-    abort();
-}
-
-extern "C" void llama_log_set(ggml_log_callback, void *) { abort(); }
 
 // An exception within llama.cpp's code leaks what that code had allocated.
 extern "C" const char * __asan_default_options() { return "detect_leaks=0"; }
