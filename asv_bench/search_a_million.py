@@ -38,11 +38,10 @@ def show(name: str, start: float, found: NDArray[np.int64], truth: NDArray[np.in
 
 def main() -> None:
     faiss.omp_set_num_threads(1)
-    rows = np.load(sys.argv[1])
-    queries, vectors = rows[:N_QUERIES], rows[N_QUERIES:]
+    stored = np.load(sys.argv[1])
+    queries, vectors = stored[:N_QUERIES], stored[N_QUERIES:]
     start = processor_seconds()
-    result = embellama.search(queries, vectors, top_n=N_FOUND)
-    truth = np.array(result.indices)
+    truth = embellama.search(queries, vectors, top_n=N_FOUND).indices
     show("embellama.search", start, truth, truth)
     for name in ("Flat", "IVF1024,SQ8"):
         start = processor_seconds()

@@ -183,10 +183,9 @@ void print_attention(const Kernels & kernels, int rows_per_text) {
     const Memory query(sizeof(float) * N_ROWS * WIDTH), key(sizeof(float) * N_ROWS * WIDTH);
     const Memory value(sizeof(float) * N_ROWS * WIDTH), tiles(sizeof(float) * 2 * N_ROWS * WIDTH);
     const Memory scratch(kernels.attend_scratch(rows_per_text, HEAD_SIZE));
-    const Tiles block = {nullptr, N_ROWS, N_ROWS + LINES_BEYOND, WIDTH};
     const auto heads = [&](const Memory & memory) -> Heads {
         if (kernels.attends_to_tiles) {
-            return {nullptr, 0, 0, {memory.get(), block.n_rows, block.rows_per_block, block.depth}};
+            return {nullptr, 0, 0, {memory.get(), N_ROWS, N_ROWS + LINES_BEYOND, WIDTH}};
         }
         return {memory.floats(), WIDTH, HEAD_SIZE, {}};
     };

@@ -185,20 +185,23 @@ int Computation::panels_of(const Product & product) const {
     return product.weights.n_columns / plan.kernels->columns_per_panel;
 }
 
+int Computation::panels_of(const Products & products) const {
+    int n_panels = 0;
+    for (const Product & product : products) {
+        n_panels += panels_of(product);
+    }
+    return n_panels;
+}
+
 // There must be enough items for the threads to finish together, and for a timely call of the abort
 // callback between two of them.
 int Computation::items_of(const Products & products) const {
     const Tiles & input = products.front().input;
-    int n_panels = 0;
-    int64_t n_columns = 0;
-    for (const Product & product : products) {
-        n_panels += panels_of(product);
-        n_columns += product.weights.n_columns;
-    }
+    const int n_panels = panels_of(products);
     const int n_parts =
         divides_rows(input) ? (input.n_rows + input.rows_per_block - 1) / input.rows_per_block : n_panels;
-    const int64_t n_wanted =
-        std::max<int64_t>(input.n_rows * n_columns * input.depth / WORK_BETWEEN_LOOKS + 1, n_shares());
+    const int64_t work = int64_t(input.n_rows) * input.depth * n_panels * plan.kernels->columns_per_panel;
+    const int64_t n_wanted = std::max<int64_t>(work / WORK_BETWEEN_LOOKS + 1, n_shares());
     return static_cast<int>(std::min<int64_t>(n_wanted, n_parts));
 }
 
@@ -215,10 +218,7 @@ void Computation::perform(const Products & products, int thread, int item) {
         }
         return;
     }
-    int n_panels = 0;
-    for (const Product & product : products) {
-        n_panels += panels_of(product);
-    }
+    const int n_panels = panels_of(products);
     int first = share(n_panels, item, n), last = share(n_panels, item + 1, n);
     for (const Product & product : products) {
         const int n_here = panels_of(product);

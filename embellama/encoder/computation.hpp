@@ -31,6 +31,7 @@ private:
     int n_shares() const;
     bool divides_rows(const Tiles & input) const;
     int panels_of(const Product & product) const;
+    int panels_of(const Products & products) const;
     Product rows_of(const Product & product, int first, int last) const;
     Tiles rows_of(const Tiles & tiles, int first, int last) const;
     // items_of: into how many items a step is divided. perform: computes one of these items.
