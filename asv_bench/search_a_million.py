@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a query takes among many vectors, exactly and with indexes of FAISS, and what it finds.
 
-Usage: OPENBLAS_NUM_THREADS=1 python search_a_million.py VECTORS.npy, a file that ``embellama embed``
-wrote, of float32 and normalised. Its first 100 rows are the queries, and the others are searched.
-Prints processor milliseconds, which other work on the machine changes little on one thread; NumPy's
-other threads would count while they wait. Needs faiss-cpu, and three times the memory of the file.
+Usage: OPENBLAS_NUM_THREADS=1 python search_a_million.py VECTORS.npy. The file is one that
+``embellama embed`` wrote, of float32 and normalised. Its first 100 rows are the queries, and the
+others are searched. Prints processor milliseconds, which other work on the machine changes little
+on one thread; NumPy's other threads would count while they wait. Needs faiss-cpu, and three times
+the memory of the file.
 """
 
 from __future__ import annotations
